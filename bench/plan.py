@@ -1,0 +1,186 @@
+"""A sweep and its data become a list of cells, each checked against its base model, with its state.
+
+Nothing is started before every cell has been checked: a module that the base lacks, an impossible rank or too
+few examples are found here, on models without weights.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from bench import base_models, methods
+from bench.data import Data, prepare
+from bench.errors import UserError
+from bench.evaluation import EvaluationIdentity, identities
+from bench.store import Results
+from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, TrainingConfig, product_of_lists
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with what the runner needs to know besides."""
+
+    cell: Cell
+    base: BaseModelConfig
+    training: TrainingConfig
+    """With the run-time settings that are no part of the cell."""
+    evaluations: tuple[EvaluationIdentity, ...]
+    trainable: int
+    total: int
+    """Parameters of the model as trained, adapter included."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a sweep stands for."""
+
+    sweep: Sweep
+    data: Data
+    cells: tuple[PlannedCell, ...]
+    dtypes: dict[str, base_models.Choice]
+    """By base model, with the reason."""
+
+    def resolved(self) -> dict[str, Any]:
+        """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""
+        return self.sweep.model_dump(mode="json")
+
+    def record(self) -> dict[str, Any]:
+        """The plan as plan.json holds it: what the report needs to know of cells, begun or not."""
+        return {
+            "name": self.sweep.name,
+            "notes": self.data.notes,
+            "tasks": list(self.data.questions),
+            "format": self.data.config.format,
+            "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
+            "deduplicated": self.data.config.deduplicate,
+            "cells": [
+                {
+                    "folder": one.cell.folder,
+                    "name": one.cell.name,
+                    "base": one.cell.base.id,
+                    "method": one.cell.method,
+                    "rank": one.cell.rank,
+                    "samples": one.cell.samples,
+                    "seed": one.cell.seed,
+                    "options": one.cell.options,
+                    "training": one.cell.training,
+                    "evaluations": [identity.id for identity in one.evaluations],
+                }
+                for one in self.cells
+            ],
+        }
+
+
+def make_plan(sweep: Sweep) -> Plan:
+    """Every cell of a sweep, each checked.
+
+    Raises UserError, naming the cell, for one that is impossible.
+    """
+    data = prepare(sweep)
+    cells: dict[str, PlannedCell] = {}
+    dtypes = {}
+    samples = [data.resolve_samples(n) for n in sweep.samples]
+    for base in sweep.base_model:
+        choice = base_models.resolve_dtype(base.dtype)
+        dtypes[base.id] = choice
+        id, revision = base_models.identify(base.id, base.revision)
+        identity = BaseIdentity(id=id, revision=revision, dtype=choice.value)
+        for planned in _cells_of(sweep, base, identity, data, samples):
+            cells.setdefault(planned.cell.id, planned)
+    return Plan(sweep, data, tuple(cells.values()), dtypes)
+
+
+def state(planned: PlannedCell, results: Results, retry_failed: bool = False) -> str:
+    """`todo`, `trained` (scores missing), `done`, or how it ended (`oom`, `diverged`, `failed`)."""
+    folder = results.folder(planned.cell)
+    if not (folder.path / "cell.json").is_file():
+        return "todo"
+    recorded = folder.metrics().get("status", "todo")
+    if recorded in ("done", "trained"):
+        done = set(folder.metrics().get("evaluations", {}))
+        return "done" if {one.id for one in planned.evaluations} <= done else "trained"
+    return "todo" if retry_failed else recorded
+
+
+def _cells_of(
+    sweep: Sweep, base: BaseModelConfig, identity: BaseIdentity, data: Data, samples: list[int]
+) -> list[PlannedCell]:
+    cells = []
+    sizes = _Sizes(base)
+    trainings = [TrainingConfig.model_validate(one) for one in product_of_lists(TrainingConfig, sweep.training)]
+    untuned = Cell(base=identity, method="base", options={}, samples=0, seed=0)
+    cells.append(_planned(untuned, base, trainings[0], sweep, data, sizes))
+    learned = CellData(
+        train=tuple(sorted(data.pools)),
+        format=data.config.format,
+        mix=data.config.mix,
+        subset_seed=data.config.subset_seed,
+        append_eos=data.config.append_eos,
+        fingerprint=data.fingerprint,
+    )
+    for entry in sweep.methods:
+        settings = {key: value for key, value in entry.items() if key != "method"}
+        method = methods.get(entry["method"])
+        if entry["method"] == "base":
+            continue  # in every sweep already
+        for one in product_of_lists(method.Options, settings):
+            for training in trainings:
+                if training.weight_decay and not method.facts.weight_decay:
+                    raise UserError(
+                        f"method {entry['method']} cannot bear weight decay (training.weight_decay: "
+                        f"{training.weight_decay})",
+                        "Set it to 0, or run this method in a sweep of its own.",
+                    )
+                options = sizes.resolve(method, one)
+                kept = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
+                for n in samples:
+                    for seed in sweep.seeds:
+                        cell = Cell(
+                            base=identity,
+                            method=entry["method"],
+                            options=options,
+                            samples=n,
+                            seed=seed,
+                            data=learned,
+                            training=kept,
+                        )
+                        cells.append(_planned(cell, base, training, sweep, data, sizes))
+    return cells
+
+
+def _planned(
+    cell: Cell, base: BaseModelConfig, training: TrainingConfig, sweep: Sweep, data: Data, sizes: _Sizes
+) -> PlannedCell:
+    facts = methods.get(cell.method).facts
+    scored = identities(data, sweep.evaluation, cell.base.dtype, facts.mergeable)
+    return PlannedCell(cell, base, training, tuple(scored), *sizes.count(cell))
+
+
+class _Sizes:
+    """Settings checked and parameters counted on the base without its weights; once per method and settings."""
+
+    def __init__(self, base: BaseModelConfig) -> None:
+        self.base = base
+        self.skeleton = base_models.skeleton(base.id, base.revision)
+        self.counted: dict[str, tuple[int, int]] = {}
+
+    def resolve(self, method: methods.Method, settings: dict[str, Any]) -> dict[str, Any]:
+        return method.resolve(settings, self.skeleton)
+
+    def count(self, cell: Cell) -> tuple[int, int]:
+        """(trainable, total) parameters."""
+        key = json.dumps([cell.method, cell.options], sort_keys=True)
+        if key not in self.counted:
+            method = methods.get(cell.method)
+            try:
+                model = method.attach(base_models.skeleton(self.base.id, self.base.revision), cell)
+            except ValueError as error:
+                raise UserError(f"cell {cell.name} is impossible on {self.base.id}: {error}") from error
+            parameters = list(model.parameters())
+            self.counted[key] = (
+                sum(p.numel() for p in parameters if p.requires_grad),
+                sum(p.numel() for p in parameters),
+            )
+        return self.counted[key]

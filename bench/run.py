@@ -1,0 +1,180 @@
+"""One cell from start to finish, in reading order: base model, method, training, scores, record.
+
+A cell can be run anywhere and any number of times: what is recorded already is not done again, and whatever
+moment the process is killed at, the next run goes on from the last whole file.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from bench import base_models, evaluation, methods
+from bench.data import Data
+from bench.errors import UserError
+from bench.evaluation.lm import LanguageModel
+from bench.plan import PlannedCell
+from bench.runner.progress import Progress
+from bench.store import CellFolder, write_json, write_text
+from bench.training import TrainingResult, train
+
+RECORDED_PACKAGES = (
+    "bench-peft",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "lm-eval",
+    "datasets",
+    "numpy",
+)
+
+
+def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: int, progress: Progress) -> None:
+    """Train and score one cell and record it in its folder.
+
+    Raises whatever went wrong; what was whole by then is kept (the runner records the reason).
+    """
+    cell = planned.cell
+    method = methods.get(cell.method)
+    base = base_models.find(planned.base.id, planned.base.revision)
+    tokenizer = base_models.load_tokenizer(base)
+    metrics = folder.metrics()
+    write_json(folder.path / "cell.json", cell.model_dump(mode="json"))
+    write_json(folder.path / "environment.json", environment(base, data, planned))
+
+    set_seed(cell.seed)
+    loading = {"dtype": cell.base.dtype, "attn_implementation": planned.training.attn_implementation}
+    model = base_models.load(base, **{**loading, **method.load_kwargs(cell)})
+    if metrics.get("status") in ("trained", "done"):
+        if cell.data is not None and not folder.adapter.is_dir():
+            raise UserError(
+                f"{folder.path.name} is trained but its adapter was not kept, so it cannot be scored on more tasks",
+                "Remove its folder to train it again.",
+            )
+        model = method.load(model, folder.adapter)
+    else:
+        set_seed(cell.seed)  # loading may have drawn from it
+        model = method.attach(model, cell)
+        metrics = {"status": "trained", "costs": {"trainable": planned.trainable, "total": planned.total}}
+        if cell.data is not None:
+            result = _train(model, tokenizer, method, planned, data, folder, progress)
+            metrics["costs"] |= _training_costs(result)
+            folder.save_adapter(lambda part: method.save(model, part))
+            metrics["costs"]["adapter_bytes"] = sum(p.stat().st_size for p in folder.adapter.rglob("*.safetensors"))
+        folder.write_metrics(metrics)
+
+    metrics.setdefault("evaluations", {})
+    missing = [one for one in planned.evaluations if one.id not in metrics["evaluations"]]
+    lm = None
+    for identity in missing:
+        items = folder.items(identity.file)
+        seconds = None
+        if items is None:
+            begun = time.perf_counter()
+            if lm is None:
+                if identity.merged:
+                    model = method.merge(model)
+                # Scored in the cell's dtype; what was merged in float32 is rounded here, once.
+                model = model.to(getattr(torch, cell.base.dtype)).eval()
+                lm = LanguageModel(model, tokenizer, batch_size)
+            lm.advance = progress.stage(f"{cell.name} scoring {identity.task}")
+            items = evaluation.evaluate(lm, data, identity)
+            seconds = round(time.perf_counter() - begun, 2)
+            folder.write_items(identity.file, items)
+        primary = data.tasks[identity.task].primary_in(identity.format)
+        metrics["evaluations"][identity.id] = {
+            **identity.model_dump(mode="json"),
+            "file": identity.file,
+            **evaluation.scores(items, primary),
+            "seconds": seconds,
+        }
+        folder.write_metrics(metrics)
+    metrics["status"] = "done"
+    folder.write_metrics(metrics)
+
+
+def _train(
+    model: Any,
+    tokenizer: Any,
+    method: Any,
+    planned: PlannedCell,
+    data: Data,
+    folder: CellFolder,
+    progress: Progress,
+) -> TrainingResult:
+    """Train, keeping the log in memory until it is whole."""
+    import json
+
+    cell = planned.cell
+    lines: list[str] = []
+
+    def log(row: dict[str, Any]) -> None:
+        lines.append(json.dumps(row))
+        write_text(folder.path / "training.jsonl", "\n".join(lines) + "\n")
+
+    shutil.rmtree(folder.work, ignore_errors=True)
+    try:
+        examples = data.subset(cell.samples, cell.seed)
+        advance = progress.stage(f"{cell.name} training")
+        return train(model, tokenizer, method, cell, planned.training, examples, folder.work, log, advance)
+    finally:
+        shutil.rmtree(folder.work, ignore_errors=True)
+
+
+def _training_costs(result: TrainingResult) -> dict[str, Any]:
+    return {
+        "steps": result.steps,
+        "training_seconds": round(result.seconds, 2),
+        "training_tokens": result.tokens,
+        "tokens_per_second": round(result.tokens / result.seconds, 1),
+        "final_loss": result.final_loss,
+        "truncated_examples": result.truncated,
+    }
+
+
+def environment(base: base_models.Base, data: Data, planned: PlannedCell) -> dict[str, Any]:
+    """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
+    where = base_models.device()
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if where.type == "cuda" else where.type,
+        "threads": torch.get_num_threads(),
+        "base_model": {"id": base.id, "revision": base.revision, "commit": base.commit},
+        "dtype_reason": base_models.resolve_dtype(planned.base.dtype).reason,
+        "data_fingerprint": data.fingerprint,
+        "overlap": {name: vars(one) for name, one in data.overlap.items()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The harness's own commit, with `-dirty` where its files were changed; None outside a checkout."""
+    import subprocess
+
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    tracked = subprocess.run(
+        ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 and tracked.returncode == 0 else None

@@ -1,0 +1,172 @@
+"""The results folder: the only truth. Files are written whole or not at all.
+
+    results/<sweep>/sweep.yaml                          the sweep as it was resolved
+    results/<sweep>/plan.json                           its cells, for the report to count against
+    results/<sweep>/cells/<name>-<hash8>/
+        cell.json         the training cell, no default left implicit
+        metrics.json      status, costs, and per evaluation its scores
+        training.jsonl    one line a logging step
+        items/<task>@<protocol>-<hash8>.parquet         one row a question
+        environment.json  versions, commit, device, fingerprints
+        adapter/          safetensors; not committed to git
+    results/<sweep>/report/
+
+A process killed at any moment leaves a whole file or none: every file is written under a temporary name in its
+own folder, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from bench.errors import UserError
+from bench.sweep import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINAL = ("done", "oom", "diverged", "failed")
+"""What a cell can have come to. `trained` is between: its weights are there, some of its scores are not."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; on leaving without an exception it is flushed and becomes `path`.
+
+    Raises UserError where the folder cannot be written to or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}",
+            "Free some space or choose another --results folder; the same command goes on from what is there.",
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole, readable and with its keys in their order."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """One cell's folder."""
+
+    path: Path
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def work(self) -> Path:
+        """Scratch space of a running training; emptied before and after."""
+        return self.path / "work"
+
+    def cell(self) -> Cell:
+        """The cell as it was resolved. Raises UserError for a file that does not hold one."""
+        return _validated(self.path / "cell.json", Cell.model_validate)
+
+    def metrics(self) -> dict[str, Any]:
+        """What the cell came to so far; an empty mapping where nothing is recorded.
+
+        Raises UserError for a file that is no JSON mapping (truncated, or edited by hand).
+        """
+        path = self.path / "metrics.json"
+        return _validated(path, dict) if path.is_file() else {}
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_json(self.path / "metrics.json", metrics)
+
+    def items(self, file: str) -> pd.DataFrame | None:
+        """The rows of one evaluation, or None where they are not there."""
+        import pandas as pd
+
+        path = self.path / "items" / file
+        return pd.read_parquet(path) if path.is_file() else None
+
+    def write_items(self, file: str, items: pd.DataFrame) -> None:
+        with writing(self.path / "items" / file) as temporary:
+            items.to_parquet(temporary, index=False)
+
+    def save_adapter(self, save: Any) -> None:
+        """Call `save(folder)` on a temporary folder and put that in place as `adapter/`, whole."""
+        part = self.path / "adapter.part"
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            part.mkdir(parents=True)
+            save(part)
+            shutil.rmtree(self.adapter, ignore_errors=True)
+            part.rename(self.adapter)
+        except Exception as error:
+            # safetensors reports a full disk in words of its own, not as an OSError.
+            if isinstance(error, OSError) or "StorageFull" in str(error) or "No space left" in str(error):
+                raise UserError(
+                    f"cannot write {self.adapter}: {error}", "Free some space; the same command goes on."
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Results:
+    """One sweep's folder."""
+
+    path: Path
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def folder(self, cell: Cell) -> CellFolder:
+        return CellFolder(self.path / "cells" / cell.folder)
+
+    def folders(self) -> list[CellFolder]:
+        """Every cell that has been begun, by name."""
+        return [CellFolder(path.parent) for path in sorted(self.path.glob("cells/*/cell.json"))]
+
+    def write_plan(self, resolved: dict[str, Any], plan: dict[str, Any]) -> None:
+        """Record the sweep as it was resolved, and the cells that it stands for."""
+        write_text(self.path / "sweep.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+        write_json(self.path / "plan.json", plan)
+
+    def plan(self) -> dict[str, Any]:
+        """The recorded plan. Raises UserError for a folder that holds no sweep."""
+        if not (self.path / "plan.json").is_file():
+            raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
+        return _validated(self.path / "plan.json", dict)
+
+
+def _validated(path: Path, make: Any) -> Any:
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be believed: {str(error).splitlines()[0]}",
+            "Files here are written whole, so it was edited or damaged. Restore it, or remove its folder to run again.",
+        ) from None

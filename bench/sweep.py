@@ -1,0 +1,388 @@
+"""A sweep: one YAML file, read into frozen models, and the cells that it stands for.
+
+A `Sweep` is what the user wrote, checked. `expand` turns it into `Cell`s: the product of the methods'
+list-valued settings, the training's, the sample counts and the seeds, plus one untuned cell per base model.
+A cell is a value: frozen, hashable, JSON, with every hyperparameter resolved. `Cell.id` is the training
+hash: it covers what changes the trained weights, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bench.errors import UserError, unknown
+
+RECIPE = 1
+"""Raised when the harness itself comes to train differently from the same settings; part of the identity."""
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is refused with the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(str(unknown("key", key, cls.model_fields)))
+        return data
+
+
+class BaseModelConfig(Strict):
+    """The model that every cell starts from."""
+
+    id: str
+    """An alias of a packaged model, a folder, or a hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What forward passes compute in; `auto`: bfloat16 where the device has it, else float32."""
+
+
+class OwnSet(Strict):
+    """One's own data: JSONL files or a hub data set, and which column is what."""
+
+    train: str | None = None
+    """A JSONL file, or a split of the hub data set."""
+    test: str | None = None
+    """The same, for evaluation."""
+    hub: str | None = None
+    """Hub data set `owner/name`; then `train` and `test` name its splits."""
+    config: str | None = None
+    """Configuration of the hub data set."""
+    revision: str | None = None
+    """Its revision."""
+    columns: dict[str, str | list[str]] = Field(default_factory=dict)
+    """question, choices (a list column, or several columns), label - or prompt and answer (training only)."""
+    label_from: Literal[0, 1] = 0
+    """What a numeric label counts from. Labels may also be letters (A, B, ...) or a choice's own text."""
+
+    @field_validator("columns")
+    @classmethod
+    def _columns(cls, columns: dict[str, Any]) -> dict[str, Any]:
+        if set(columns) not in ({"question", "choices", "label"}, {"prompt", "answer"}):
+            raise ValueError(
+                f"columns maps {sorted(columns) or 'nothing'}; give question, choices and label, or prompt and answer"
+            )
+        return columns
+
+
+class DataConfig(Strict):
+    """What the methods learn from."""
+
+    train: tuple[str, ...] = ("world",)
+    """Training sets: `world` (built in), `commonsense` (the eight tasks), names of tasks or of own sets."""
+    dir: str | None = None
+    """A folder of LLM-Adapters' JSON (`<task>/train.json`, `test.json`); without it, the hub."""
+    sets: dict[str, OwnSet] = Field(default_factory=dict)
+    """Own data sets by name."""
+    format: Literal["question", "llm_adapters"] = "question"
+    """How a question is put into words, in training and in scoring."""
+    mix: Literal["equal", "proportional"] = "equal"
+    """How several training sets share the samples. Equal, because BoolQ is otherwise half of everything."""
+    subset_seed: int | None = None
+    """Fixes the training subset for all seeds, where only optimisation noise is wanted."""
+    seed: int = 20240
+    """Draws the development split and every question limit, before anything else; no cell changes it."""
+    development: int = Field(500, ge=0)
+    """Questions held out of the training sets for choices that must not be made on the test set."""
+    deduplicate: bool = True
+    """Remove training rows whose question stands in a test or development set."""
+    append_eos: bool = True
+    """End every training answer with the end-of-text token."""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class TrainingConfig(Strict):
+    """How every method is trained. The learning rate belongs to the method: one rate for all would decide the
+    ranking (arXiv 2602.04998)."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"micro_batch", "logging_steps", "report_to"})
+
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(16, ge=1)
+    """Examples per optimizer step, whatever the micro-batch."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Examples per forward pass; the rest is gradient accumulation. Must divide batch_size. Default: all at once."""
+    max_length: int = Field(256, ge=8)
+    """Tokens of an example; longer ones lose the beginning of their prompt."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """The same in steps; wins over warmup_ratio."""
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    loss: Literal["answer", "all"] = "answer"
+    """Supervise the answer's tokens only, or the prompt's too. It changes rankings, so it is stored."""
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    logging_steps: int | None = Field(None, ge=1)
+    """Steps between two lines of training.jsonl; default: about 50 lines a cell."""
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Trackers that Trainer reports to besides training.jsonl."""
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _none_or_many(cls, value: Any) -> Any:
+        if value in (None, "none"):
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_is_the_methods(cls, data: Any) -> Any:
+        if isinstance(data, dict) and {"lr", "learning_rate"} & set(data):
+            raise ValueError("the learning rate is set per method, e.g. methods: [{method: lora, lr: 3e-4}]")
+        return data
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainingConfig:
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} does not divide batch_size {self.batch_size}")
+        return self
+
+
+class EvaluationConfig(Strict):
+    """How every cell is scored."""
+
+    tasks: tuple[str, ...] | None = None
+    """Default: the tasks of the training sets."""
+    limit: int | None = Field(None, ge=1)
+    """Questions per task: a seeded sample, the same for every cell; never the first N."""
+    protocol: Literal["loglikelihood"] = "loglikelihood"
+    merge: Literal["always", "never"] = "always"
+    """Fold the adapter into the base before scoring (in float32, rounded once) where the method can."""
+    batch_size: int = Field(16, ge=1)
+    """Rows per forward pass; changes no identity."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class Sweep(Strict):
+    """One sweep file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the results folder."""
+    base_model: tuple[BaseModelConfig, ...]
+    """An alias, folder or hub id, or {id, revision, dtype}; a list for several."""
+    data: DataConfig = DataConfig()
+    methods: tuple[dict[str, Any], ...]
+    """Each a name or {method: name, setting: value or list of values}."""
+    samples: tuple[int | Literal["all"], ...]
+    """Training examples per cell; subsets are nested within a seed."""
+    seeds: tuple[int, ...] = (0,)
+    training: dict[str, Any] = Field(default_factory=dict)
+    """TrainingConfig; a list in a field makes a cell for each value."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("base_model", mode="before")
+    @classmethod
+    def _bases(cls, value: Any) -> Any:
+        many = value if isinstance(value, (list, tuple)) else [value]
+        return tuple({"id": one} if isinstance(one, str) else one for one in many)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods(cls, value: Any) -> Any:
+        many = value if isinstance(value, (list, tuple)) else [value]
+        entries = tuple({"method": one} if isinstance(one, str) else one for one in many)
+        for entry in entries:
+            if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
+                raise ValueError(f"a method must be a name or {{method: name, ...}}; got {entry!r}")
+        return entries
+
+    @field_validator("samples", "seeds", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return value if isinstance(value, (list, tuple)) else (value,)
+
+    @field_validator("samples")
+    @classmethod
+    def _positive(cls, samples: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        if any(isinstance(n, int) and n < 1 for n in samples):
+            raise ValueError("samples must be at least 1; the untuned base is in every sweep already")
+        return samples
+
+    @model_validator(mode="after")
+    def _training_is_valid(self) -> Sweep:
+        for settings in product_of_lists(TrainingConfig, self.training):
+            TrainingConfig.model_validate(settings)
+        return self
+
+
+class BaseIdentity(Strict):
+    """Which weights a cell starts from, and what it computes in."""
+
+    id: str
+    revision: str
+    dtype: str
+
+
+class CellData(Strict):
+    """Which examples a cell learns from."""
+
+    train: tuple[str, ...]
+    format: str
+    mix: str
+    subset_seed: int | None
+    append_eos: bool
+    fingerprint: str
+    """Hash of the training pools as they stand after the development split and the removal of duplicates."""
+
+
+class Cell(Strict):
+    """One training and its evaluation: base x method (+ settings) x samples x seed."""
+
+    base: BaseIdentity
+    method: str
+    options: dict[str, Any]
+    """The method's settings, every one resolved."""
+    samples: int
+    seed: int
+    data: CellData | None = None
+    """None for the untuned base, which learns from nothing."""
+    training: dict[str, Any] | None = None
+    recipe: int = RECIPE
+
+    @cached_property
+    def id(self) -> str:
+        """The training hash, 8 hex digits."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+    @property
+    def rank(self) -> int | None:
+        return self.options.get("rank")
+
+    @property
+    def name(self) -> str:
+        """The folder's name without the hash, e.g. ``dora-r16-n1000-s0``."""
+        if self.data is None:
+            return self.method
+        rank = f"-r{self.rank}" if self.rank is not None else ""
+        return f"{self.method.replace(':', '.')}{rank}-n{self.samples}-s{self.seed}"
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}-{self.id}"
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
+    """Read a sweep file, what it extends, and `key.path=value` overrides.
+
+    Raises UserError, naming the file and the key, for anything that does not fit.
+    """
+    path = Path(path)
+    raw = _read(path, ())
+    for override in overrides:
+        _override(raw, override)
+    try:
+        return Sweep.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe(error)}", "See the README's sweep file reference.") from None
+
+
+def describe(error: ValidationError) -> str:
+    """A validation error in one line a problem: where, what."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"].removeprefix("Value error, ").replace("\n  ", " ")
+        given = problem.get("input")
+        shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) else ""
+        lines.append(f"{where}: {what}{shown}" if where else f"{what}{shown}")
+    return "; ".join(lines)
+
+
+def product_of_lists(model: type[BaseModel], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of the list-valued settings.
+
+    A field that is a list by its own type is multiplied only where the value is a list of lists.
+    """
+    axes = []
+    for key, value in settings.items():
+        field = model.model_fields.get(key)
+        listed = isinstance(value, list)
+        if listed and field is not None and _takes_list(field.annotation):
+            listed = any(isinstance(one, list) for one in value)
+        axes.append([(key, one) for one in value] if listed else [(key, value)])
+    for combination in itertools.product(*axes):
+        yield dict(combination)
+
+
+def _takes_list(annotation: Any) -> bool:
+    if get_origin(annotation) in (list, tuple):
+        return True
+    return any(_takes_list(part) for part in get_args(annotation))
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UserError(f"{path} extends itself", "Remove one of the `extends` lines.")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no sweep file {path}", "Examples lie in configs/.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} holds no sweep", "A sweep file is a YAML mapping that opens with `name:`.")
+    parent = raw.pop("extends", None)
+    if parent is None:
+        return raw
+    return _merged(_read(path.parent / parent, (*seen, path.resolve())), raw)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged key by key; anything else is replaced."""
+    both = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(both.get(key), dict):
+            value = _merged(both[key], value)
+        both[key] = value
+    return both
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override!r} is not key=value", "For example: --set training.epochs=2")
+    *parents, last = key.strip().split(".")
+    at: Any = raw
+    try:
+        for part in parents:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        value = yaml.safe_load(text)
+        if isinstance(at, list):
+            at[int(last)] = value
+        else:
+            at[last] = value
+    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
+        raise UserError(
+            f"--set {override!r} fits nowhere in the sweep",
+            "A path into a list counts from 0: methods.0.rank=[4,8]",
+        ) from None

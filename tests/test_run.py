@@ -1,0 +1,298 @@
+"""The whole flow on a tiny model: run, resume after kills, bad nights, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import frames
+from bench.cli import app
+from bench.store import Results
+
+SWEEP = """
+name: tiny
+base_model: {{id: {model}, dtype: float32}}
+methods:
+  - {{method: lora, rank: [2, 4], lr: 1e-2}}
+  - {{method: dora, rank: [2, 4], lr: 1e-2}}
+  - {{method: full, lr: 1e-3}}
+samples: 32
+training: {{batch_size: 8, logging_steps: 1}}
+evaluation: {{limit: 6, tasks: [world_two, world_blank, world_ending, world_true_false]}}
+"""
+
+
+def sweep_file(folder: Path, model: Path) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(SWEEP.format(model=model))
+    return path
+
+
+def bench(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Path, Path]:
+    """(sweep file, results folder) of a sweep that was run undisturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = sweep_file(folder, tiny_model)
+    done = bench("run", path, "--results", folder)
+    assert done.exit_code == 0, done.output
+    return path, folder / "tiny"
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What a run came to, but for times and environments."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("cells/*/metrics.json")):
+        metrics = json.loads(path.read_text())
+        scores = {
+            one["file"]: {key: one[key] for key in ("acc", "acc_norm", "n")} for one in metrics["evaluations"].values()
+        }
+        found[path.parent.name] = (metrics["status"], metrics["costs"].get("final_loss"), scores)
+    return found
+
+
+def test_every_cell_is_done_and_recorded(finished: tuple[Path, Path]) -> None:
+    _, results = finished
+    read = frames.read(Results(results))
+    assert list(read.cells["status"]) == ["done"] * 6
+    assert not read.problems
+    assert len(read.scores) == 6 * 4
+    assert (read.cells["average"].between(0, 100)).all()
+    for cell in results.glob("cells/*"):
+        assert {"cell.json", "metrics.json", "environment.json", "items"} <= {path.name for path in cell.iterdir()}
+        assert not list(cell.rglob("*.tmp")) and not (cell / "work").exists()
+        environment = json.loads((cell / "environment.json").read_text())
+        assert environment["packages"]["torch"] and environment["data_fingerprint"]
+        resolved = json.loads((cell / "cell.json").read_text())
+        if resolved["method"] != "base":
+            assert [path.suffix for path in (cell / "adapter").iterdir() if "model" in path.name] == [".safetensors"]
+            assert len((cell / "training.jsonl").read_text().splitlines()) == 4
+            assert None not in resolved["options"].values()
+
+
+def test_the_same_command_does_nothing_twice(finished: tuple[Path, Path]) -> None:
+    path, results = finished
+    before = {file: file.stat().st_mtime_ns for file in results.glob("cells/**/*") if file.is_file()}
+    done = bench("run", path, "--results", results.parent)
+    assert done.exit_code == 0
+    assert "6 recorded already, 0 to run" in done.output
+    assert before == {file: file.stat().st_mtime_ns for file in results.glob("cells/**/*") if file.is_file()}
+
+
+def test_plan_lists_cells_with_their_state(finished: tuple[Path, Path]) -> None:
+    path, results = finished
+    done = bench("plan", path, "--results", results.parent, "--json", "--set", "methods.0.rank=[2, 8]")
+    cells = json.loads(done.stdout)["cells"]
+    assert {one["name"]: one["state"] for one in cells} == {
+        "base": "done",
+        "lora-r2-n32-s0": "done",
+        "lora-r8-n32-s0": "todo",
+        "dora-r2-n32-s0": "done",
+        "dora-r4-n32-s0": "done",
+        "full-n32-s0": "done",
+    }
+    assert re.fullmatch("[0-9a-f]{8}", cells[0]["id"])
+
+
+def test_a_new_task_needs_no_training_and_a_changed_setting_makes_a_new_cell(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path, results = finished
+    copy = tmp_path / "tiny"
+    shutil.copytree(results, copy)
+    logs = {log: log.stat().st_mtime_ns for log in copy.glob("cells/*/training.jsonl")}
+    only = ("--set", "methods=[{method: lora, rank: 2, lr: 1e-2}]")
+    done = bench("run", path, "--results", tmp_path, *only, "--set", "evaluation.tasks=[world_two, world_three]")
+    assert done.exit_code == 0, done.output
+    assert logs == {log: log.stat().st_mtime_ns for log in copy.glob("cells/*/training.jsonl")}
+    assert list(copy.glob("cells/lora-r2-*/items/world_three@*"))
+    done = bench("run", path, "--results", tmp_path, "--set", "methods=[{method: lora, rank: 2, lr: 2e-2}]")
+    assert done.exit_code == 0, done.output
+    assert len(list(copy.glob("cells/lora-r2-*"))) == 2
+
+
+def run_and_kill(path: Path, results: Path, when: Callable[[], bool], how: int) -> int:
+    """Start `bench run` in a process of its own, signal it when the moment has come, return its exit code."""
+    command = [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(results)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not when():
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.005)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.mark.parametrize(
+    ("moment", "how"),
+    [("training", signal.SIGKILL), ("evaluation", signal.SIGKILL), ("training", signal.SIGINT)],
+    ids=["killed in training", "killed in evaluation", "Ctrl-C in training"],
+)
+def test_what_is_done_is_kept_and_the_same_command_goes_on(
+    moment: str, how: int, finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path
+) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    cells = tmp_path / "tiny" / "cells"
+
+    def when() -> bool:
+        if moment == "training":
+            return any(cells.glob("lora-r4-*/training.jsonl"))
+        return any(cells.glob("lora-r4-*/items/*.parquet"))
+
+    code = run_and_kill(path, tmp_path, when, how)
+    assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert json.loads(next(cells.glob("lora-r2-*/metrics.json")).read_text())["status"] == "done"
+    interrupted = next(cells.glob("lora-r4-*"))
+    logged = (interrupted / "training.jsonl").stat().st_mtime_ns
+    done = bench("run", path, "--results", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert outcome(tmp_path / "tiny") == outcome(finished[1])
+    trained_again = (interrupted / "training.jsonl").stat().st_mtime_ns != logged
+    assert trained_again == (moment == "training")
+
+
+def test_a_failed_cell_is_recorded_reported_and_can_be_tried_again(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, results = finished
+    shutil.copytree(results, tmp_path / "tiny")
+    (tmp_path / "broken.py").write_text(
+        "import os\n"
+        "from bench.methods.lora import Lora\n"
+        "class Broken(Lora):\n"
+        "    name = 'broken'\n"
+        "    def save(self, model, folder):\n"
+        "        if 'BROKEN' in os.environ:\n"
+        "            raise RuntimeError('the method <b>broke</b>')\n"
+        "        super().save(model, folder)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BROKEN", "1")
+    entries = (
+        "methods=[{method: lora, rank: 2, lr: 1e-2}, {method: 'broken:Broken', rank: 2}, {method: full, lr: 1e30}]"
+    )
+    arguments = ("run", path, "--results", tmp_path, "--set", entries, "--set", "training.max_grad_norm=1e30")
+    done = bench(*arguments)
+    assert done.exit_code == 1, done.output
+    assert "2 of 4 cells failed" in done.output
+    statuses = dict(
+        zip(*[frames.read(Results(tmp_path / "tiny")).cells[key] for key in ("method", "status")], strict=True)
+    )
+    assert statuses == {"base": "done", "lora": "done", "broken:Broken": "failed", "full": "diverged"}
+    page = (tmp_path / "tiny" / "report" / "report.html").read_text()
+    assert "RuntimeError: the method &lt;b&gt;broke&lt;/b&gt;" in page and "<b>broke" not in page
+    assert "4 cells planned, 2 done" in page and str(tmp_path) not in page.replace("tiny-llama", "")
+    assert bench(*arguments).exit_code == 1
+    monkeypatch.delenv("BROKEN")
+    assert bench(*arguments, "--retry-failed").exit_code == 1
+    after = [cell for cell in frames.read(Results(tmp_path / "tiny")).cells.itertuples() if "broken" in cell.method]
+    assert after[0].status == "done"
+
+
+def test_a_damaged_record_is_not_believed(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    path, results = finished
+    shutil.copytree(results, tmp_path / "tiny")
+    metrics = next((tmp_path / "tiny").glob("cells/lora-r2-*/metrics.json"))
+    metrics.write_text(metrics.read_text()[:50])
+    done = bench("run", path, "--results", tmp_path)
+    assert done.exit_code == 2
+    assert "cannot be believed" in done.output
+
+
+def test_an_edited_score_is_seen_and_the_rows_are_shown(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    _, results = finished
+    shutil.copytree(results, tmp_path / "tiny")
+    path = next((tmp_path / "tiny").glob("cells/lora-r2-*/metrics.json"))
+    metrics = json.loads(path.read_text())
+    evaluation = next(iter(metrics["evaluations"].values()))
+    evaluation["acc"] = evaluation["score"] = 0.999
+    path.write_text(json.dumps(metrics))
+    read = frames.read(Results(tmp_path / "tiny"))
+    assert len(read.problems) == 1 and "recorded 0.9990" in read.problems[0]
+    assert read.scores["score"].max() < 99
+
+
+def test_nothing_is_left_behind_by_bad_input(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    for override in ("methods.0.rank=0", "samples=99999999", "methods.0.target_modules=[nope]", "evaluation.tasks=[x]"):
+        done = bench("run", path, "--results", tmp_path / "out", "--set", override)
+        assert done.exit_code == 2 and "error:" in done.output and "Traceback" not in done.output
+    # No network and nothing cached: pip and the hub library are told so, and the message says what is missing.
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    packaged = ("--set", "base_model=smollm2-135m-instruct", "--set", "methods=[full]")
+    done = bench("run", path, "--results", tmp_path / "out", *packaged)
+    assert done.exit_code == 2 and "Would download 94 MB" in done.output, done.output
+    assert not (tmp_path / "out").exists()
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"]
+
+
+def test_a_hub_model_that_is_not_cached(tmp_path: Path, tiny_model: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    command = [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(tmp_path / "out")]
+    command += ["--set", "base_model=huggyllama/llama-7b", "--set", "methods=[lora]"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert "huggyllama/llama-7b at main is not in the cache" in done.stderr and "Would download" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_results_folder(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path / "file")
+    assert done.exit_code == 2 and "cannot write" in done.output
+
+
+def test_a_full_disk(tmp_path: Path, tiny_model: Path, finished: tuple[Path, Path]) -> None:
+    """On a file system that really is full; then, with room again, the same command goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        path = sweep_file(tmp_path, tiny_model)
+        done = bench("run", path, "--results", disk)
+        assert done.exit_code == 2 and "cannot write" in done.output, done.output
+        assert not list(disk.rglob("*.tmp")) and not list(disk.rglob("*.part"))
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert bench("run", path, "--results", disk).exit_code == 0
+        assert outcome(disk / "tiny") == outcome(finished[1])
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_no_results_folder(tmp_path: Path) -> None:
+    done = bench("report", tmp_path)
+    assert done.exit_code == 2 and "is no results folder" in done.output
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = "import sys, bench.cli; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "Examples" in bench("--help").output
