@@ -59,7 +59,7 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
                 f"{folder.path.name} is trained but its adapter was not kept, so it cannot be scored on more tasks",
                 "Remove its folder to train it again.",
             )
-        model = method.load(model, folder.adapter)
+        model = method.load(model, folder.adapter, cell)
     else:
         set_seed(cell.seed)  # loading may have drawn from it
         model = method.attach(model, cell)

@@ -36,7 +36,7 @@ class Base(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         """Nothing was trained."""
 
-    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
         return model
 
     def merge(self, model: nn.Module) -> nn.Module:
@@ -70,7 +70,7 @@ class Full(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         model.save_pretrained(folder)
 
-    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
         from safetensors.torch import load_model
 
         for file in sorted(folder.glob("*.safetensors")):

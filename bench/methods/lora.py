@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from bench.errors import UserError
 from bench.methods.method import Facts, Method
 from bench.methods.method import Options as MethodOptions
 from bench.methods.targets import resolve_targets
@@ -73,19 +74,23 @@ class Lora(Method):
             target_modules=options["target_modules"],
             use_dora=self.use_dora,
         )
-        return get_peft_model(model, config)
+        return self._prepared(get_peft_model(model, config), cell)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         # Without the flag PEFT asks the hub whether the vocabulary was resized.
         model.save_pretrained(folder, save_embedding_layers=False)
 
-    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(model, folder)
+        return self._prepared(PeftModel.from_pretrained(model, folder), cell)
 
     def merge(self, model: nn.Module) -> nn.Module:
         return model.float().merge_and_unload()
+
+    def _prepared(self, model: nn.Module, cell: Cell) -> nn.Module:
+        """A last word on the PEFT model, whether fresh or loaded."""
+        return model
 
 
 class Dora(Lora):
@@ -106,3 +111,26 @@ class Dora(Lora):
 
     class Options(LoraOptions):
         lr: float = 2e-4
+        norm: Literal["algebraic", "peft"] = "algebraic"
+        """How the norm of W + s B A is found: from small products, or by PEFT's own forward, which builds B A."""
+
+    def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
+        from bench.methods.dora_norm import set_exact_magnitudes, zero_rows
+
+        empty = zero_rows(model, cell.options["target_modules"])
+        if empty:
+            raise UserError(
+                f"DoRA divides by the norm of each row, and the base has rows of zeros in {', '.join(empty[:3])}",
+                "Leave these modules out of target_modules.",
+            )
+        adapted = super().attach(model, cell)
+        if cell.options["norm"] == "algebraic":
+            set_exact_magnitudes(adapted)
+        return adapted
+
+    def _prepared(self, model: nn.Module, cell: Cell) -> nn.Module:
+        from bench.methods.dora_norm import use_algebraic_norm
+
+        if cell.options["norm"] == "algebraic":
+            use_algebraic_norm(model)
+        return model

@@ -88,7 +88,7 @@ class Method:
         """Write what was trained, as safetensors, into an existing folder."""
         raise NotImplementedError
 
-    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
         """Put what `save` wrote onto a freshly loaded base."""
         raise NotImplementedError
 
