@@ -84,7 +84,7 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
                     model = method.merge(model)
                 # Scored in the cell's dtype; what was merged in float32 is rounded here, once.
                 model = model.to(getattr(torch, cell.base.dtype)).eval()
-                lm = LanguageModel(model, tokenizer, batch_size)
+                lm = LanguageModel(model, tokenizer, batch_size, method.facts.shared_prefix)
             lm.advance = progress.stage(f"{cell.name} scoring {identity.task}")
             items = evaluation.evaluate(lm, data, identity)
             seconds = round(time.perf_counter() - begun, 2)

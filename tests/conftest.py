@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
+
+from bench.cli import app
 
 torch.set_num_threads(1)
 SHARED = Path(__file__).parents[2] / "shared"
@@ -55,3 +59,36 @@ def make_tiny_model(folder: Path, bos: bool = False) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+SWEEP = """
+name: tiny
+base_model: {{id: {model}, dtype: float32}}
+methods:
+  - {{method: lora, rank: [2, 4], lr: 1e-2}}
+  - {{method: dora, rank: [2, 4], lr: 1e-2}}
+  - {{method: full, lr: 1e-3}}
+samples: 32
+training: {{batch_size: 8, logging_steps: 1}}
+evaluation: {{limit: 6, tasks: [world_two, world_blank, world_ending, world_true_false]}}
+"""
+
+
+def sweep_file(folder: Path, model: Path) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(SWEEP.format(model=model))
+    return path
+
+
+def bench(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Path, Path]:
+    """(sweep file, results folder) of a sweep that was run undisturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = sweep_file(folder, tiny_model)
+    done = bench("run", path, "--results", folder)
+    assert done.exit_code == 0, done.output
+    return path, folder / "tiny"

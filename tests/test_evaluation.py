@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import make_tiny_model
 from test_data import HUB_ROWS, data_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -16,17 +17,20 @@ from bench.data.tasks.rows import document, from_hub
 from bench.evaluation.lm import LanguageModel
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("format", ["question", "llm_adapters"])
-def test_scores_are_those_of_a_plain_hflm(format: str, tiny_model: Path) -> None:
+def test_scores_are_those_of_a_plain_hflm(format: str, share: bool, attention: str, tiny_model: Path) -> None:
     """Per-choice log-likelihoods at batch 8 equal a stock HFLM's at batch 1 (fp32: 1e-4 nats), accuracies exactly."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     data = data_of({"train": "world", "format": format}, limit=12)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=attention)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
     for identity in evaluation.identities(data, data_of_evaluation(), "float32", mergeable=True):
-        items = evaluation.evaluate(LanguageModel(model, tokenizer, 8), data, identity)
+        items = evaluation.evaluate(LanguageModel(model, tokenizer, 8, share), data, identity)
         for (_, rendered), row in zip(data.rendered(identity.task), items.itertuples(), strict=True):
             pairs = zip(rendered.contexts, rendered.continuations, strict=True)
             requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
@@ -35,6 +39,26 @@ def test_scores_are_those_of_a_plain_hflm(format: str, tiny_model: Path) -> None
             assert row.prediction == max(range(len(theirs)), key=theirs.__getitem__)
             assert row.acc == (row.prediction == row.gold)
         assert evaluation.scores(items, "acc")["acc"] == pytest.approx(items["acc"].mean())
+
+
+def test_awkward_requests_score_as_in_a_plain_hflm(tmp_path: Path) -> None:
+    """Over the model's limit, empty contexts, one-token answers, one answer that begins another; with and without a
+    beginning-of-text token (fp32, batch 1: 1e-4 nats)."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    pairs = [("a" * 600, " yes"), ("a" * 600, " no and no"), ("a" * 511, " b"), ("", "empty"), ("", "emptier")]
+    pairs += [("Q:", "a"), ("Q:", "ab"), ("Q:", "abc"), ("Q: ", "x"), ("R:", "y")]
+    requests = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+    for bos in (False, True):
+        folder = make_tiny_model(tmp_path / str(bos), bos=bos)
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
+        theirs = stock.loglikelihood(requests, disable_tqdm=True)
+        for share in (True, False):
+            ours = LanguageModel(model, tokenizer, 3, share).loglikelihood(requests)
+            assert [one for one, _ in ours] == pytest.approx([one for one, _ in theirs], abs=1e-4)
+            assert [one for _, one in ours] == [one for _, one in theirs]
 
 
 def data_of_evaluation() -> evaluation.EvaluationConfig:

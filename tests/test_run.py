@@ -15,43 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from conftest import bench, sweep_file
 
 from bench import frames
-from bench.cli import app
 from bench.store import Results
-
-SWEEP = """
-name: tiny
-base_model: {{id: {model}, dtype: float32}}
-methods:
-  - {{method: lora, rank: [2, 4], lr: 1e-2}}
-  - {{method: dora, rank: [2, 4], lr: 1e-2}}
-  - {{method: full, lr: 1e-3}}
-samples: 32
-training: {{batch_size: 8, logging_steps: 1}}
-evaluation: {{limit: 6, tasks: [world_two, world_blank, world_ending, world_true_false]}}
-"""
-
-
-def sweep_file(folder: Path, model: Path) -> Path:
-    path = folder / "tiny.yaml"
-    path.write_text(SWEEP.format(model=model))
-    return path
-
-
-def bench(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(one) for one in arguments])
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Path, Path]:
-    """(sweep file, results folder) of a sweep that was run undisturbed."""
-    folder = tmp_path_factory.mktemp("finished")
-    path = sweep_file(folder, tiny_model)
-    done = bench("run", path, "--results", folder)
-    assert done.exit_code == 0, done.output
-    return path, folder / "tiny"
 
 
 def outcome(folder: Path) -> dict[str, Any]:
