@@ -110,7 +110,7 @@ def _cells_of(
     cells = []
     sizes = _Sizes(base)
     trainings = [TrainingConfig.model_validate(one) for one in product_of_lists(TrainingConfig, sweep.training)]
-    untuned = Cell(base=identity, method="base", options={}, samples=0, seed=0)
+    untuned = Cell(base=identity, method="base", method_version="1", options={}, samples=0, seed=0)
     cells.append(_planned(untuned, base, trainings[0], sweep, data, sizes))
     learned = CellData(
         train=tuple(sorted(data.pools)),
@@ -140,6 +140,7 @@ def _cells_of(
                         cell = Cell(
                             base=identity,
                             method=entry["method"],
+                            method_version=method.version,
                             options=options,
                             samples=n,
                             seed=seed,

@@ -254,6 +254,8 @@ class Cell(Strict):
 
     base: BaseIdentity
     method: str
+    method_version: str
+    """The method's own version; of a user's class, the hash of its source."""
     options: dict[str, Any]
     """The method's settings, every one resolved."""
     samples: int

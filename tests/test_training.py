@@ -26,6 +26,7 @@ def cell_of(method: str, model: Any, **options: Any) -> Cell:
     return Cell(
         base=BaseIdentity(id="tiny", revision="-", dtype="float32"),
         method=method,
+        method_version="1",
         options=methods.get(method).resolve(options, model),
         samples=len(EXAMPLES),
         seed=0,

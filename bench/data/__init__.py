@@ -54,10 +54,10 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the training pools: equal content has an equal fingerprint, whatever its origin."""
+        """Hash of the training pools and their wording: equal content, equal fingerprint, whatever its origin."""
         digest = hashlib.sha256()
         for name in sorted(self.pools):
-            digest.update(f"{name}:".encode())
+            digest.update(f"{name}:{self.tasks[name].wording}".encode())
             for row in self.pools[name]:
                 digest.update(row.key.encode())
         return digest.hexdigest()[:16]
@@ -138,8 +138,10 @@ def prepare(sweep: Sweep) -> Data:
 
     development: dict[str, tuple[Question, ...]] = {}
     share = -(-config.development // len(training)) if training else 0
+    asked_in_tests = {row.normalized for rows in tests.values() for row in rows}
     for name, pool in pools.items():
-        taken = _shuffled([row for row in pool if isinstance(row, Question)], f"{config.seed}:{name}:development")
+        fresh = [row for row in pool if isinstance(row, Question) and row.normalized not in asked_in_tests]
+        taken = _shuffled(fresh, f"{config.seed}:{name}:development")
         taken = taken[: min(share, int(len(pool) * MAX_DEVELOPMENT_SHARE))]
         development[name] = tuple(taken)
     pools, overlap = _clean(pools, development, tests, remove=config.deduplicate)

@@ -39,6 +39,7 @@ reached 0.81).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Iterator, Mapping
@@ -98,6 +99,7 @@ class World:
     test: dict[str, tuple[Question, ...]]
 
 
+@functools.cache
 def build(seed: int = 0) -> World:
     """The world of this seed: other seeds have other animals and other facts, in the same phrasings."""
     names = _random(seed, "names").sample(

@@ -24,8 +24,8 @@ class LanguageModel(HFLM):
 
     With `share_prefix`, requests with one context are scored in one row: the context once, the continuations as
     branches under a tree attention mask. It is for models that take such a mask (sdpa or eager attention) and
-    methods that declare it valid. HFLM's one-token cache is off: it answers wrongly where two requests share a context but differ in length.
-    `advance(done, total, note)` is told of the rows scored; lm-eval's own bars are off.
+    methods that declare it valid. HFLM's one-token cache is off: it answers wrongly where two requests share a
+    context but differ in length. `advance(done, total, note)` is told of the rows scored; lm-eval's bars are off.
     """
 
     def __init__(

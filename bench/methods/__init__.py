@@ -6,7 +6,10 @@ named `package.module:Class` in the sweep file.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
+from pathlib import Path
 
 from bench.errors import UserError, unknown
 from bench.methods.full import Base, Full
@@ -34,4 +37,8 @@ def get(name: str) -> Method:
         raise UserError(f"cannot import method {name!r}: {error}", "It is named package.module:Class.") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"{name!r} is no bench.methods.Method", "Subclass it; the README shows one.")
-    return found()
+    method = found()
+    # A user's class has no version that anyone raises: its source is its version.
+    source = Path(inspect.getfile(found)).read_bytes()
+    method.version = f"sha256:{hashlib.sha256(source).hexdigest()[:16]}"
+    return method

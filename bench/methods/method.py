@@ -55,6 +55,8 @@ class Method:
     """Base class of all methods. Subclasses set `name`, `facts` and `Options` and fill in the verbs."""
 
     name: ClassVar[str]
+    version: ClassVar[str] = "1"
+    """Raised when the method comes to train differently from the same settings; part of a cell's identity."""
     facts: ClassVar[Facts]
     Options: ClassVar[type[Strict]]
 
