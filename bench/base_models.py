@@ -13,6 +13,7 @@ Only safetensors are read, and no remote code is run.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def find(name: str, revision: str | None = None) -> Base:
         return Base(id, pinned, _packaged(name))
     if Path(name).expanduser().is_dir():
         return Base(id, pinned, Path(name).expanduser())
-    patterns = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja"]
+    patterns = ["*.safetensors", "*.json", *TOKENIZER_FILES]
     path = Path(_from_hub(name, revision, patterns))
     return Base(id, pinned, path, commit=path.name)
 
@@ -156,8 +158,14 @@ def skeleton(name: str, revision: str | None = None) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config(name, revision))
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config(name, revision))
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{name} is no causal language model that transformers knows: {_first_line(error)}",
+            "Give a model of a known architecture; remote code is not run.",
+        ) from error
 
 
 def load(base: Base, dtype: str, attn_implementation: str = "sdpa", **kwargs: Any) -> PreTrainedModel:
@@ -197,7 +205,13 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer, with a padding token (the end-of-text token where it has none of its own)."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.path)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{base.id} has no tokenizer that can be loaded: {_first_line(error)}",
+            "Save the tokenizer beside the model (tokenizer.json).",
+        ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -218,9 +232,11 @@ def resolve_dtype(asked: str) -> Choice:
     """`auto` becomes bfloat16 where the device computes in it natively, else float32; with the reason."""
     import torch
 
+    where = device()
+    if asked == "float16" and where.type != "cuda":
+        raise UserError(f"dtype float16 needs a CUDA device; this is {where.type}", "Set dtype: auto or bfloat16.")
     if asked != "auto":
         return Choice(asked, "as the sweep says")
-    where = device()
     if where.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("bfloat16", f"{torch.cuda.get_device_name()} computes in bfloat16")
@@ -244,10 +260,12 @@ def _check_folder(folder: Path) -> None:
         )
 
 
+@functools.cache
 def _fingerprint(folder: Path) -> str:
-    """sha256 over the configuration and the weights, so that changed weights make new cells."""
+    """sha256 over the configuration, the weights and the tokenizer, so that a changed model makes new cells."""
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+    tokenizer = [path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)]
+    for path in sorted({folder / "config.json", *folder.glob("*.safetensors"), *tokenizer}):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -295,6 +313,7 @@ def _first_line(error: Exception) -> str:
 def _packaged(alias: str) -> Path:
     """The converted folder of a packaged model. One process converts; others wait for it."""
     from filelock import FileLock
+    from safetensors import SafetensorError
 
     package = ALIASES[alias]
     root = cache_folder()
@@ -314,7 +333,7 @@ def _packaged(alias: str) -> Path:
                     (part / "model").rename(folder)
                 finally:
                     shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(
             f"cannot keep {alias} in {root}: {error}",
             "Set BENCH_CACHE to a writable folder with 2 GB of free space.",

@@ -84,6 +84,7 @@ def plan(
 
     planned = make_plan(load_sweep(config, tuple(set or ())))
     folder = Results(results / planned.sweep.name)
+    sizes = {one.cell.base: one.total for one in planned.cells if one.cell.method == "base"}
     cells = [
         {
             "id": one.cell.id,
@@ -95,7 +96,7 @@ def plan(
             "samples": one.cell.samples,
             "seed": one.cell.seed,
             "trainable": one.trainable,
-            "percent_of_base": round(100 * one.trainable / planned.cells[0].total, 4),
+            "percent_of_base": round(100 * one.trainable / sizes[one.cell.base], 4),
             "lr": one.cell.options.get("lr"),
         }
         for one in planned.cells

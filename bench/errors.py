@@ -18,6 +18,10 @@ class UserError(Exception):
         self.mend = mend
 
 
+class CellProblem(UserError):
+    """A user's error that concerns one cell alone: the cell is recorded as failed and the sweep goes on."""
+
+
 class Diverged(Exception):
     """A training whose loss or gradient is no longer finite. The cell is recorded as `diverged`."""
 

@@ -17,11 +17,16 @@ HYPERPARAMETERS = ("rank", "alpha")
 
 @dataclass(frozen=True)
 class Frames:
-    """cells: one row a cell; scores: one row a cell and task; problems: what did not agree with its rows."""
+    """A sweep's results."""
 
     cells: pd.DataFrame
+    """One row a cell of the plan."""
     scores: pd.DataFrame
+    """One row a cell and task."""
     problems: tuple[str, ...]
+    """What did not agree with its rows."""
+    beside: int
+    """Recorded cells of other settings, which the plan no longer names."""
 
 
 def read(results: Results) -> Frames:
@@ -70,43 +75,50 @@ def read(results: Results) -> Frames:
     frame = pd.DataFrame(cells)
     frame["series"] = _series(frame)
     columns = ["folder", "task", "protocol", "metric", "n", "merged", "score", "acc", "acc_norm", "majority", "chance"]
-    return Frames(frame, pd.DataFrame(rows, columns=columns), tuple(problems))
+    planned = {cell["folder"] for cell in plan["cells"]}
+    beside = sum(folder.path.name not in planned for folder in results.folders())
+    return Frames(frame, pd.DataFrame(rows, columns=columns), tuple(problems), beside)
 
 
 def differences(cells: pd.DataFrame) -> pd.DataFrame:
-    """Each series against the baseline (LoRA, else the first trained one) at equal rank and samples: the mean of the
-    per-seed differences in average accuracy (points), its t interval over seeds, and the verdict."""
-    done = cells[(cells["status"] == "done") & (cells["method"] != "base")]
-    names = list(dict.fromkeys(done["series"]))
+    """Each series against the baseline method (LoRA, else the first trained one) at equal base, rank, samples and
+    training settings: the mean of the per-seed differences in average accuracy (points), its t interval over seeds,
+    and the verdict. A method without a rank has no equal and is not in it."""
     columns = ["series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "verdict"]
-    if len(names) < 2:
+    done = cells[(cells["status"] == "done") & (cells["method"] != "base") & cells["rank"].notna()]
+    methods = list(dict.fromkeys(done["method"]))
+    if len(methods) < 2:
         return pd.DataFrame(columns=columns)
-    baseline = next((name for name in names if name.split(" ")[0] == "lora"), names[0])
+    done = done.assign(settings=done["training"].map(repr))
+    baseline = "lora" if "lora" in methods else methods[0]
+    keys = ["base", "rank", "samples", "settings"]
     rows = []
-    keys = ["base", "rank", "samples"]
-    for series in names:
-        if series == baseline:
-            continue
-        paired = done[done["series"] == series].merge(
-            done[done["series"] == baseline], on=[*keys, "seed"], suffixes=("", "_baseline")
-        )
-        for (base, rank, samples), group in paired.groupby(keys, dropna=False):
-            values = list(group["average"] - group["average_baseline"])
-            interval = mean_interval(values)
-            rows.append(
-                {
-                    "series": series,
-                    "baseline": baseline,
-                    "base": base,
-                    "rank": rank,
-                    "samples": samples,
-                    "seeds": len(values),
-                    "difference": sum(values) / len(values),
-                    "low": interval.low if interval else None,
-                    "high": interval.high if interval else None,
-                    "verdict": verdict(values),
-                }
+    against = dict.fromkeys(done[done["method"] == baseline]["series"])
+    for series in dict.fromkeys(done[done["method"] != baseline]["series"]):
+        for reference in against:
+            paired = done[done["series"] == series].merge(
+                done[done["series"] == reference],
+                on=[*keys, "seed"],
+                suffixes=("", "_baseline"),
+                validate="one_to_one",
             )
+            for (base, rank, samples, _), group in paired.groupby(keys, sort=False):
+                values = list(group["average"] - group["average_baseline"])
+                interval = mean_interval(values)
+                rows.append(
+                    {
+                        "series": series,
+                        "baseline": reference,
+                        "base": base,
+                        "rank": rank,
+                        "samples": samples,
+                        "seeds": len(values),
+                        "difference": sum(values) / len(values),
+                        "low": interval.low if interval else None,
+                        "high": interval.high if interval else None,
+                        "verdict": verdict(values),
+                    }
+                )
     return pd.DataFrame(rows, columns=columns)
 
 

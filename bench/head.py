@@ -1,4 +1,6 @@
-"""Logits only where they are needed: the output head is a fifth of a small model's work.
+"""A model's two ends: the prompt mask at its entrance, and logits only where they are needed at its head.
+
+The output head is a fifth of a small model's work.
 
 B rows, T tokens of the longest row, N chosen positions, H hidden size, V vocabulary.
 """
@@ -31,3 +33,13 @@ class HeadAt:
 
     def __exit__(self, *exception: object) -> None:
         self.handle.remove()
+
+
+def drop_prompt_mask(model: nn.Module) -> None:
+    """Let a model be called with `prompt_mask`: a method that needs it takes it at the entrance, before this."""
+
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        kwargs.pop("prompt_mask", None)
+        return args, kwargs
+
+    model.register_forward_pre_hook(hook, with_kwargs=True)

@@ -6,7 +6,9 @@ few examples are found here, on models without weights.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +50,9 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """The plan as plan.json holds it: what the report needs to know of cells, begun or not."""
+        bases = {one.cell.base for one in self.cells}
+        twins = Counter(base.id for base in bases)
+        labels = {b: b.id if twins[b.id] == 1 else f"{b.id} ({b.revision}, {b.dtype})" for b in bases}
         return {
             "name": self.sweep.name,
             "notes": self.data.notes,
@@ -59,7 +64,7 @@ class Plan:
                 {
                     "folder": one.cell.folder,
                     "name": one.cell.name,
-                    "base": one.cell.base.id,
+                    "base": labels[one.cell.base],
                     "method": one.cell.method,
                     "rank": one.cell.rank,
                     "samples": one.cell.samples,
@@ -110,6 +115,9 @@ def _cells_of(
     cells = []
     sizes = _Sizes(base)
     trainings = [TrainingConfig.model_validate(one) for one in product_of_lists(TrainingConfig, sweep.training)]
+    for tracker in {tracker for training in trainings for tracker in training.report_to}:
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(f"training.report_to: {tracker} is not installed", f"pip install {tracker}")
     untuned = Cell(base=identity, method="base", method_version="1", options={}, samples=0, seed=0)
     cells.append(_planned(untuned, base, trainings[0], sweep, data, sizes))
     learned = CellData(

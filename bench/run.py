@@ -6,8 +6,12 @@ moment the process is killed at, the next run goes on from the last whole file.
 
 from __future__ import annotations
 
+import functools
+import json
+import os
 import platform
 import shutil
+import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +22,7 @@ from transformers import set_seed
 
 from bench import base_models, evaluation, methods
 from bench.data import Data
-from bench.errors import UserError
+from bench.errors import CellProblem
 from bench.evaluation.lm import LanguageModel
 from bench.plan import PlannedCell
 from bench.runner.progress import Progress
@@ -48,22 +52,26 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
     tokenizer = base_models.load_tokenizer(base)
     metrics = folder.metrics()
     write_json(folder.path / "cell.json", cell.model_dump(mode="json"))
-    write_json(folder.path / "environment.json", environment(base, data, planned))
 
     set_seed(cell.seed)
     loading = {"dtype": cell.base.dtype, "attn_implementation": planned.training.attn_implementation}
     model = base_models.load(base, **{**loading, **method.load_kwargs(cell)})
-    if metrics.get("status") in ("trained", "done"):
+    if "costs" in metrics:  # written when the training was whole, kept whatever came after
         if cell.data is not None and not folder.adapter.is_dir():
-            raise UserError(
+            raise CellProblem(
                 f"{folder.path.name} is trained but its adapter was not kept, so it cannot be scored on more tasks",
                 "Remove its folder to train it again.",
             )
         model = method.load(model, folder.adapter, cell)
     else:
+        shutil.rmtree(folder.path / "items", ignore_errors=True)  # of another training's weights
+        write_json(folder.path / "environment.json", environment(base, data, planned))
         set_seed(cell.seed)  # loading may have drawn from it
         model = method.attach(model, cell)
-        metrics = {"status": "trained", "costs": {"trainable": planned.trainable, "total": planned.total}}
+        metrics = {
+            "status": "trained",
+            "costs": {"trainable": planned.trainable, "total": planned.total},
+        }
         if cell.data is not None:
             result = _train(model, tokenizer, method, planned, data, folder, progress)
             metrics["costs"] |= _training_costs(result)
@@ -97,8 +105,7 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
             "seconds": seconds,
         }
         folder.write_metrics(metrics)
-    metrics["status"] = "done"
-    folder.write_metrics(metrics)
+    folder.write_metrics({**metrics, "status": "done", "reason": "", "traceback": []})
 
 
 def _train(
@@ -111,8 +118,6 @@ def _train(
     progress: Progress,
 ) -> TrainingResult:
     """Train, keeping the log in memory until it is whole."""
-    import json
-
     cell = planned.cell
     lines: list[str] = []
 
@@ -121,6 +126,7 @@ def _train(
         write_text(folder.path / "training.jsonl", "\n".join(lines) + "\n")
 
     shutil.rmtree(folder.work, ignore_errors=True)
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard")
     try:
         examples = data.subset(cell.samples, cell.seed)
         advance = progress.stage(f"{cell.name} training")
@@ -164,10 +170,9 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _commit() -> str | None:
-    """The harness's own commit, with `-dirty` where its files were changed; None outside a checkout."""
-    import subprocess
-
+    """The harness's own commit as the run began, with `-dirty` where files were changed; None outside a checkout."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

@@ -23,12 +23,6 @@ class Interval:
     high: float
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion (scipy's)."""
-    ci = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
-    return Interval(float(ci.low), float(ci.high))
-
-
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
     """Student's t interval of a mean over seeds; None below three values, where it says nothing."""
     n = len(values)

@@ -34,9 +34,6 @@ from bench.sweep import Cell
 if TYPE_CHECKING:
     import pandas as pd
 
-FINAL = ("done", "oom", "diverged", "failed")
-"""What a cell can have come to. `trained` is between: its weights are there, some of its scores are not."""
-
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
@@ -48,8 +45,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise UserError(
@@ -59,6 +55,17 @@ def writing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    # Opened for writing: Windows flushes no other.
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """safetensors reports a full disk in words of its own, not as an OSError."""
+    return "StorageFull" in str(error) or "No space left" in str(error)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -120,11 +127,13 @@ class CellFolder:
         try:
             part.mkdir(parents=True)
             save(part)
+            for path in part.rglob("*"):
+                if path.is_file():
+                    _flush(path)
             shutil.rmtree(self.adapter, ignore_errors=True)
             part.rename(self.adapter)
         except Exception as error:
-            # safetensors reports a full disk in words of its own, not as an OSError.
-            if isinstance(error, OSError) or "StorageFull" in str(error) or "No space left" in str(error):
+            if isinstance(error, OSError) or disk_is_full(error):
                 raise UserError(
                     f"cannot write {self.adapter}: {error}", "Free some space; the same command goes on."
                 ) from error

@@ -25,8 +25,8 @@ from transformers import (
 
 from bench.base_models import device
 from bench.data.examples import Example
-from bench.errors import Diverged, UserError
-from bench.head import HeadAt
+from bench.errors import Diverged
+from bench.head import HeadAt, drop_prompt_mask
 from bench.methods.method import Method
 from bench.sweep import Cell, TrainingConfig
 
@@ -123,16 +123,6 @@ class Collator:
         }
 
 
-def drop_prompt_mask(model: nn.Module) -> None:
-    """Let a model be called with `prompt_mask`: a method that needs it takes it at the entrance, before this."""
-
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        kwargs.pop("prompt_mask", None)
-        return args, kwargs
-
-    model.register_forward_pre_hook(hook, with_kwargs=True)
-
-
 class FineTuner(Trainer):
     """Trainer with the method's optimizer, and the loss and the output head at supervised positions only."""
 
@@ -178,6 +168,8 @@ class _Watch(TrainerCallback):
         self.begun = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == state.max_steps:
+            control.should_log = True  # so that the last steps are looked at, too
         rate = self.tokens_per_step * state.global_step / (time.perf_counter() - self.begun)
         loss = "" if math.isnan(self.last_loss) else f"loss {self.last_loss:.3f}, "
         self.advance(state.global_step, state.max_steps, f"{loss}{rate:,.0f} tokens/s")
@@ -186,10 +178,11 @@ class _Watch(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         self.last_loss = logs["loss"]
-        row = {"step": state.global_step, "epoch": round(state.epoch, 4), "loss": logs["loss"]}
+        row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch, 4), "loss": logs["loss"]}
         row |= {"lr": logs.get("learning_rate"), "grad_norm": logs.get("grad_norm")}
         self.log(row | {"seconds": round(time.perf_counter() - self.begun, 2)})
-        for name in ("loss", "grad_norm"):
+        # A float16 scaler skips steps whose gradient overflows, and lowers its scale: that is no divergence.
+        for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
             if row[name] is not None and not math.isfinite(row[name]):
                 raise Diverged(f"{name} is {row[name]} at step {state.global_step} of {state.max_steps}")
 
@@ -207,13 +200,11 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place on the examples, in an order that the cell's seed alone decides.
 
-    Raises Diverged when the loss or the gradient is not finite, UserError for an impossible setting.
+    Raises Diverged when the loss or the gradient is not finite.
     """
     rows = [encode(tokenizer, one, config.max_length, cell.data.append_eos) for one in examples]
     micro = config.micro_batch or config.batch_size
     where = device()
-    if cell.base.dtype == "float16" and where.type != "cuda":
-        raise UserError(f"float16 training needs a CUDA device; this is {where.type}", "Set dtype: auto or bfloat16.")
     steps = math.ceil(math.ceil(len(rows) / config.batch_size) * config.epochs)
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -239,6 +230,8 @@ def train(
         dataloader_pin_memory=where.type == "cuda",
         disable_tqdm=True,
     )
+    if where.type == "cuda":  # one device a cell: Trainer would spread the batch over all that it sees
+        arguments._n_gpu = min(1, arguments.n_gpu)
     tokens = sum(len(row.ids) for row in rows)
     watch = _Watch(log, advance, tokens_per_step=tokens * config.epochs / max(1, steps))
     drop_prompt_mask(model)
@@ -257,6 +250,8 @@ def train(
     done = trainer.train()
     if where.type == "cuda":
         torch.cuda.synchronize()
+    # Trainer's autocast goes from the model's forward: scoring has one arithmetic, whether trained just now or loaded.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return TrainingResult(
         steps=done.global_step,
         seconds=time.perf_counter() - begun,

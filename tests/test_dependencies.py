@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_IMPORTED = {"pip", "gguf", "pyarrow"}
-"""Used without an import of ours: pip as a program, gguf by transformers, pyarrow by pandas."""
+NOT_IMPORTED = {"pip", "gguf", "pyarrow", "accelerate"}
+"""Used without an import of ours: pip as a program, gguf and accelerate by transformers, pyarrow by pandas."""
 
 
 def canonical(name: str) -> str:

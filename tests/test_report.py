@@ -162,6 +162,30 @@ def test_differences_are_paired_by_seed() -> None:
     assert sentence(row) == "At rank 4, 100 samples, dora is 3.1 points above lora: +3.1 [2.9, 3.3] over 3 seeds."
 
 
+def test_two_bases_of_one_name_are_compared_apart() -> None:
+    rows = [
+        {"method": method, "rank": 4, "average": average, "base": base, "series": f"{method} on {base}"}
+        for base, lora, dora in (("x (r, float32)", 50.0, 51.0), ("x (r, bfloat16)", 60.0, 63.0))
+        for method, average in (("lora", lora), ("dora", dora))
+    ]
+    found = frames.differences(cells_of(rows))
+    assert dict(zip(found["base"], found["difference"], strict=True)) == {"x (r, float32)": 1.0, "x (r, bfloat16)": 3.0}
+    assert set(found["seeds"]) == {1}
+
+
+def test_cells_are_compared_at_equal_training_settings() -> None:
+    rows = [
+        {"method": method, "rank": 4, "average": 50.0 + epochs + lead, "training": {"epochs": epochs}}
+        for epochs in (1, 2)
+        for method, lead in (("lora", 0), ("dora", 3))
+    ]
+    cells = cells_of(rows).assign(
+        series=lambda c: [f"{m} {t}" for m, t in zip(c["method"], c["training"], strict=True)]
+    )
+    found = frames.differences(cells)
+    assert list(found["difference"]) == [3.0, 3.0]
+
+
 def test_series_split_where_a_setting_varies() -> None:
     def series(options: list[dict]) -> list[str]:
         cells = cells_of([{"method": "lora", "rank": one["rank"], "average": 1.0} for one in options])

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import bench, sweep_file
 
@@ -173,6 +174,63 @@ def test_a_failed_cell_is_recorded_reported_and_can_be_tried_again(
     assert bench(*arguments, "--retry-failed").exit_code == 1
     after = [cell for cell in frames.read(Results(tmp_path / "tiny")).cells.itertuples() if "broken" in cell.method]
     assert after[0].status == "done"
+
+
+def test_a_failed_scoring_keeps_the_training_and_no_rows_outlive_their_weights(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, results = finished
+    shutil.copytree(results, tmp_path / "tiny")
+    (tmp_path / "unmergeable.py").write_text(
+        "import os\n"
+        "from bench.methods.lora import Lora\n"
+        "class Unmergeable(Lora):\n"
+        "    name = 'unmergeable'\n"
+        "    def merge(self, model):\n"
+        "        if 'BROKEN' in os.environ:\n"
+        "            raise RuntimeError('no merge')\n"
+        "        return super().merge(model)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BROKEN", "1")
+    entry = "methods=[{method: 'unmergeable:Unmergeable', rank: 2}]"
+    arguments = ("run", path, "--results", tmp_path, "--set", entry)
+    assert bench(*arguments).exit_code == 1
+    cell = next((tmp_path / "tiny").glob("cells/unmergeable*"))
+    logged = (cell / "training.jsonl").stat().st_mtime_ns
+    monkeypatch.delenv("BROKEN")
+    assert bench(*arguments, "--retry-failed").exit_code == 0
+    assert (cell / "training.jsonl").stat().st_mtime_ns == logged
+    # Trained again from nothing, the old rows go with the old weights.
+    rows = {file: file.stat().st_mtime_ns for file in (cell / "items").iterdir()}
+    (cell / "metrics.json").unlink()
+    assert bench(*arguments).exit_code == 0
+    assert all(file.stat().st_mtime_ns != before for file, before in rows.items())
+
+
+def test_full_fine_tuning_is_scored_alike_after_a_reload(tmp_path: Path, tiny_model: Path) -> None:
+    """In bfloat16: Trainer's autocast must not outlive the training."""
+    path = sweep_file(tmp_path, tiny_model)
+    arguments = ("run", path, "--results", tmp_path, "--set", "methods=[{method: full, lr: 1e-2}]")
+    arguments += ("--set", "base_model.dtype=bfloat16")
+    assert bench(*arguments).exit_code == 0
+    cell = next((tmp_path / "tiny").glob("cells/full*"))
+    before = {file.name: pd.read_parquet(file) for file in (cell / "items").iterdir()}
+    shutil.rmtree(cell / "items")
+    metrics = json.loads((cell / "metrics.json").read_text())
+    (cell / "metrics.json").write_text(json.dumps({**metrics, "status": "trained", "evaluations": {}}))
+    assert bench(*arguments).exit_code == 0
+    for file in (cell / "items").iterdir():
+        pd.testing.assert_frame_equal(pd.read_parquet(file), before[file.name])
+
+
+def test_a_finished_cell_without_its_adapter_still_counts(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    path, results = finished
+    shutil.copytree(results, tmp_path / "tiny", ignore=shutil.ignore_patterns("adapter"))
+    assert bench("run", path, "--results", tmp_path).exit_code == 0
+    done = bench("run", path, "--results", tmp_path, "--set", "evaluation.tasks=[world_two, world_three]")
+    assert done.exit_code == 1 and "its adapter was not kept" in done.output
+    assert bench("run", path, "--results", tmp_path).exit_code == 0
 
 
 def test_a_damaged_record_is_not_believed(finished: tuple[Path, Path], tmp_path: Path) -> None:

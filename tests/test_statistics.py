@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from bench.statistics import mean_interval, question_noise, verdict, wilson
+from bench.statistics import mean_interval, question_noise, verdict
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [0.3, -0.2, 0.1, 0.9, 0.4]])
@@ -16,14 +16,6 @@ def test_mean_interval_is_the_one_sample_t(values: list[float]) -> None:
     ours = mean_interval(values)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
     assert mean_interval(values[:2]) is None
-
-
-def test_wilson_is_its_formula() -> None:
-    k, n, z = 37, 120, stats.norm.ppf(0.975)
-    middle = (k / n + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n))
-    ours = wilson(k, n)
-    assert (ours.low, ours.high) == pytest.approx((middle - half, middle + half), abs=1e-12)
 
 
 def test_question_noise_of_an_average_over_tasks() -> None:

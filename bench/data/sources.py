@@ -70,21 +70,27 @@ def _question(name: str, settings: OwnSet, row: Row) -> Question:
 
 
 def _label(label: Any, choices: list[str], label_from: int) -> int:
-    if label in choices:
-        return choices.index(label)
     letters = string.ascii_uppercase[: len(choices)]
+    readings = set()
+    if isinstance(label, str) and label in choices:
+        readings.add(choices.index(label))
     if isinstance(label, str) and len(label) == 1 and label in letters:
-        return letters.index(label)
-    try:
-        number = int(label) - label_from
-    except (TypeError, ValueError):
-        number = -1
-    if isinstance(label, (bool, float)) or not 0 <= number < len(choices):
+        readings.add(letters.index(label))
+    if (isinstance(label, int) and not isinstance(label, bool)) or (
+        isinstance(label, str) and label.strip().isdecimal()
+    ):
+        readings.add(int(label) - label_from)
+    readings = {number for number in readings if 0 <= number < len(choices)}
+    if len(readings) > 1:
+        raise ValueError(
+            f"label {label!r} could mean choices {sorted(readings)}; give numbers that are no choice's text"
+        )
+    if not readings:
         raise ValueError(
             f"label {label!r} is none of the choices, no letter up to {letters[-1]} and no number from "
             f"{label_from} to {label_from + len(choices) - 1}"
         )
-    return number
+    return readings.pop()
 
 
 def _pair(name: str, settings: OwnSet, row: Row) -> Pair:
@@ -127,7 +133,8 @@ def _json_list(path: Path) -> list[Any]:
 
 
 def _jsonl(path: Path) -> Iterator[Any]:
-    for number, line in enumerate(_read(path).splitlines(), start=1):
+    # Not splitlines: it also splits at characters that may stand inside a JSON string.
+    for number, line in enumerate(_read(path).split("\n"), start=1):
         if line.strip():
             try:
                 yield json.loads(line)

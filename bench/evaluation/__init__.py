@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ import pandas as pd
 from bench.data import Data, Question, Rendered
 from bench.data.tasks import template
 from bench.data.tasks.rows import document
+from bench.errors import Diverged
 from bench.sweep import EvaluationConfig, Strict
 
 PROTOCOLS = {"loglikelihood": 1}
@@ -67,7 +69,7 @@ def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool
 def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
     """Score one task. One row a question, in the task's order, with per-choice log-likelihoods in nats.
 
-    `lm` is any lm-eval model.
+    `lm` is any lm-eval model. Raises Diverged where a log-likelihood is not finite.
     """
     import lm_eval
 
@@ -75,6 +77,10 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
     task = lm_eval_task(items, identity)
     # Not simple_evaluate: it indexes every task that lm-eval has, for nine seconds a call.
     results = lm_eval.evaluate(lm, {identity.task: task}, log_samples=True, bootstrap_iters=0)
+    if not all(
+        math.isfinite(one[0]) for sample in results["samples"][identity.task] for one in sample["filtered_resps"]
+    ):
+        raise Diverged(f"the model's log-likelihoods on {identity.task} are not finite")
     samples = sorted(results["samples"][identity.task], key=lambda sample: sample["doc_id"])
     rows = []
     for (question, rendered), sample in zip(items, samples, strict=True):

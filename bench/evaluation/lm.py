@@ -14,9 +14,22 @@ from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.head import HeadAt
+from bench.head import HeadAt, drop_prompt_mask
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
+
+
+PLAIN_CAUSAL = {"llama", "olmo", "olmo2", "qwen2", "qwen3", "granite", "smollm3"}
+"""Architectures in which a token's output follows from what it attends to and its position alone. Others (sliding
+windows, recurrent layers, ALiBi) could leak between branches and are scored without sharing."""
+
+
+def takes_tree_mask(model: PreTrainedModel) -> bool:
+    """Whether branches of one row cannot see one another in this model."""
+    config = model.config
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    attention = config._attn_implementation in ("sdpa", "eager")
+    return attention and config.model_type in PLAIN_CAUSAL and not windowed
 
 
 class LanguageModel(HFLM):
@@ -38,7 +51,8 @@ class LanguageModel(HFLM):
         super().__init__(
             pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, logits_cache=False
         )
-        self.share_prefix = share_prefix and model.config._attn_implementation in ("sdpa", "eager")
+        drop_prompt_mask(model)
+        self.share_prefix = share_prefix and takes_tree_mask(model)
         self.advance: Callable[[int, int, str], None] = lambda done, total, note: None
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -85,7 +99,7 @@ class LanguageModel(HFLM):
             if len(answers) == 1:
                 context = context[-(self.max_length + 1 - len(answers[0])) :]
             ids, branch, place = list(context), [0] * len(context), list(range(len(context)))
-            for number, answer in enumerate(answers, start=1):
+            for number, answer in enumerate(answers, start=1):  # branch 0 is the context
                 begin = len(ids)
                 at += [(row, len(context) - 1), *((row, begin + k) for k in range(len(answer) - 1))]
                 targets += answer
@@ -98,6 +112,8 @@ class LanguageModel(HFLM):
             places.append(torch.tensor(place))
         inputs = {"input_ids": pad_sequence(rows, batch_first=True).to(self.device)}  # (B, T)
         length = inputs["input_ids"].shape[1]
+        prompt = [branch == 0 for branch in branches]
+        inputs["prompt_mask"] = pad_sequence(prompt, batch_first=True).to(self.device)  # (B, T)
         if any(len(answers) > 1 for _, answers in batch):
             inputs["position_ids"] = pad_sequence(places, batch_first=True).to(self.device)  # (B, T)
             branch = pad_sequence(branches, batch_first=True, padding_value=-1).to(self.device)  # (B, T)

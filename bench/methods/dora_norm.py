@@ -18,7 +18,9 @@ import torch
 from peft.tuners.lora.dora import DoraLinearLayer
 from peft.tuners.lora.layer import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
+from peft.utils.other import transpose
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 
 class AlgebraicDoraLinear(DoraLinearLayer):
@@ -41,7 +43,7 @@ class AlgebraicDoraLinear(DoraLinearLayer):
             norm = self._norm(weight, lora_A.weight, lora_B.weight, scaling)
         factor = (self.weight / norm).view(1, -1)
         if base_result is None:  # dropout: the base's part is of the dropped-out input, too
-            base_result = nn.functional.linear(x, weight.to(x.dtype))
+            base_result = nn.functional.linear(x, transpose(weight, self.fan_in_fan_out).to(x.dtype))
         elif base_layer.bias is not None:
             base_result = base_result - base_layer.bias
         update = lora_B(lora_A(x)) * scaling
@@ -49,8 +51,7 @@ class AlgebraicDoraLinear(DoraLinearLayer):
 
     def _norm(self, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
         """Row norms (out,) of W + s B A, in float32."""
-        if self.fan_in_fan_out:
-            weight = weight.T
+        weight = transpose(weight, self.fan_in_fan_out)
         key = (weight.data_ptr(), weight.dtype, weight.device, weight._version)
         if self._dora_cache.get("key") != key:
             self._dora_cache["key"] = key
@@ -91,8 +92,9 @@ def zero_rows(model: nn.Module, targets: list[str]) -> list[str]:
     """Targeted modules whose weight has a row of zeros: DoRA divides by its norm (peft issue 2049)."""
     found: list[Any] = []
     for name, module in model.named_modules():
-        if name.rpartition(".")[2] in targets and isinstance(module, nn.Linear) and not module.weight.is_meta:
-            weight = dequantize_module_weight(module)
+        linear = isinstance(module, (nn.Linear, Conv1D))
+        if linear and name.rpartition(".")[2] in targets and not module.weight.is_meta:
+            weight = transpose(dequantize_module_weight(module), isinstance(module, Conv1D))
             if bool((weight == 0).all(dim=1).any()):
                 found.append(name)
     return found

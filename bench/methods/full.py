@@ -71,11 +71,13 @@ class Full(Method):
         model.save_pretrained(folder)
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        from safetensors.torch import load_model
+        from safetensors.torch import load_file
 
-        for file in sorted(folder.glob("*.safetensors")):
-            # Not strict: a large model lies in several files, and tied weights are written once.
-            load_model(model, file, strict=False)
+        weights = {name: one for file in folder.glob("*.safetensors") for name, one in load_file(file).items()}
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        missing = set(missing) - set(model._tied_weights_keys or ())  # tied weights are written once
+        if missing or unexpected:
+            raise ValueError(f"{folder.name} does not fit the base: {sorted(missing)[:3]} {sorted(unexpected)[:3]}")
         return model
 
     def merge(self, model: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from bench.errors import UserError
+from bench.errors import CellProblem
 from bench.methods.method import Facts, Method
 from bench.methods.method import Options as MethodOptions
 from bench.methods.targets import resolve_targets
@@ -119,7 +119,7 @@ class Dora(Lora):
 
         empty = zero_rows(model, cell.options["target_modules"])
         if empty:
-            raise UserError(
+            raise CellProblem(
                 f"DoRA divides by the norm of each row, and the base has rows of zeros in {', '.join(empty[:3])}",
                 "Leave these modules out of target_modules.",
             )

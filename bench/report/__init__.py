@@ -44,7 +44,7 @@ def write_report(results: Results) -> Path:
         "name": plan["name"],
         "notes": plan["notes"],
         "finding": _finding(read.cells, differences),
-        "coverage": _coverage(read.cells),
+        "coverage": _coverage(read),
         "failures": failures[["name", "status", "reason", "traceback"]].to_dict("records"),
         "problems": read.problems,
         "figure": markup,
@@ -106,10 +106,11 @@ def _difference(row: Any) -> str:
     return f"At {at}, {row.series} is {apart}: {interval}."
 
 
-def _coverage(cells: pd.DataFrame) -> str:
-    counts = cells["status"].value_counts()
+def _coverage(read: frames.Frames) -> str:
+    cells, counts = read.cells, read.cells["status"].value_counts()
     other = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "done")
-    return f"{len(cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}."
+    beside = f" Beside them lie {read.beside} recorded cells of other settings." if read.beside else ""
+    return f"{len(cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}.{beside}"
 
 
 def _caption(cells: pd.DataFrame) -> str:
@@ -140,8 +141,8 @@ def _tables(plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame
         ]
         note = (
             "Points of average accuracy, paired by seed (same examples, same questions). Student's t over seeds; below "
-            "three seeds there is none. A tie is an interval within 1 point of zero; intervals are not adjusted for "
-            "the number of comparisons."
+            "three seeds there is none. Methods without a rank are not in it. A tie is an interval within 1 point of "
+            "zero; intervals are not adjusted for the number of comparisons."
         )
         tables.append(Table("Paired differences", heads, rows, note))
     overlap = [

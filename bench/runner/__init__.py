@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import base_models
-from bench.errors import Diverged, UserError
+from bench.errors import CellProblem, Diverged, UserError
 from bench.plan import Plan, PlannedCell, state
 from bench.runner.progress import Progress, duration
 from bench.store import CellFolder, Results
@@ -34,7 +34,10 @@ def run_sweep(plan: Plan, results: Results, progress: Progress, retry_failed: bo
     todo = [planned for planned in plan.cells if states[planned.cell.id] in ("todo", "trained")]
     if todo:  # what must be downloaded is asked for before anything is written
         for base in plan.sweep.base_model:
-            base_models.find(base.id, base.revision)
+            found = base_models.find(base.id, base.revision)
+            base_models.load_tokenizer(found)
+            if found.commit and base.revision is None:
+                progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
     results.write_plan(plan.resolved(), plan.record())
     recorded = len(plan.cells) - len(todo)
     progress.line(f"{plan.sweep.name}: {len(plan.cells)} cells, {recorded} recorded already, {len(todo)} to run")
@@ -62,6 +65,9 @@ def _run_recorded(planned: PlannedCell, plan: Plan, folder: CellFolder, progress
 
     try:
         run_cell(planned, plan.data, folder, plan.sweep.evaluation.batch_size, progress)
+    except CellProblem as error:
+        # A finished cell that cannot be scored on one task more is still a trained one.
+        return _record(folder, "trained" if "costs" in folder.metrics() else "failed", error)
     except UserError:
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -79,6 +85,5 @@ def _record(folder: CellFolder, status: str, error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    metrics = folder.metrics()
-    folder.write_metrics({**metrics, "status": status, "reason": reason, "traceback": lines[-8:]})
+    folder.write_metrics({**folder.metrics(), "status": status, "reason": reason, "traceback": lines[-8:]})
     return f"{status} ({reason.splitlines()[0]})"
