@@ -55,7 +55,7 @@ class Plan:
         labels = {b: b.id if twins[b.id] == 1 else f"{b.id} ({b.revision}, {b.dtype})" for b in bases}
         return {
             "name": self.sweep.name,
-            "notes": self.data.notes,
+            "notes": [*self.data.notes, *([self.sweep.note] if self.sweep.note else [])],
             "tasks": list(self.data.questions),
             "format": self.data.config.format,
             "overlap": {name: vars(one) for name, one in self.data.overlap.items()},

@@ -182,6 +182,8 @@ class Sweep(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the results folder."""
+    note: str = ""
+    """A sentence that the report must say, such as what was special about this run."""
     base_model: tuple[BaseModelConfig, ...]
     """An alias, folder or hub id, or {id, revision, dtype}; a list for several."""
     data: DataConfig = DataConfig()
