@@ -6,9 +6,6 @@ import io
 from collections.abc import Iterable
 
 import matplotlib
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -54,10 +51,12 @@ def rank_vs_accuracy(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None
     ranked = trained[trained["rank"].notna()]
     if ranked.empty:
         return None
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         panels = sorted(ranked["samples"].unique())
         size = (max(5.6, 4.2 * len(panels) + 1.2), 3.9)
-        figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+        # Not through pyplot, which keeps every figure that it makes.
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
         look = looks(list(dict.fromkeys(trained["series"])))
         for ax, samples in zip(axes[0], panels, strict=True):
             _panel(ax, ranked[ranked["samples"] == samples], look)
@@ -114,7 +113,7 @@ def _overlay(ax: Axes, done: pd.DataFrame, scores: pd.DataFrame, look: dict[str,
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, without the file's head and metadata (they name addresses)."""
     text = io.StringIO()
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     markup = text.getvalue()
     return markup[markup.index("<svg") :]
@@ -123,6 +122,6 @@ def svg(figure: Figure) -> str:
 def png(figure: Figure) -> bytes:
     """The figure as a PNG at print size."""
     data = io.BytesIO()
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(data, format="png", dpi=200, metadata={"Software": None})
     return data.getvalue()
