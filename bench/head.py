@@ -1,11 +1,15 @@
 """A model's two ends: the prompt mask at its entrance, and logits only where they are needed at its head.
 
-The output head is a fifth of a small model's work.
+The output head is a fifth of a small model's work. What a method needs to know of a batch beyond `input_ids` and
+`attention_mask` comes one way only: `prompt_mask` (B, T), true on prompt tokens, is in every call.
 
 B rows, T tokens of the longest row, N chosen positions, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,11 +39,60 @@ class HeadAt:
         self.handle.remove()
 
 
-def drop_prompt_mask(model: nn.Module) -> None:
-    """Let a model be called with `prompt_mask`: a method that needs it takes it at the entrance, before this."""
+def causal_lm(model: nn.Module) -> nn.Module:
+    """The causal language model inside a PEFT model, or the model itself."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if inner else model
 
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        kwargs.pop("prompt_mask", None)
+
+def at_entrance(model: nn.Module, take: Callable[[torch.Tensor], None]) -> None:
+    """Call `take(prompt_mask)` at the beginning of each forward pass that carries a prompt mask (B, T).
+
+    The mask is taken out of the call. It enters by the model itself in training and scoring and, in PEFT models, by
+    the inner model in generation, so both doors are watched.
+    """
+
+    def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        mask = kwargs.pop("prompt_mask", None)
+        if mask is not None:
+            take(mask)
         return args, kwargs
 
-    model.register_forward_pre_hook(hook, with_kwargs=True)
+    for door in {id(one): one for one in (model, causal_lm(model))}.values():
+        door.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def drop_prompt_mask(model: nn.Module) -> None:
+    """Let a model be called with `prompt_mask`: a method that needs it has taken it at the entrance before this."""
+    at_entrance(model, lambda mask: None)
+
+
+class PromptMaskInGeneration:
+    """While entered, every forward pass of `model.generate` carries `prompt_mask`.
+
+    `prompt_mask` (B, T) is that of the prompts; `generate` itself refuses arguments that it does not know. Beams are
+    copies of their row. With a key-value cache later passes hold new tokens only, and their mask is all false.
+    """
+
+    def __init__(self, model: nn.Module, prompt_mask: torch.Tensor) -> None:
+        self.door = causal_lm(model)
+        self.mask = prompt_mask
+
+    def __enter__(self) -> None:
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+            tokens = kwargs.get("input_ids")
+            tokens = kwargs["inputs_embeds"] if tokens is None else tokens
+            rows, length = tokens.shape[:2]
+            cache = kwargs.get("past_key_values")
+            mask = torch.zeros(rows, length, dtype=torch.bool, device=tokens.device)
+            if cache is None or cache.get_seq_length() == 0:
+                prompt = self.mask.repeat_interleave(rows // self.mask.shape[0], dim=0)
+                mask[:, : prompt.shape[1]] = prompt
+            kwargs["prompt_mask"] = mask
+            return args, kwargs
+
+        # Before the method's own hook at this door.
+        self.handle = self.door.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
+
+    def __exit__(self, *exception: object) -> None:
+        self.handle.remove()

@@ -10,7 +10,7 @@ import importlib.util
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import base_models, methods
 from bench.data import Data, prepare
@@ -18,6 +18,9 @@ from bench.errors import UserError
 from bench.evaluation import EvaluationIdentity, identities
 from bench.store import Results
 from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, TrainingConfig, product_of_lists
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -134,14 +137,15 @@ def _cells_of(
         if entry["method"] == "base":
             continue  # in every sweep already
         for one in product_of_lists(method.Options, settings):
+            options = sizes.resolve(method, one)
+            method.check_machine(options)
             for training in trainings:
-                if training.weight_decay and not method.facts.weight_decay:
+                reason = method.facts_for(options).no_weight_decay
+                if training.weight_decay and reason:
                     raise UserError(
-                        f"method {entry['method']} cannot bear weight decay (training.weight_decay: "
-                        f"{training.weight_decay})",
+                        f"method {entry['method']} cannot bear training.weight_decay {training.weight_decay}: {reason}",
                         "Set it to 0, or run this method in a sweep of its own.",
                     )
-                options = sizes.resolve(method, one)
                 kept = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
                 for n in samples:
                     for seed in sweep.seeds:
@@ -162,7 +166,7 @@ def _cells_of(
 def _planned(
     cell: Cell, base: BaseModelConfig, training: TrainingConfig, sweep: Sweep, data: Data, sizes: _Sizes
 ) -> PlannedCell:
-    facts = methods.get(cell.method).facts
+    facts = methods.get(cell.method).facts_for(cell.options)
     scored = identities(data, sweep.evaluation, cell.base.dtype, facts.mergeable)
     return PlannedCell(cell, base, training, tuple(scored), *sizes.count(cell))
 
@@ -176,20 +180,30 @@ class _Sizes:
         self.counted: dict[str, tuple[int, int]] = {}
 
     def resolve(self, method: methods.Method, settings: dict[str, Any]) -> dict[str, Any]:
-        return method.resolve(settings, self.skeleton)
+        """Raises UserError, naming the cells, for settings that are impossible on this base."""
+        try:
+            return method.resolve(settings, self.skeleton)
+        except UserError as error:
+            rank = settings.get("rank")
+            cells = f"cells {method.name}{f'-r{rank}' if rank is not None else ''} on {self.base.id}"
+            raise UserError(f"{cells}: {error.problem}", error.mend) from error
 
     def count(self, cell: Cell) -> tuple[int, int]:
         """(trainable, total) parameters."""
         key = json.dumps([cell.method, cell.options], sort_keys=True)
         if key not in self.counted:
-            method = methods.get(cell.method)
-            try:
-                model = method.attach(base_models.skeleton(self.base.id, self.base.revision), cell)
-            except ValueError as error:
-                raise UserError(f"cell {cell.name} is impossible on {self.base.id}: {error}") from error
-            parameters = list(model.parameters())
-            self.counted[key] = (
-                sum(p.numel() for p in parameters if p.requires_grad),
-                sum(p.numel() for p in parameters),
-            )
+            self.counted[key] = count(cell, base_models.skeleton(self.base.id, self.base.revision))
         return self.counted[key]
+
+
+def count(cell: Cell, skeleton: PreTrainedModel) -> tuple[int, int]:
+    """(trainable, total) parameters of a cell's model, on the meta device; `skeleton` is used up.
+
+    Raises UserError, naming the cell, where the method cannot be attached to this base.
+    """
+    try:
+        model = methods.get(cell.method).attach(skeleton, cell)
+    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)

@@ -21,13 +21,15 @@ import torch
 from transformers import set_seed
 
 from bench import base_models, evaluation, methods
-from bench.data import Data
+from bench.costs import model_bytes, probe
+from bench.data import Data, Example
 from bench.errors import CellProblem
 from bench.evaluation.lm import LanguageModel
+from bench.head import drop_prompt_mask
 from bench.plan import PlannedCell
 from bench.runner.progress import Progress
 from bench.store import CellFolder, write_json, write_text
-from bench.training import TrainingResult, train
+from bench.training import Collator, TrainingResult, encode, train
 
 RECORDED_PACKAGES = (
     "bench-peft",
@@ -38,7 +40,13 @@ RECORDED_PACKAGES = (
     "lm-eval",
     "datasets",
     "numpy",
+    "pyreft",
+    "galore-torch",
+    "bitsandbytes",
 )
+
+PROBED_QUESTIONS = 2
+"""Questions of each task on which merged and unmerged logits are compared."""
 
 
 def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: int, progress: Progress) -> None:
@@ -56,6 +64,8 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
     set_seed(cell.seed)
     loading = {"dtype": cell.base.dtype, "attn_implementation": planned.training.attn_implementation}
     model = base_models.load(base, **{**loading, **method.load_kwargs(cell)})
+    base_bytes = model_bytes(model)
+    set_seed(cell.seed)  # loading may have drawn from it
     if "costs" in metrics:  # written when the training was whole, kept whatever came after
         if cell.data is not None and not folder.adapter.is_dir():
             raise CellProblem(
@@ -66,11 +76,10 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
     else:
         shutil.rmtree(folder.path / "items", ignore_errors=True)  # of another training's weights
         write_json(folder.path / "environment.json", environment(base, data, planned))
-        set_seed(cell.seed)  # loading may have drawn from it
         model = method.attach(model, cell)
         metrics = {
             "status": "trained",
-            "costs": {"trainable": planned.trainable, "total": planned.total},
+            "costs": {"trainable": planned.trainable, "total": planned.total, "base_bytes": base_bytes},
         }
         if cell.data is not None:
             result = _train(model, tokenizer, method, planned, data, folder, progress)
@@ -79,20 +88,21 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
             metrics["costs"]["adapter_bytes"] = sum(p.stat().st_size for p in folder.adapter.rglob("*.safetensors"))
         folder.write_metrics(metrics)
 
+    drop_prompt_mask(model)
+    facts = method.facts_for(cell.options)
+    # Two evaluations of one cell never differ in being merged: the sweep says it, and a method can or cannot.
+    merged = any(one.merged for one in planned.evaluations)
+    if merged:
+        model = _merged(model, method, planned, data, tokenizer, metrics)
     metrics.setdefault("evaluations", {})
-    missing = [one for one in planned.evaluations if one.id not in metrics["evaluations"]]
-    lm = None
-    for identity in missing:
+    lm = LanguageModel(model, tokenizer, batch_size, facts.shared_prefix, None if merged else cell.base.dtype)
+    for identity in planned.evaluations:
+        if identity.id in metrics["evaluations"]:
+            continue
         items = folder.items(identity.file)
         seconds = None
         if items is None:
             begun = time.perf_counter()
-            if lm is None:
-                if identity.merged:
-                    model = method.merge(model)
-                # Scored in the cell's dtype; what was merged in float32 is rounded here, once.
-                model = model.to(getattr(torch, cell.base.dtype)).eval()
-                lm = LanguageModel(model, tokenizer, batch_size, method.facts.shared_prefix)
             lm.advance = progress.stage(f"{cell.name} scoring {identity.task}")
             items = evaluation.evaluate(lm, data, identity)
             seconds = round(time.perf_counter() - begun, 2)
@@ -105,7 +115,47 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
             "seconds": seconds,
         }
         folder.write_metrics(metrics)
+    if not merged:
+        _merged(model, method, planned, data, tokenizer, metrics)
     folder.write_metrics({**metrics, "status": "done", "reason": "", "traceback": []})
+
+
+def _merged(
+    model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer: Any, metrics: dict[str, Any]
+) -> Any:
+    """The model with its adapter folded in, in the cell's dtype (rounded once); how far its logits are from the
+    unmerged model's is recorded. A method that cannot merge is recorded with the reason, and None is returned."""
+    cell = planned.cell
+    facts = method.facts_for(cell.options)
+    if not facts.mergeable:
+        metrics["merge_max_abs_diff"], metrics["merge_reason"] = None, facts.cannot_merge
+        return None
+    batch = _probe_batch(data, tokenizer, planned.training)
+    # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides.
+    half = cell.base.dtype if cell.base.dtype != "float32" else "bfloat16"
+    unmerged = {half: probe(model.eval(), batch, half)}
+    unmerged["float32"] = probe(model.float(), batch, "float32")
+    model = method.merge(model).eval()
+    merged = {"float32": probe(model, batch, "float32")}
+    if cell.base.dtype == "float32":
+        merged[half] = probe(model, batch, half)
+    else:
+        model = model.to(getattr(torch, cell.base.dtype))
+        merged[half] = probe(model, batch, "float32")  # no autocast: in the dtype of its weights
+    metrics["merge_max_abs_diff"] = {
+        dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in ("float32", half)
+    }
+    return model
+
+
+def _probe_batch(data: Data, tokenizer: Any, config: Any) -> dict[str, torch.Tensor]:
+    """A few questions of every task with their right answers, as a training batch."""
+    examples = []
+    for task in data.questions:
+        for question, rendered in data.rendered(task)[:PROBED_QUESTIONS]:
+            examples.append(Example(rendered.contexts[question.label], rendered.continuations[question.label]))
+    rows = [encode(tokenizer, one, config.max_length, data.config.append_eos) for one in examples]
+    return Collator(tokenizer.pad_token_id, config.loss)(rows)
 
 
 def _train(
@@ -143,6 +193,7 @@ def _training_costs(result: TrainingResult) -> dict[str, Any]:
         "tokens_per_second": round(result.tokens / result.seconds, 1),
         "final_loss": result.final_loss,
         "truncated_examples": result.truncated,
+        "optimizer_bytes": result.optimizer_bytes,
     }
 
 

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from bench.base_models import device
+from bench.costs import optimizer_state_bytes
 from bench.data.examples import Example
 from bench.errors import Diverged
 from bench.head import HeadAt, drop_prompt_mask
@@ -56,6 +57,8 @@ class TrainingResult:
     final_loss: float
     truncated: int
     """Examples that lost the beginning of their prompt to `max_length`."""
+    optimizer_bytes: int
+    """What the optimizer remembers between steps, moments and projections."""
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -153,7 +156,20 @@ class FineTuner(Trainer):
             outputs = model(**inputs, use_cache=False)
         total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
         loss = total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
+        penalty = self.method.penalty(model, self.cell)
+        if penalty is not None:  # once a step, however the batch is split
+            loss = loss + penalty / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
+
+
+class _AfterStep(TrainerCallback):
+    """Tells the method of each optimizer step, while the gradients are still there."""
+
+    def __init__(self, method: Method, cell: Cell) -> None:
+        self.method, self.cell = method, cell
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        self.method.after_step(model, self.cell, state.global_step + 1)
 
 
 class _Watch(TrainerCallback):
@@ -242,7 +258,7 @@ def train(
         args=arguments,
         train_dataset=rows,
         data_collator=Collator(tokenizer.pad_token_id, config.loss),
-        callbacks=[watch],
+        callbacks=[watch, _AfterStep(method, cell)],
     )
     trainer.remove_callback(PrinterCallback)
     set_seed(cell.seed)
@@ -258,4 +274,5 @@ def train(
         tokens=round(tokens * config.epochs),
         final_loss=watch.last_loss,
         truncated=sum(row.truncated for row in rows),
+        optimizer_bytes=optimizer_state_bytes(trainer.optimizer),
     )

@@ -105,11 +105,20 @@ def test_alpha_follows_rank_and_every_setting_is_resolved(tiny_model: Path) -> N
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     options = methods.get("dora").resolve({"rank": 4}, model)
     assert options["alpha"] == 8
-    assert None not in options.values() and "auto" not in map(str, options.values())
+    assert "auto" not in map(str, options.values())
+    # What is null is off, and says so in cell.json.
+    assert {key for key, value in options.items() if value is None} == {
+        "init",
+        "lr_ratio",
+        "quantization",
+        "double_quantization",
+    }
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_the_registry_says_what_a_reader_needs(name: str) -> None:
-    facts = methods.METHODS[name].facts
-    assert facts.summary and facts.source
-    assert (facts.rank is None) == ("rank" not in methods.METHODS[name].Options.model_fields)
+def test_the_registry_says_what_a_reader_needs(name: str, tiny_model: Path) -> None:
+    method = methods.METHODS[name]
+    assert method.name == name and method.facts.summary and method.facts.source
+    if method.facts.rank is None:
+        with pytest.raises(UserError, match="has no rank"):
+            method.resolve({"rank": 8}, AutoModelForCausalLM.from_pretrained(tiny_model))

@@ -50,7 +50,9 @@ def test_every_cell_is_done_and_recorded(finished: tuple[Path, Path]) -> None:
         if resolved["method"] != "base":
             assert [path.suffix for path in (cell / "adapter").iterdir() if "model" in path.name] == [".safetensors"]
             assert len((cell / "training.jsonl").read_text().splitlines()) == 4
-            assert None not in resolved["options"].values()
+            assert "auto" not in map(str, resolved["options"].values())
+            if resolved["method"] != "full":
+                assert resolved["options"]["alpha"] == 2 * resolved["options"]["rank"]
 
 
 def test_the_same_command_does_nothing_twice(finished: tuple[Path, Path]) -> None:

@@ -31,7 +31,7 @@ def cell_of(method: str, model: Any, **options: Any) -> Cell:
         samples=len(EXAMPLES),
         seed=0,
         data=CellData(train=("x",), format="question", mix="equal", subset_seed=None, append_eos=True, fingerprint="x"),
-        training={},
+        training=TrainingConfig().model_dump(mode="json"),
     )
 
 

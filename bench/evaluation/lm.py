@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bench.costs import computing_in
 from bench.head import HeadAt, drop_prompt_mask
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -38,7 +39,8 @@ class LanguageModel(HFLM):
     With `share_prefix`, requests with one context are scored in one row: the context once, the continuations as
     branches under a tree attention mask. It is for models that take such a mask (sdpa or eager attention) and
     methods that declare it valid. HFLM's one-token cache is off: it answers wrongly where two requests share a
-    context but differ in length. `advance(done, total, note)` is told of the rows scored; lm-eval's bars are off.
+    context but differ in length. With `autocast`, a dtype, forward passes compute in it, as in training; without, in
+    that of the weights. `advance(done, total, note)` is told of the rows scored; lm-eval's bars are off.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class LanguageModel(HFLM):
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int,
         share_prefix: bool = False,
+        autocast: str | None = None,
     ) -> None:
         super().__init__(
             pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, logits_cache=False
         )
         drop_prompt_mask(model)
         self.share_prefix = share_prefix and takes_tree_mask(model)
+        self.computing_dtype = autocast or "float32"
         self.advance: Callable[[int, int, str], None] = lambda done, total, note: None
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -119,7 +123,8 @@ class LanguageModel(HFLM):
             branch = pad_sequence(branches, batch_first=True, padding_value=-1).to(self.device)  # (B, T)
             inputs["attention_mask"] = self._tree_mask(branch)
         # Else: right padding needs no mask under causal attention, and leaves the fast kernels their plain form.
-        with HeadAt(self.model, torch.tensor(at).T.to(self.device), length):  # (2, N)
+        at = torch.tensor(at).T.to(self.device)  # (2, N)
+        with HeadAt(self.model, at, length), computing_in(self.computing_dtype, self.device):
             logits = self.model(**inputs, use_cache=False).logits.float()  # (N, V)
         target = torch.tensor(targets, device=self.device)  # (N,)
         scored = logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(1)

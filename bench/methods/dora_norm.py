@@ -40,7 +40,7 @@ class AlgebraicDoraLinear(DoraLinearLayer):
         """What is to be added to the base layer's output: (m / norm - 1) W x + (m / norm) s B A x."""
         weight = dequantize_module_weight(base_layer)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            norm = self._norm(weight, lora_A.weight, lora_B.weight, scaling)
+            norm = self._norm(weight, lora_A.weight, lora_B.weight, scaling, stored=base_layer.weight)
         factor = (self.weight / norm).view(1, -1)
         if base_result is None:  # dropout: the base's part is of the dropped-out input, too
             base_result = nn.functional.linear(x, transpose(weight, self.fan_in_fan_out).to(x.dtype))
@@ -49,10 +49,14 @@ class AlgebraicDoraLinear(DoraLinearLayer):
         update = lora_B(lora_A(x)) * scaling
         return (factor - 1) * base_result + factor * update
 
-    def _norm(self, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
-        """Row norms (out,) of W + s B A, in float32."""
+    def _norm(
+        self, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float, stored: torch.Tensor
+    ) -> torch.Tensor:
+        """Row norms (out,) of W + s B A, in float32. `stored` is what the base keeps of `weight`: the same tensor, or
+        its quantized form."""
         weight = transpose(weight, self.fan_in_fan_out)
-        key = (weight.data_ptr(), weight.dtype, weight.device, weight._version)
+        version = 0 if stored.is_inference() else stored._version
+        key = (stored.data_ptr(), stored.dtype, stored.device, version)
         if self._dora_cache.get("key") != key:
             self._dora_cache["key"] = key
             self._dora_cache["squared"] = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square()
@@ -85,7 +89,8 @@ def set_exact_magnitudes(model: nn.Module) -> None:
                 weight = dequantize_module_weight(module.get_base_layer())
                 a, b = module.lora_A[adapter].weight, module.lora_B[adapter].weight
                 with torch.no_grad():
-                    layer.weight.copy_(layer._norm(weight, a, b, module.scaling[adapter]))
+                    stored = module.get_base_layer().weight
+                    layer.weight.copy_(layer._norm(weight, a, b, module.scaling[adapter], stored))
 
 
 def zero_rows(model: nn.Module, targets: list[str]) -> list[str]:

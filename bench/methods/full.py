@@ -21,10 +21,7 @@ class Base(Method):
     facts = Facts(
         summary="the untuned base model",
         rank=None,
-        mergeable=True,
         shared_prefix=True,
-        quantizes=False,
-        weight_decay=True,
         lr_grid=(),
         source="-",
     )
@@ -50,10 +47,7 @@ class Full(Method):
     facts = Facts(
         summary="every weight of the base",
         rank=None,
-        mergeable=True,
         shared_prefix=True,
-        quantizes=False,
-        weight_decay=True,
         lr_grid=(3e-6, 1e-5, 3e-5, 1e-4),
         source="-",
     )

@@ -1,26 +1,37 @@
-"""LoRA (arXiv 2106.09685) and DoRA (arXiv 2402.09353), through PEFT: one class, one option apart."""
+"""LoRA and its kin, through PEFT: one class; rsLoRA, PiSSA, LoRA+, DoRA, QLoRA and QDoRA are settings of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from bench.errors import CellProblem
-from bench.methods.method import Facts, Method
+from bench.errors import CellProblem, UserError
+from bench.methods.method import Facts
 from bench.methods.method import Options as MethodOptions
-from bench.methods.targets import resolve_targets
+from bench.methods.peft_method import PeftMethod
+from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config
+from bench.methods.targets import resolve_targets, targeted
 from bench.sweep import Cell
 
 if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig, PeftModel
     from torch import nn
+    from torch.optim import Optimizer
     from transformers import PreTrainedModel
+
+INITIAL = "initial_factors.safetensors"
+"""Beside the adapter, where the initialisation took its share out of the base's weights."""
 
 
 class LoraOptions(MethodOptions):
-    """The settings of the LoRA family."""
+    """The settings of the LoRA family. Those that are null or false are off."""
 
+    lr: float = Field(3e-4, gt=0)
     rank: int = Field(16, ge=1)
     """Columns of A and B."""
     alpha: float | None = Field(None, gt=0)
@@ -29,108 +40,236 @@ class LoraOptions(MethodOptions):
     """On the adapter's input."""
     target_modules: str | list[str] = "auto"
     """`auto`: every linear layer but the head; `llm_adapters`: q, k, v, up, down; or names of modules."""
+    norm: Literal["algebraic", "peft"] | None = None
+    """Makes it DoRA: a trained magnitude, and how the norm of W + s B A is found: from small products, or by PEFT's
+    own forward, which builds B A."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) (arXiv 2312.03732)."""
+    init: str | None = Field(None, pattern=r"^(gaussian|orthogonal|olora|pissa(_niter_[1-9][0-9]*)?)$")
+    """How A and B start; null is PEFT's own (A Kaiming-uniform, B zero). `pissa` and `olora` take the principal part
+    of the weight out of the base and into the adapter; `pissa_niter_N` finds it by a randomized decomposition."""
+    lr_ratio: float | None = Field(None, ge=1)
+    """LoRA+: the learning rate of B is this times that of A (arXiv 2402.12354)."""
+    quantization: Quantization | None = None
+    """Load the base in 4 bits (`nf4`, `fp4`) or 8 (`int8`), through bitsandbytes."""
+    double_quantization: bool | None = None
+    """Quantize the 4-bit scales, too. Default: yes, as the QLoRA paper has it."""
 
     @model_validator(mode="before")
     @classmethod
-    def _alpha_follows_rank(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("alpha") is None and isinstance(data.get("rank", 16), int):
-            return {**data, "alpha": 2.0 * data.get("rank", 16)}
+    def _defaults_that_follow(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if data.get("alpha") is None and isinstance(data.get("rank", 16), int):
+            data["alpha"] = 2.0 * data.get("rank", 16)
+        if data.get("quantization") in ("nf4", "fp4") and data.get("double_quantization") is None:
+            data["double_quantization"] = True
         return data
 
+    @model_validator(mode="after")
+    def _go_together(self) -> LoraOptions:
+        if self.double_quantization is not None and self.quantization not in ("nf4", "fp4"):
+            raise ValueError("double_quantization belongs to quantization: nf4 or fp4")
+        if self.quantization and self.mutates_base:
+            raise ValueError(f"init: {self.init} changes the base's weights, which a quantized base cannot bear")
+        return self
 
-class Lora(Method):
+    @property
+    def mutates_base(self) -> bool:
+        return self.init is not None and self.init.startswith(("pissa", "olora"))
+
+
+class Lora(PeftMethod):
     """W + (alpha / rank) B A, A and B trained, B zero at the start."""
 
     name = "lora"
-    use_dora: ClassVar[bool] = False
+    Options = LoraOptions
     facts = Facts(
         summary="low-rank update of each weight",
         rank="columns of A and B",
-        mergeable=True,
         shared_prefix=True,
-        quantizes=False,
-        weight_decay=True,
         lr_grid=(1e-4, 3e-4, 1e-3),
         source="arXiv 2106.09685; rate of LLM-Adapters, arXiv 2304.01933",
     )
 
-    class Options(LoraOptions):
-        lr: float = 3e-4
+    def facts_for(self, options: Mapping[str, Any]) -> Facts:
+        if not options.get("quantization"):
+            return self.facts
+        return replace(
+            self.facts,
+            quantizes=True,
+            cannot_merge="the base is quantized: rounding the sum to few bits again would change it",
+            needs={"bitsandbytes": "quant"},
+        )
 
-    def resolve(self, settings: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    def check_machine(self, options: Mapping[str, Any]) -> None:
+        super().check_machine(options)
+        if options.get("quantization"):
+            check_bitsandbytes(self.name, options["quantization"])
+
+    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
         options = super().resolve(settings, model)
         options["target_modules"] = resolve_targets(options["target_modules"], model, self.name)
+        sides = [min(weight.shape) for weight in targeted(model, options["target_modules"]).values()]
+        # A LoRA wider than its smallest matrix is wasteful; PiSSA's principal part does not exist there.
+        bound = min if LoraOptions.model_validate(options).mutates_base else max
+        most = bound(sides, default=options["rank"])
+        if options["rank"] > most:
+            raise UserError(
+                f"method {self.name}: rank {options['rank']} is more than the targeted matrices of the base have "
+                f"({most})",
+                f"Give a rank from 1 to {most}.",
+            )
         return options
 
-    def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
-        from peft import LoraConfig, get_peft_model
+    def load_kwargs(self, cell: Cell) -> dict[str, Any]:
+        if not cell.options["quantization"]:
+            return {}
+        return {"quantization_config": quantization_config(cell)}
+
+    def config(self, cell: Cell) -> PeftConfig:
+        from peft import LoraConfig
 
         options = cell.options
-        config = LoraConfig(
+        return LoraConfig(
             task_type="CAUSAL_LM",
             r=options["rank"],
             lora_alpha=options["alpha"],
             lora_dropout=options["dropout"],
             target_modules=options["target_modules"],
-            use_dora=self.use_dora,
+            use_dora=options["norm"] is not None,
+            use_rslora=options["rslora"],
+            init_lora_weights=options["init"] or True,
         )
-        return self._prepared(get_peft_model(model, config), cell)
-
-    def save(self, model: nn.Module, folder: Path) -> None:
-        # Without the flag PEFT asks the hub whether the vocabulary was resized.
-        model.save_pretrained(folder, save_embedding_layers=False)
-
-    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        from peft import PeftModel
-
-        return self._prepared(PeftModel.from_pretrained(model, folder), cell)
-
-    def merge(self, model: nn.Module) -> nn.Module:
-        return model.float().merge_and_unload()
-
-    def _prepared(self, model: nn.Module, cell: Cell) -> nn.Module:
-        """A last word on the PEFT model, whether fresh or loaded."""
-        return model
-
-
-class Dora(Lora):
-    """LoRA on the direction of each weight's rows, with their magnitude trained apart."""
-
-    name = "dora"
-    use_dora = True
-    facts = Facts(
-        summary="low-rank update of direction, trained magnitude",
-        rank="columns of A and B",
-        mergeable=True,
-        shared_prefix=True,
-        quantizes=False,
-        weight_decay=True,
-        lr_grid=(1e-4, 2e-4, 3e-4, 1e-3),
-        source="arXiv 2402.09353, Table 8",
-    )
-
-    class Options(LoraOptions):
-        lr: float = 2e-4
-        norm: Literal["algebraic", "peft"] = "algebraic"
-        """How the norm of W + s B A is found: from small products, or by PEFT's own forward, which builds B A."""
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         from bench.methods.dora_norm import set_exact_magnitudes, zero_rows
 
-        empty = zero_rows(model, cell.options["target_modules"])
-        if empty:
-            raise CellProblem(
-                f"DoRA divides by the norm of each row, and the base has rows of zeros in {', '.join(empty[:3])}",
-                "Leave these modules out of target_modules.",
-            )
-        adapted = super().attach(model, cell)
-        if cell.options["norm"] == "algebraic":
+        options = LoraOptions.model_validate(cell.options)
+        config = self.config(cell)
+        if options.norm:
+            empty = zero_rows(model, options.target_modules)
+            if empty:
+                raise CellProblem(
+                    f"DoRA divides by the norm of each row, and the base has rows of zeros in {', '.join(empty[:3])}",
+                    "Leave these modules out of target_modules.",
+                )
+        if model.device.type == "meta":
+            config.init_lora_weights = True  # parameters are only counted: there is nothing to decompose
+        adapted = self._adapted(model, config, cell)
+        if options.norm == "algebraic":
             set_exact_magnitudes(adapted)
+        if options.mutates_base and model.device.type != "meta":
+            adapted.initial_factors = {
+                name: value.detach().clone() for name, value in adapted.named_parameters() if ".lora_" in name
+            }
         return adapted
 
-    def _prepared(self, model: nn.Module, cell: Cell) -> nn.Module:
+    def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer | None:
+        if cell.options["lr_ratio"] is None:
+            return None
+        from peft.optimizers import create_loraplus_optimizer
+        from torch.optim import AdamW
+
+        return create_loraplus_optimizer(
+            model,
+            AdamW,
+            lr=cell.options["lr"],
+            loraplus_lr_ratio=cell.options["lr_ratio"],
+            loraplus_weight_decay=cell.training.get("weight_decay", 0.0),
+        )
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        super().save(model, folder)
+        if getattr(model, "initial_factors", None):
+            from safetensors.torch import save_file
+
+            factors = {name: value.contiguous() for name, value in model.initial_factors.items()}
+            save_file(factors, folder / INITIAL)
+
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
+        adapted = super().load(model, folder, cell)
+        if (folder / INITIAL).is_file():
+            from safetensors.torch import load_file
+
+            adapted.initial_factors = load_file(folder / INITIAL)
+            _take_out(adapted, adapted.initial_factors)
+        return adapted
+
+    def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
         from bench.methods.dora_norm import use_algebraic_norm
 
+        adapted = super()._adapted(model, config, cell)
         if cell.options["norm"] == "algebraic":
-            use_algebraic_norm(model)
-        return model
+            use_algebraic_norm(adapted)
+        return adapted
+
+    def loading_config(self, config: PeftConfig) -> PeftConfig:
+        # A decomposition is not done again: another machine, or a randomized one, would find other factors.
+        config.init_lora_weights = True
+        return config
+
+
+def _take_out(adapted: PeftModel, factors: Mapping[str, torch.Tensor]) -> None:
+    """Subtract s B0 A0 from each adapted weight, in place, as PEFT's pissa_init and olora_init do it: in float32,
+    rounded once to the base's dtype. Factors by their names in the model: A (rank, in), B (out, rank)."""
+    import torch
+    from peft.tuners.lora.layer import LoraLayer
+    from peft.utils.other import transpose
+
+    with torch.no_grad():
+        for name, module in adapted.named_modules():
+            if isinstance(module, LoraLayer):
+                (adapter,) = module.lora_A.keys()
+                weight = module.get_base_layer().weight
+                a, b = (factors[f"{name}.lora_{side}.{adapter}.weight"].to(weight.device) for side in "AB")
+                flipped = getattr(module, "fan_in_fan_out", False)
+                rest = transpose(weight.float(), flipped) - module.scaling[adapter] * b @ a
+                weight.copy_(transpose(rest, flipped).to(weight.dtype))
+
+
+LORA = (
+    Lora(),
+    Lora.named(
+        "rslora",
+        {"rslora": True},
+        summary="LoRA scaled by alpha / sqrt(rank)",
+        source="arXiv 2312.03732; settings of lora",
+    ),
+    Lora.named(
+        "pissa",
+        {"init": "pissa_niter_4"},
+        summary="LoRA that starts as the principal part of each weight",
+        source="arXiv 2404.02948; settings of lora",
+    ),
+    Lora.named(
+        "lora_plus",
+        {"lr_ratio": 16.0, "lr": 1e-4},
+        summary="LoRA with a higher learning rate for B",
+        source="arXiv 2402.12354 (ratio 2^4); lr is A's",
+    ),
+    Lora.named(
+        "dora",
+        {"norm": "algebraic", "lr": 2e-4},
+        summary="low-rank update of direction, trained magnitude",
+        lr_grid=(1e-4, 2e-4, 3e-4, 1e-3),
+        source="arXiv 2402.09353, Table 8",
+    ),
+    Lora.named(
+        "qlora",
+        {"quantization": "nf4", "lr": 2e-4},
+        summary="LoRA on a 4-bit base",
+        quantizes=True,
+        cannot_merge="the base is quantized: rounding the sum to few bits again would change it",
+        source="arXiv 2305.14314, Table 9 (7B, 13B)",
+    ),
+    Lora.named(
+        "qdora",
+        {"norm": "algebraic", "quantization": "nf4", "lr": 2e-4},
+        summary="DoRA on a 4-bit base",
+        quantizes=True,
+        cannot_merge="the base is quantized: rounding the sum to few bits again would change it",
+        source="arXiv 2402.09353 with arXiv 2305.14314",
+    ),
+)

@@ -7,8 +7,10 @@ Trainer, evaluator and store never ask which method they hold. Importing a metho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, ValidationError
 
@@ -18,6 +20,7 @@ from bench.sweep import Cell, Strict, describe
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from torch import nn
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
@@ -30,18 +33,24 @@ class Facts:
     summary: str
     rank: str | None
     """What `rank` means for it; None where it has none."""
-    mergeable: bool
-    """Its change can be folded into the base's weights."""
     shared_prefix: bool
     """A context may be run once for all of a question's choices (not so where PEFT prepends virtual tokens)."""
-    quantizes: bool
-    """The base is loaded quantized."""
-    weight_decay: bool
-    """Weight decay may be applied to what it trains."""
     lr_grid: tuple[float, ...]
     """Rates to try, log-spaced around the published one."""
     source: str
     """The paper, with the section or table that the defaults come from."""
+    cannot_merge: str = ""
+    """Why its change cannot be folded into the base's weights; empty where it can."""
+    no_weight_decay: str = ""
+    """Why weight decay must be 0 for it; empty where it may be set."""
+    quantizes: bool = False
+    """The base is loaded quantized."""
+    needs: Mapping[str, str] | None = None
+    """Packages that it imports beyond the main dependencies, each with the extra that installs it."""
+
+    @property
+    def mergeable(self) -> bool:
+        return not self.cannot_merge
 
 
 class Options(Strict):
@@ -54,19 +63,40 @@ class Options(Strict):
 class Method:
     """Base class of all methods. Subclasses set `name`, `facts` and `Options` and fill in the verbs."""
 
-    name: ClassVar[str]
-    version: ClassVar[str] = "1"
+    name: str
+    version: str = "1"
     """Raised when the method comes to train differently from the same settings; part of a cell's identity."""
-    facts: ClassVar[Facts]
+    facts: Facts
     Options: ClassVar[type[Strict]]
+    preset: Mapping[str, Any] = {}
+    """Settings that this name stands for; those of the sweep file win."""
 
-    def resolve(self, settings: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    @classmethod
+    def named(cls, name: str, preset: Mapping[str, Any] | None = None, **facts: Any) -> Self:
+        """This method under a name of its own, with settings preset and some facts replaced."""
+        method = cls()
+        method.name, method.preset, method.facts = name, preset or {}, replace(cls.facts, **facts)
+        return method
+
+    def facts_for(self, options: Mapping[str, Any]) -> Facts:
+        """The facts under these resolved settings (a quantized LoRA, say, cannot merge)."""
+        return self.facts
+
+    def check_machine(self, options: Mapping[str, Any]) -> None:
+        """Called before anything is loaded. Raises UserError where this machine cannot run the method."""
+        for module, extra in (self.facts_for(options).needs or {}).items():
+            if importlib.util.find_spec(module) is None:
+                raise UserError(
+                    f"method {self.name} needs {module}, which is not installed", f"pip install 'bench-peft[{extra}]'"
+                )
+
+    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
         """The settings with every default filled in, checked against the base (here a model on the meta device).
 
         Raises UserError, naming the method, for a setting that is unknown or impossible for this base.
         """
         try:
-            return self.Options.model_validate(settings).model_dump(mode="json")
+            return self.Options.model_validate({**self.preset, **settings}).model_dump(mode="json")
         except ValidationError as error:
             text = describe(error)
             if self.facts.rank is None and "rank" in settings:
@@ -79,12 +109,20 @@ class Method:
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         """The model to train, with the same call signature as a causal language model. Only what it trains
-        requires a gradient. Seeds are set before the call."""
+        requires a gradient. Seeds are set before the call. A method that needs to know which tokens are the prompt
+        takes `prompt_mask` (B, T) at the entrance (`bench.head.at_entrance`)."""
         raise NotImplementedError
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer | None:
         """An optimizer of its own, or None: AdamW over what requires a gradient."""
         return None
+
+    def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
+        """A scalar added to the loss of each forward pass, or None."""
+        return None
+
+    def after_step(self, model: nn.Module, cell: Cell, step: int) -> None:
+        """Called after optimizer step number `step` (from 1), before the gradients are cleared."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained, as safetensors, into an existing folder."""
@@ -94,6 +132,7 @@ class Method:
         """Put what `save` wrote onto a freshly loaded base."""
         raise NotImplementedError
 
-    def merge(self, model: nn.Module) -> nn.Module | None:
-        """A plain causal language model that answers alike, computed in float32; None where it cannot be."""
-        return None
+    def merge(self, model: nn.Module) -> nn.Module:
+        """A plain causal language model that answers alike, computed in float32. Called where the facts say that
+        it can be; may take `model` apart."""
+        raise NotImplementedError

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 LLM_ADAPTERS = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
@@ -26,6 +27,18 @@ def linear_layers(model: nn.Module) -> list[str]:
             if isinstance(module, (nn.Linear, Conv1D)) and module is not head
         }
     )
+
+
+def targeted(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
+    """The weights of the linear layers that `names` (ends of module names) stand for, by full module name."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return {
+        full: module.weight
+        for full, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and any(f".{full}".endswith(f".{name}") for name in names)
+    }
 
 
 def resolve_targets(asked: str | list[str], model: nn.Module, method: str) -> list[str]:

@@ -1,0 +1,130 @@
+"""Two methods on one base: an edit of hidden states over a change of weights, such as `loreft+lora`.
+
+Settings of a part stand under its name (`{method: loreft+lora, loreft: {rank: 4}, lora: {rank: 16}}`); `rank` and
+`lr` beside them are those of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from bench.errors import UserError, unknown
+from bench.methods.method import Facts, Method
+from bench.sweep import Cell, Strict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.optim import Optimizer
+    from transformers import PreTrainedModel
+
+
+class StackedOptions(Strict):
+    """What both parts share; the rest is theirs."""
+
+    lr: float | None = Field(None, gt=0)
+    """Peak learning rate of both parts. Default: each its own."""
+    rank: int | None = Field(None, ge=1)
+    """Rank of both parts. Default: each its own."""
+
+
+class Stacked(Method):
+    """`edit` on top of `weights`: trained, saved and loaded together."""
+
+    Options = StackedOptions
+
+    def __init__(self, edit: Method, weights: Method) -> None:
+        self.edit, self.weights = edit, weights
+        self.name = f"{edit.name}+{weights.name}"
+        self.version = f"{edit.version}+{weights.version}"
+        self.facts = self._combined(edit.facts, weights.facts)
+
+    def facts_for(self, options: Mapping[str, Any]) -> Facts:
+        return self._combined(*(part.facts_for(options[part.name]) for part in self._parts))
+
+    def check_machine(self, options: Mapping[str, Any]) -> None:
+        for part in self._parts:
+            part.check_machine(options[part.name])
+
+    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+        names = [part.name for part in self._parts]
+        for key in settings:
+            if key not in {*StackedOptions.model_fields, *names}:
+                raise UserError(f"method {self.name}: {unknown('setting', key, [*StackedOptions.model_fields, *names])}")
+        shared = super().resolve({key: value for key, value in settings.items() if key not in names}, model)
+        shared = {key: value for key, value in shared.items() if value is not None}
+        options = {part.name: part.resolve({**shared, **settings.get(part.name, {})}, model) for part in self._parts}
+        of_weights = options[self.weights.name]
+        return {"lr": of_weights["lr"], "rank": of_weights.get("rank"), **options}
+
+    def load_kwargs(self, cell: Cell) -> dict[str, Any]:
+        edit, weights = (part.load_kwargs(self._cell(cell, part)) for part in self._parts)
+        return {**edit, **weights}
+
+    def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
+        changed = self.weights.attach(model, self._cell(cell, self.weights))
+        mine = [parameter for parameter in changed.parameters() if parameter.requires_grad]
+        both = self.edit.attach(changed, self._cell(cell, self.edit))
+        known = {id(parameter) for parameter in mine}
+        others = [one for one in both.parameters() if one.requires_grad and id(one) not in known]
+        both.parameters_of = {self.weights.name: mine, self.edit.name: others}
+        return both
+
+    def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer:
+        """AdamW with each part's own rate, or the groups of its own optimizer."""
+        from torch.optim import AdamW
+
+        groups = []
+        for part in self._parts:
+            own = part.optimizer(model, self._cell(cell, part))
+            mine = model.parameters_of[part.name]
+            if own is None:
+                groups.append({"params": mine, "lr": cell.options[part.name]["lr"]})
+                continue
+            known = {id(parameter) for parameter in mine}
+            for group in own.param_groups:
+                kept = [parameter for parameter in group["params"] if id(parameter) in known]
+                groups += [{"params": kept, "lr": group["lr"]}] if kept else []
+        return AdamW(groups, weight_decay=cell.training.get("weight_decay", 0.0))
+
+    def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
+        terms = [part.penalty(model, self._cell(cell, part)) for part in self._parts]
+        terms = [term for term in terms if term is not None]
+        return sum(terms[1:], start=terms[0]) if terms else None
+
+    def after_step(self, model: nn.Module, cell: Cell, step: int) -> None:
+        for part in self._parts:
+            part.after_step(model, self._cell(cell, part), step)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        for part in self._parts:
+            (folder / part.name).mkdir()
+            part.save(model, folder / part.name)
+
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
+        changed = self.weights.load(model, folder / self.weights.name, self._cell(cell, self.weights))
+        return self.edit.load(changed, folder / self.edit.name, self._cell(cell, self.edit))
+
+    @property
+    def _parts(self) -> tuple[Method, Method]:
+        return self.edit, self.weights
+
+    def _cell(self, cell: Cell, part: Method) -> Cell:
+        return cell.model_copy(update={"method": part.name, "options": cell.options[part.name]})
+
+    def _combined(self, edit: Facts, weights: Facts) -> Facts:
+        return Facts(
+            summary=f"{self.edit.name} on top of {self.weights.name}",
+            rank="of both parts",
+            shared_prefix=edit.shared_prefix and weights.shared_prefix,
+            lr_grid=weights.lr_grid,
+            source=f"{edit.source}; {weights.source}",
+            cannot_merge=edit.cannot_merge or weights.cannot_merge,
+            no_weight_decay=edit.no_weight_decay or weights.no_weight_decay,
+            quantizes=edit.quantizes or weights.quantizes,
+            needs={**(edit.needs or {}), **(weights.needs or {})},
+        )

@@ -1,0 +1,546 @@
+"""LoReFT, DiReFT and NoReFT against pyreft's own wrapper; positions, padding, saving, scoring, counts.
+
+fp32, 1e-5 unless a test says otherwise.
+"""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training import trained
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from bench import base_models
+from bench.errors import UserError
+from bench.head import PromptMaskInGeneration, causal_lm
+from bench.methods.reft import REFT, prompt_ends
+from bench.sweep import BaseIdentity, Cell
+
+METHODS = {method.name: method for method in REFT}
+NAMES = list(METHODS)
+LENGTHS = [(20, 26), (5, 9), (15, 22), (2, 6), (1, 4)]
+"""(tokens of the prompt, of the whole row): long, short, and too short to be edited."""
+
+
+def cell_of(name: str, model: Any, **options: Any) -> Cell:
+    return Cell(
+        base=BaseIdentity(id="tiny", revision="-", dtype="float32"),
+        method=name,
+        method_version="1",
+        options=METHODS[name].resolve(options, model),
+        samples=1,
+        seed=0,
+    )
+
+
+def attached(tiny: Path, name: str, **options: Any) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    torch.manual_seed(0)
+    return METHODS[name].attach(model, cell_of(name, model, **options)).eval()
+
+
+def rows_of(lengths: list[tuple[int, int]] = LENGTHS) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(3, 259, (total,), generator=generator) for _, total in lengths]
+
+
+def batch_of(
+    rows: list[torch.Tensor], prompts: list[int], side: str = "right", extra: int = 0
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """Padded to the longest row and `extra` columns more; and the column at which each row begins, with right padding
+    after `extra`."""
+    length = max(map(len, rows)) + extra
+    begins = [extra if side == "right" else length - len(row) for row in rows]
+    batch = {
+        "input_ids": torch.full((len(rows), length), 2),
+        "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
+        "prompt_mask": torch.zeros(len(rows), length, dtype=torch.bool),
+    }
+    for i, (row, begin, prompt) in enumerate(zip(rows, begins, prompts, strict=True)):
+        batch["input_ids"][i, begin : begin + len(row)] = row
+        batch["attention_mask"][i, begin : begin + len(row)] = 1
+        batch["prompt_mask"][i, begin : begin + prompt] = True
+    return batch, begins
+
+
+def real(logits: torch.Tensor, rows: list[torch.Tensor], begins: list[int]) -> torch.Tensor:
+    """Logits (N, V) of all real tokens, row after row."""
+    return torch.cat([one[begin : begin + len(row)] for one, row, begin in zip(logits, rows, begins, strict=True)])
+
+
+def greedy(model: Any, batch: dict[str, torch.Tensor], **options: Any) -> torch.Tensor:
+    """Eight new tokens a row."""
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    with PromptMaskInGeneration(model, batch["prompt_mask"]):
+        return model.generate(**inputs, max_new_tokens=8, min_new_tokens=8, do_sample=False, **options)[:, -8:]
+
+
+class Pyreft:
+    """A copy of a model's interventions in pyreft's own wrapper around a fresh base.
+
+    As pyreft's own data sets do, a row has a padding token before it: places that a short prompt has not are put
+    there (its -1, moved by one).
+    """
+
+    def __init__(self, tiny: Path, ours: Any, p: int = 7, s: int = 7, tied: bool = True) -> None:
+        import pyreft
+
+        self.p, self.s, self.tied = p, s, tied
+        parts = 1 if tied else 2
+        edits = copy.deepcopy(list(ours.reft))
+        # Untied, pyreft has all layers' first positions, then all layers' last (examples/loreft/train.py).
+        self.order = [layer * parts + part for part in range(parts) for layer in range(2)]
+        representations = [
+            {
+                "layer": index // parts,
+                "component": "block_output",
+                "low_rank_dimension": 4,
+                "intervention": edits[index],
+            }
+            for index in self.order
+        ]
+        base = AutoModelForCausalLM.from_pretrained(tiny)
+        self.edits = edits
+        self.model = pyreft.get_reft_model(base, pyreft.ReftConfig(representations=representations))
+
+    def places(self, prompts: list[int], begins: list[int]) -> dict[str, Any]:
+        from pyreft import get_intervention_locations
+
+        found = []
+        for n, begin in zip(prompts, begins, strict=True):
+            # Where a prompt is too short for either end, pyreft puts both ends' places together in each part: all
+            # are padding then.
+            places = get_intervention_locations(
+                last_position=n,
+                first_n=self.p,
+                last_n=self.s,
+                num_interventions=len(self.order),
+                share_weights=self.tied,
+                pad_mode="first",
+            )
+            wide = self.p + self.s if self.tied else max(self.p, self.s)
+            found.append([[begin + k if k >= 0 else 0 for k in one][:wide] for one in places])
+        return {"sources->base": (None, [list(one) for one in zip(*found, strict=True)])}
+
+    def logits(self, batch: dict[str, torch.Tensor], prompts: list[int], begins: list[int]) -> torch.Tensor:
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        return self.model(inputs, unit_locations=self.places(prompts, begins))[1].logits
+
+    def greedy(self, batch: dict[str, torch.Tensor], prompts: list[int], begins: list[int]) -> torch.Tensor:
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+        places = self.places(prompts, begins)
+        return self.model.generate(inputs, unit_locations=places, intervene_on_prompt=True, **options)[1][:, -8:]
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_gradients_steps_and_generation_are_pyrefts(name: str, tied: bool, tiny_model: Path) -> None:
+    """Same weights and positions: same logits, gradients, weights after five steps, and text."""
+    ours = attached(tiny_model, name, rank=4, tied=tied)
+    theirs = Pyreft(tiny_model, ours, tied=tied)
+    rows, prompts = rows_of(), [prompt for prompt, _ in LENGTHS]
+    (mine, begins), (other, moved) = batch_of(rows, prompts), batch_of(rows, prompts, extra=1)
+    targets = torch.cat(rows).roll(-1)
+
+    def logits() -> tuple[torch.Tensor, torch.Tensor]:
+        return real(ours(**mine).logits, rows, begins), real(theirs.logits(other, prompts, moved), rows, moved)
+
+    pairs = [
+        (a, b)
+        for one, twin in zip(ours.reft, theirs.edits, strict=True)
+        for a, b in zip(one.parameters(), twin.parameters(), strict=True)
+    ]
+    steppers = [torch.optim.AdamW(side, lr=1e-3, weight_decay=0) for side in zip(*pairs, strict=True)]
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    unedited = plain(input_ids=mine["input_ids"], attention_mask=mine["attention_mask"]).logits
+    for step in range(5):
+        both = logits()
+        assert torch.allclose(*both, atol=1e-5)
+        if step == 0:
+            assert not torch.allclose(both[0], real(unedited, rows, begins), atol=1e-2)
+        for one in both:
+            cross_entropy(one, targets).backward()
+        for a, b in pairs:
+            assert a.grad.abs().max() > 1e-5
+            assert torch.allclose(a.grad, b.grad, atol=1e-5)
+        for stepper in steppers:
+            stepper.step()
+            stepper.zero_grad()
+    for a, b in pairs:
+        assert torch.allclose(a, b, atol=1e-5)
+    assert torch.allclose(*logits(), atol=1e-5)
+
+    with torch.no_grad():
+        asked = [row[:prompt] for row, prompt in zip(rows, prompts, strict=True)]
+        (mine, _), (other, moved) = batch_of(asked, prompts, "left"), batch_of(asked, prompts, "left", extra=1)
+        assert torch.equal(greedy(ours, mine), theirs.greedy(other, prompts, moved))
+
+
+@pytest.mark.parametrize("p, s", [(7, 7), (1, 1), (3, 5), (0, 4), (4, 0), (11, 2), (40, 40)])
+def test_positions_are_pyrefts(p: int, s: int) -> None:
+    """Every prompt length from 0 to 30, alone and in one batch, on either side."""
+    from pyreft import get_intervention_locations
+
+    lengths = list(range(31))
+    expected = []
+    for n in lengths:
+        found = get_intervention_locations(
+            last_position=n, first_n=p, last_n=s, num_interventions=2, share_weights=True
+        )[0]
+        expected.append(sorted(place for place in found if place >= 0))
+    for side in ("left", "right"):
+        mask = torch.zeros(len(lengths), 34, dtype=torch.bool)
+        begins = [34 - n if side == "left" else 0 for n in lengths]
+        for row, n, begin in zip(mask, lengths, begins, strict=True):
+            row[begin : begin + n] = True
+        first, last = prompt_ends(mask, p, s)
+        assert not (first & last).any()
+        for i, (n, begin) in enumerate(zip(lengths, begins, strict=True)):
+            columns = (first | last)[i].nonzero()[:, 0] - begin
+            assert columns.tolist() == expected[i]
+            assert (first[i].nonzero()[:, 0] - begin).tolist() == expected[i][: min(p, n // 2)]
+            alone = prompt_ends(mask[i : i + 1], p, s)
+            assert torch.equal(alone[0][0], first[i]) and torch.equal(alone[1][0], last[i])
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_padding_and_batching_change_nothing(tied: bool, tiny_model: Path) -> None:
+    model = attached(tiny_model, "loreft", rank=4, first=3, last=5, tied=tied)
+    rows, prompts = rows_of(), [prompt for prompt, _ in LENGTHS]
+    asked = [row[:prompt] for row, prompt in zip(rows, prompts, strict=True)]
+    with torch.no_grad():
+        alone = [model(**batch_of([row], [prompt])[0]).logits[0] for row, prompt in zip(rows, prompts, strict=True)]
+        for side in ("left", "right"):
+            batch, begins = batch_of(rows, prompts, side)
+            assert torch.allclose(real(model(**batch).logits, rows, begins), torch.cat(alone), atol=1e-5)
+        together = greedy(model, batch_of(asked, prompts, "left")[0])
+        apart = [greedy(model, batch_of([row], [len(row)])[0]) for row in asked]
+        assert torch.equal(together, torch.cat(apart))
+        assert torch.equal(together, greedy(model, batch_of(asked, prompts, "left")[0], use_cache=False))
+        plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+        assert not torch.equal(together, greedy(plain, batch_of(asked, prompts, "left")[0]))
+
+
+def train_steps(model: Any, steps: int, weight_decay: float) -> list[tuple[float, list[float]]]:
+    """(loss, largest gradient of each parameter) a step, on one batch."""
+    rows, prompts = rows_of(), [prompt for prompt, _ in LENGTHS]
+    batch, _ = batch_of(rows, prompts)
+    answer = batch["attention_mask"].bool() & ~batch["prompt_mask"]
+    before = answer.roll(-1, 1)  # the token that predicts it; a row's first token is no answer
+    trained = [one for one in model.parameters() if one.requires_grad]
+    stepper = torch.optim.AdamW(trained, lr=1e-2, weight_decay=weight_decay)
+    log = []
+    for _ in range(steps):
+        loss = cross_entropy(model(**batch).logits[before], batch["input_ids"][answer])
+        loss.backward()
+        log.append((loss.item(), [one.grad.abs().max().item() for one in trained]))
+        stepper.step()
+        stepper.zero_grad()
+    return log
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_do_not_vanish(name: str, tiny_model: Path) -> None:
+    log = train_steps(attached(tiny_model, name), 10, weight_decay=0)
+    assert all(min(largest) > 1e-5 for _, largest in log)
+    assert log[-1][0] < log[0][0] - 0.05
+
+
+@pytest.mark.parametrize("name", ["loreft", "direft"])
+def test_weight_decay_would_silence_a_rotation(name: str, tiny_model: Path) -> None:
+    """Why the facts forbid it: after one step of decay the edits are gone, and so are the gradients."""
+    assert METHODS[name].facts.no_weight_decay
+    model = attached(tiny_model, name)
+    log = train_steps(model, 3, weight_decay=0.01)
+    assert max(log[0][1]) > 0 and max(log[1][1]) == max(log[2][1]) == 0
+    batch, _ = batch_of(rows_of(), [prompt for prompt, _ in LENGTHS])
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    edited = model(**batch).logits
+    batch.pop("prompt_mask")
+    assert torch.equal(edited, plain(**batch).logits)
+
+
+def test_weight_decay_does_not_silence_noreft(tiny_model: Path) -> None:
+    assert not METHODS["noreft"].facts.no_weight_decay
+    log = train_steps(attached(tiny_model, "noreft"), 5, weight_decay=0.01)
+    assert all(min(largest) > 1e-5 for _, largest in log)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Any]:
+    """Of each method: its model after some steps, its cell and the folder in which it is saved."""
+    found = {}
+    for name in NAMES:
+        model = attached(tiny_model, name, rank=4, tied=name != "direft")
+        train_steps(model, 3, weight_decay=0)
+        folder = tmp_path_factory.mktemp(name)
+        METHODS[name].save(model, folder)
+        found[name] = (model, cell_of(name, model, rank=4, tied=name != "direft"), folder)
+    return found
+
+
+RELOAD = """
+import sys
+from pathlib import Path
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from bench.methods.reft import REFT
+from bench.sweep import Cell
+torch.set_num_threads(1)
+tiny, work = sys.argv[1:]
+batch, logits = load_file(Path(work) / "batch.safetensors"), {}
+for method in REFT:
+    cell = Cell.model_validate_json((Path(work) / f"{method.name}.json").read_text())
+    folder = Path((Path(work) / f"{method.name}.txt").read_text())
+    model = method.load(AutoModelForCausalLM.from_pretrained(tiny), folder, cell).eval()
+    with torch.no_grad():
+        logits[method.name] = model(**batch).logits
+save_file(logits, Path(work) / "logits.safetensors")
+"""
+
+
+def test_reloaded_in_a_new_process_it_answers_bit_for_bit(
+    saved: dict[str, Any], tmp_path: Path, tiny_model: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    batch, _ = batch_of(rows_of(), [prompt for prompt, _ in LENGTHS])
+    save_file(batch, tmp_path / "batch.safetensors")
+    for name, (_, cell, folder) in saved.items():
+        assert [path.name for path in folder.iterdir()] == ["reft.safetensors"]
+        (tmp_path / f"{name}.json").write_text(cell.model_dump_json())
+        (tmp_path / f"{name}.txt").write_text(str(folder))
+    here = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", RELOAD, tiny_model, tmp_path], check=True, cwd=here)
+    logits = load_file(tmp_path / "logits.safetensors")
+    for name, (model, _, _) in saved.items():
+        with torch.no_grad():
+            assert torch.equal(model(**batch).logits, logits[name]), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_is_as_small_as_the_method(name: str, saved: dict[str, Any], tiny_model: Path) -> None:
+    """It holds as many numbers as are trained; what it loads can be trained on; another rank's is refused."""
+    from safetensors.torch import load_file
+
+    model, cell, folder = saved[name]
+    numbers = sum(one.numel() for one in load_file(folder / "reft.safetensors").values())
+    assert numbers == sum(one.numel() for one in model.parameters() if one.requires_grad)
+    loaded = METHODS[name].load(AutoModelForCausalLM.from_pretrained(tiny_model), folder, cell)
+    for one in loaded.reft:
+        if rotation := getattr(one, "rotate_layer", None):
+            frame = rotation.parametrizations.weight[0].base
+            assert torch.allclose(frame.T @ frame, torch.eye(32), atol=1e-5)
+    log = train_steps(loaded, 5, weight_decay=0)
+    assert all(max(largest) > 1e-5 for _, largest in log) and log[-1][0] < log[0][0] - 0.02
+    fresh = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with pytest.raises(ValueError, match="does not hold"):
+        METHODS[name].load(fresh, folder, cell_of(name, fresh, rank=5))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_leaves_the_base_alone_and_learns(name: str, tmp_path: Path, tiny_model: Path) -> None:
+    model, log = trained(tmp_path, tiny_model, name, {"epochs": 3, "batch_size": 4}, lr=5e-2)
+    assert log[-1]["loss"] < log[0]["loss"] - 0.05
+    before = dict(AutoModelForCausalLM.from_pretrained(tiny_model).named_parameters())
+    after = {key: one for key, one in model.named_parameters() if not key.startswith("reft.")}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(one, after[key]) and not after[key].requires_grad for key, one in before.items())
+    assert all(one.dtype == torch.float32 and one.requires_grad for one in model.reft.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_shared_prefix_scores_as_one_by_one(tied: bool, tiny_model: Path) -> None:
+    from bench.evaluation.lm import LanguageModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model = attached(tiny_model, "loreft", rank=4, tied=tied)
+    requests = [
+        (("", ""), tokenizer.encode(context), tokenizer.encode(answer))
+        for context in ("a", "Question: what is it?\nAnswer:", "Q: is the sky blue, or is it green?\nA:")
+        for answer in (" yes", " no", " a somewhat longer answer")
+    ]
+    scores = {}
+    for share in (True, False):
+        lm = LanguageModel(model, tokenizer, 2, share_prefix=share)
+        assert lm.share_prefix == share
+        scores[share] = [value for value, _ in lm._loglikelihood_tokens(requests)]
+    assert scores[True] == pytest.approx(scores[False], abs=1e-4)
+    plain = LanguageModel(AutoModelForCausalLM.from_pretrained(tiny_model), tokenizer, 2)
+    assert scores[True] != pytest.approx([one for one, _ in plain._loglikelihood_tokens(requests)], abs=1e-2)
+
+
+@pytest.mark.parametrize("base, percent", [("huggyllama/llama-7b", 0.0311), ("huggyllama/llama-13b", 0.0252)])
+@pytest.mark.parametrize("name", NAMES)
+def test_parameter_counts_are_the_papers(name: str, base: str, percent: float) -> None:
+    """../shared/published/README.md: rank 8, all layers, tied, as per cent of the base alone; no weights are made."""
+    model = base_models.skeleton(base)
+    total = sum(one.numel() for one in model.parameters())
+    model = METHODS[name].attach(model, cell_of(name, model))
+    assert all(one.is_meta for one in [*model.parameters(), *model.reft.buffers()])
+    trainable = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    assert 100 * trainable / total == pytest.approx(percent, abs=5e-5)
+    hidden, layers = model.config.hidden_size, model.config.num_hidden_layers
+    assert trainable == layers * (2 * 8 * hidden + 8)  # R, W, b of rank 8
+
+
+@pytest.mark.parametrize("rank", [1, 31, 32])
+@pytest.mark.parametrize("name", NAMES)
+def test_counts_without_weights_are_those_with_weights(name: str, rank: int, tiny_model: Path) -> None:
+    counts = []
+    for model in (base_models.skeleton(str(tiny_model)), AutoModelForCausalLM.from_pretrained(tiny_model)):
+        METHODS[name].attach(model, cell_of(name, model, rank=rank, tied=False, layers=[1]))
+        counts.append({key: one.shape for key, one in model.reft.named_parameters()})
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_base_under_autocast(name: str, tiny_model: Path) -> None:
+    """Edits stay in float32, whatever the model around them is cast to; bfloat16 answers within its rounding."""
+    model = attached(tiny_model, name, rank=4)
+    weights = [one.clone() for one in model.reft.state_dict().values()]
+    batch, begins = batch_of(rows_of(), [prompt for prompt, _ in LENGTHS])
+    exact = real(model(**batch).logits, rows_of(), begins)
+    model = model.to(torch.bfloat16)
+    assert {one.dtype for one in model.reft.parameters()} == {torch.float32}
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.reft.state_dict().values(), strict=True))
+    computed = []
+    for one in model.reft:
+        one.learned_source.register_forward_hook(lambda module, args, output: computed.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = real(model(**batch).logits, rows_of(), begins)
+        assert logits.dtype == torch.bfloat16
+        assert (logits.float() - exact).abs().max() < 0.05
+        cross_entropy(logits.float(), torch.cat(rows_of()).roll(-1)).backward()
+    assert computed == [torch.float32] * 2
+    assert all(one.grad.dtype == torch.float32 and one.grad.abs().max() > 1e-5 for one in model.reft.parameters())
+
+
+def test_stacked_on_lora_both_apply_in_both_doors(tiny_model: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    def lora() -> Any:
+        torch.manual_seed(3)
+        config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        return get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config).eval()
+
+    alone, both = lora(), lora()
+    cell = cell_of("loreft", both, rank=4)
+    trained_by_lora = {key for key, one in both.named_parameters() if one.requires_grad}
+    torch.manual_seed(0)
+    assert METHODS["loreft"].attach(both, cell) is both
+    requires = {key for key, one in both.named_parameters() if one.requires_grad}
+    assert trained_by_lora < requires
+    assert {key.rpartition(".reft.")[1] for key in requires - trained_by_lora} == {".reft."}
+
+    rows, prompts = rows_of(), [prompt for prompt, _ in LENGTHS]
+    batch, begins = batch_of(rows, prompts)
+    ask, _ = batch_of([row[:prompt] for row, prompt in zip(rows, prompts, strict=True)], prompts, "left")
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    edits = attached(tiny_model, "loreft", rank=4)
+    with torch.no_grad():
+        logits = {
+            "both": both(**batch).logits,
+            "lora": alone(**inputs).logits,
+            "edits": edits(**batch).logits,
+        }
+        merged = causal_lm(both)  # the inner model's own door
+        assert torch.equal(merged(**batch).logits, logits["both"])
+        texts = {key: greedy(one, ask) for key, one in {"both": both, "edits": edits}.items()}
+        alone_ask = {key: ask[key] for key in ("input_ids", "attention_mask")}
+        texts["lora"] = alone.generate(**alone_ask, max_new_tokens=8, min_new_tokens=8, do_sample=False)[:, -8:]
+    for found in (logits, texts):
+        assert not torch.allclose(found["both"].float(), found["lora"].float(), atol=1e-2)
+        assert not torch.allclose(found["both"].float(), found["edits"].float(), atol=1e-2)
+    cross_entropy(real(both(**batch).logits, rows, begins), torch.cat(rows).roll(-1)).backward()
+    assert all(one.grad.abs().max() > 0 for one in both.parameters() if one.requires_grad)
+
+
+def test_a_pass_needs_a_prompt_mask_of_its_own(tiny_model: Path) -> None:
+    model = attached(tiny_model, "loreft")
+    batch, _ = batch_of(rows_of(), [prompt for prompt, _ in LENGTHS])
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    with pytest.raises(ValueError, match="prompt_mask"):
+        model(**inputs)
+    model(**batch)
+    with pytest.raises(ValueError, match="prompt_mask"):  # not the last pass's
+        model(**inputs)
+    with pytest.raises(ValueError, match="prompt_mask"):
+        model.generate(**inputs, max_new_tokens=2)
+    with pytest.raises(ValueError, match="does not fit"):
+        model(**inputs, prompt_mask=batch["prompt_mask"][:, :-1])
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")  # transformers 5.23
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_changes_nothing(reentrant: bool, tiny_model: Path) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = attached(tiny_model, "loreft", rank=4).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            model.enable_input_require_grads()
+        batch, begins = batch_of(rows_of(), [prompt for prompt, _ in LENGTHS])
+        logits = real(model(**batch, use_cache=False).logits, rows_of(), begins)
+        cross_entropy(logits, torch.cat(rows_of()).roll(-1)).backward()
+        gradients.append([one.grad for one in model.reft.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"first": 0, "last": 0}, "nothing would be edited"),
+        ({"rank": 33}, "larger than the base's hidden size 32"),
+        ({"rank": 0}, "rank"),
+        ({"layers": [0, 2]}, r"\[2\], but the base has 2 layers"),
+        ({"layers": [-1]}, r"\[-1\], but the base has 2 layers"),
+        ({"layers": []}, "none given"),
+        ({"act_fn": "rulu"}, "Did you mean 'relu'"),
+        ({"alpha": 1}, "alpha"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str, tiny_model: Path) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        METHODS["direft"].resolve(settings, base_models.skeleton(str(tiny_model)))
+    assert "direft" in str(error.value)
+
+
+def test_options_reach_the_interventions(tiny_model: Path) -> None:
+    model = attached(tiny_model, "loreft", rank=3, layers=[1], act_fn="relu", dropout=0.2, tied=False)
+    assert cell_of("loreft", model).options["layers"] == [0, 1]
+    assert len(model.reft) == 2
+    assert model.reft[0].learned_source.out_features == 3
+    assert type(model.reft[0].act_fn).__name__ == "ReLU" and model.reft[0].dropout.p == 0.2
+    assert len(attached(tiny_model, "loreft", tied=False, first=0).reft) == 2  # one a layer: there are no first tokens
+
+
+def test_gpt2_is_edited_and_a_model_without_known_layers_is_refused() -> None:
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=2, n_positions=64)
+    torch.manual_seed(0)
+    plain = GPT2LMHeadModel(config).eval()
+    model = METHODS["loreft"].attach(copy.deepcopy(plain), cell_of("loreft", plain))
+    rows = rows_of()[:2]
+    batch, begins = batch_of(rows, [20, 5])
+    edited = real(model(**batch).logits, rows, begins)
+    batch.pop("prompt_mask")
+    assert not torch.allclose(edited, real(plain(**batch).logits, rows, begins), atol=1e-2)
+    plain.transformer.h = torch.nn.Sequential(*plain.transformer.h)
+    with pytest.raises(UserError, match="GPT2LMHeadModel"):
+        METHODS["loreft"].resolve({}, plain)
+
+
+def test_importing_the_module_imports_no_torch() -> None:
+    code = "import sys, bench.methods.reft; print([one for one in ('torch', 'pyreft') if one in sys.modules])"
+    here = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=here, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
