@@ -147,25 +147,37 @@ def config(name: str, revision: str | None = None) -> PretrainedConfig:
     if name in ARCHITECTURES:
         return AutoConfig.from_pretrained(Path(__file__).parent / "architectures" / f"{ARCHITECTURES[name]}.json")
     identify(name, revision)
-    if Path(name).expanduser().is_dir():
-        return AutoConfig.from_pretrained(Path(name).expanduser())
-    return AutoConfig.from_pretrained(_from_hub(name, revision, ["config.json"]))
+    folder = Path(name).expanduser()
+    try:
+        return AutoConfig.from_pretrained(folder if folder.is_dir() else _from_hub(name, revision, ["config.json"]))
+    except (ValueError, KeyError) as error:
+        raise _unknown_architecture(name, error) from error
 
 
 def skeleton(name: str, revision: str | None = None) -> PreTrainedModel:
     """The model without weights, on the meta device."""
     import torch
+
+    with torch.device("meta"):
+        return from_config(config(name, revision))
+
+
+def from_config(config: PretrainedConfig) -> PreTrainedModel:
+    """A model of this architecture with random weights, on the current default device."""
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
     try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config(name, revision))
+        return AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{name} is no causal language model that transformers knows: {_first_line(error)}",
-            "Give a model of a known architecture; remote code is not run.",
-        ) from error
+        raise _unknown_architecture(f"a model of the type {config.model_type}", error) from error
+
+
+def _unknown_architecture(what: str, error: Exception) -> UserError:
+    return UserError(
+        f"{what} is no causal language model that transformers knows: {_first_line(error)}",
+        "Give a model of a known architecture; remote code is not run.",
+    )
 
 
 def load(base: Base, dtype: str, attn_implementation: str = "sdpa", **kwargs: Any) -> PreTrainedModel:

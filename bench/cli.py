@@ -175,26 +175,42 @@ def report(
     print(f"report: {write_report(Results(folder))}")
 
 
-@app.command()
+@app.command(epilog="Example:  bench methods --base huggyllama/llama-7b --rank 16")
 @_mendable
-def methods() -> None:
-    """List the methods: what rank means, whether they merge, their default learning rate, their source."""
+def methods(
+    base: Annotated[
+        str | None, typer.Option(help="Count each method's parameters on this base model; no weights are needed.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="At this rank, where a method has one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the methods: what rank means, what merges or is quantized, default rates, sources; and, with --base, how many
+    parameters each trains."""
+    from bench.methods.registry import listing
+
+    rows = listing(base, rank)
+    if as_json:
+        print(json.dumps({"methods": rows}, indent=2))
+        return
     from rich.console import Console
     from rich.table import Table
 
-    from bench.methods import METHODS
-
-    table = Table("method", "what it trains", "rank is", "merges", "default lr", "source")
-    for name, method in METHODS.items():
-        facts = method.facts
-        lr = method.Options.model_fields.get("lr")
+    counted = ["rank", "trainable", "% of base"] if base else []
+    table = Table("method", "what it trains", "rank is", "merges", "quantized", "default lr", *counted, "source")
+    for row in rows:
+        cells = [row["rank_here"], row["trainable"], row["percent_of_base"]] if base else []
+        shown = ["-" if one is None else f"{one:,}" if isinstance(one, int) else f"{one:.4f}" for one in cells]
+        if row.get("problem"):
+            shown[1] = row["problem"]
         table.add_row(
-            name,
-            facts.summary,
-            facts.rank or "-",
-            "yes" if facts.mergeable else "no",
-            f"{lr.default:g}" if lr is not None else "-",
-            facts.source,
+            row["method"],
+            row["summary"],
+            row["rank"] or "-",
+            "yes" if row["merges"] else "no",
+            "yes" if row["quantized"] else "no",
+            f"{row['lr']:g}" if row["lr"] else "-",
+            *shown,
+            row["source"],
         )
     Console().print(table)
 

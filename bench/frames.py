@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +12,6 @@ import pandas as pd
 from bench.evaluation import check, scores
 from bench.statistics import mean_interval, question_noise, verdict
 from bench.store import CellFolder, Results
-
-HYPERPARAMETERS = ("rank", "alpha")
-"""Settings that move along a line of the figure instead of starting a new one."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ def read(results: Results) -> Frames:
                 "reason": metrics.get("reason", ""),
                 "traceback": metrics.get("traceback", []),
                 **_costs(metrics.get("costs", {})),
+                **_merging(metrics),
                 "evaluation_seconds": _total(one["seconds"] for one in found.values()),
                 "average": 100 * sum(one["score"] for one in found.values()) / len(found) if whole and found else None,
                 "question_noise": 100 * question_noise([(one["score"], one["n"]) for one in found.values()])
@@ -80,17 +80,42 @@ def read(results: Results) -> Frames:
     return Frames(frame, pd.DataFrame(rows, columns=columns), tuple(problems), beside)
 
 
+def trained(cells: pd.DataFrame) -> pd.DataFrame:
+    """The trained cells that are done."""
+    return cells[(cells["status"] == "done") & (cells["method"] != "base")]
+
+
+def baseline_of(cells: pd.DataFrame) -> str | None:
+    """The method that the others are compared with: LoRA, else the first trained one with a rank; None without one."""
+    done = trained(cells)
+    methods = list(dict.fromkeys(done[done["rank"].notna()]["method"]))
+    return "lora" if "lora" in methods else methods[0] if methods else None
+
+
+def labels(cells: pd.DataFrame) -> list[str]:
+    """A short name of each cell without its seed: `lora r32`, with the samples where these cells have several counts,
+    and with whatever else tells its series from others of the method."""
+    several = cells["samples"].nunique() > 1
+    return [
+        row.method
+        + (f" r{row.rank:g}" if pd.notna(row.rank) else "")
+        + (f" n={row.samples:,}" if several else "")
+        + row.series.removeprefix(row.method)
+        for row in cells.itertuples()
+    ]
+
+
 def differences(cells: pd.DataFrame) -> pd.DataFrame:
     """Each series against the baseline method (LoRA, else the first trained one) at equal base, rank, samples and
     training settings: the mean of the per-seed differences in average accuracy (points), its t interval over seeds,
     and the verdict. A method without a rank has no equal and is not in it."""
     columns = ["series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "verdict"]
-    done = cells[(cells["status"] == "done") & (cells["method"] != "base") & cells["rank"].notna()]
-    methods = list(dict.fromkeys(done["method"]))
-    if len(methods) < 2:
+    done = trained(cells)
+    done = done[done["rank"].notna()]
+    if done["method"].nunique() < 2:
         return pd.DataFrame(columns=columns)
     done = done.assign(settings=done["training"].map(repr))
-    baseline = "lora" if "lora" in methods else methods[0]
+    baseline = baseline_of(cells)
     keys = ["base", "rank", "samples", "settings"]
     rows = []
     against = dict.fromkeys(done[done["method"] == baseline]["series"])
@@ -142,10 +167,27 @@ def _recomputed(folder: CellFolder, recorded: dict[str, Any], problems: list[str
 def _costs(costs: dict[str, Any]) -> dict[str, Any]:
     trainable, total = costs.get("trainable"), costs.get("total")
     names = ("training_seconds", "tokens_per_second", "training_tokens", "final_loss", "steps", "adapter_bytes")
+    names += ("base_bytes", "optimizer_bytes")
     return {
         "trainable": trainable,
         "percent": 100 * trainable / total if trainable is not None and total else None,
         **{name: costs.get(name) for name in names},
+    }
+
+
+def _merging(metrics: dict[str, Any]) -> dict[str, Any]:
+    """How far merging moved a logit, in float32 and in half precision, or why the method cannot merge; all missing in
+    the records of older cells. What is not a number counts as infinite, so that it is not taken for missing."""
+    found = {
+        dtype: math.inf if value is None or math.isnan(value) else value
+        for dtype, value in (metrics.get("merge_max_abs_diff") or {}).items()
+    }
+    half = next((dtype for dtype in found if dtype != "float32"), None)
+    return {
+        "merge_float32": found.get("float32"),
+        "merge_half": found.get(half),
+        "merge_half_dtype": half or "",
+        "merge_reason": metrics.get("merge_reason", ""),
     }
 
 
@@ -157,20 +199,52 @@ def _total(seconds: Any) -> float | None:
 def _series(cells: pd.DataFrame) -> list[str]:
     """The name of the line that a cell lies on: its method, and every setting that varies within the method."""
     settings = [
-        {**{f"training.{key}": value for key, value in (row.training or {}).items()}, **row.options}
+        {**{f"training.{key}": value for key, value in (row.training or {}).items()}, **_flat(row.options)}
         for row in cells.itertuples()
     ]
-    bases = cells["base"].nunique() > 1
-    names = []
-    for row, mine in zip(cells.itertuples(), settings, strict=True):
-        peers = [other for method, other in zip(cells["method"], settings, strict=True) if method == row.method]
+    places = cells.reset_index(drop=True)
+    names = [""] * len(places)
+    # Within a base: what its size alone decides (layers, say) is said by its name.
+    for (method, base), group in places.groupby(["method", "base"], sort=False):
+        peers = {place: settings[place] for place in group.index}
         varying = [
-            key for key in mine if key not in HYPERPARAMETERS and len({repr(peer.get(key)) for peer in peers}) > 1
+            key
+            for key in sorted({key for peer in peers.values() for key in peer if key != "rank"})
+            if len({repr(peer.get(key)) for peer in peers.values()}) > 1
+            and not _follows(key, [(group["rank"][place], peer.get(key)) for place, peer in peers.items()])
         ]
-        # alpha follows rank; where it varies at one rank, it is a setting like any other.
-        ranked = {(peer.get("rank"), peer.get("alpha")) for peer in peers}
-        if "alpha" in mine and len(ranked) > len({rank for rank, _ in ranked}):
-            varying.append("alpha")
-        parts = [row.method, *(f"{key.removeprefix('training.')}={mine[key]}" for key in sorted(varying))]
-        names.append(" ".join(parts) + (f" on {row.base}" if bases else ""))
+        for place, mine in peers.items():
+            parts = [
+                f"{key.removeprefix('training.').removeprefix('peft.')}={mine[key]}" for key in varying if key in mine
+            ]
+            names[place] = " ".join([method, *parts]) + (f" on {base}" if cells["base"].nunique() > 1 else "")
     return names
+
+
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    """Settings with those of a part under `part.name`; what a part repeats of the whole is kept once."""
+    flat = {key: value for key, value in options.items() if not isinstance(value, dict)}
+    for part, settings in options.items():
+        if isinstance(settings, dict):
+            flat = {key: value for key, value in flat.items() if key == "rank" or key not in settings}
+            flat |= {f"{part}.{key}": value for key, value in settings.items()}
+    return flat
+
+
+def _follows(key: str, found: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether a setting that varies is only the rank in other words, from its (rank, value) pairs: then it moves along
+    a line instead of starting a new one. So an alpha with one value a rank, and whole numbers in proportion to the
+    rank (PEFT's own name of it; AdaLoRA's first rank). A learning rate chosen for each rank is a choice, and is not."""
+    if key.startswith("training."):
+        return False
+    values = {(rank, repr(value)): value for rank, value in found}
+    ranks = {rank for rank, _ in values}
+    if len(values) > len(ranks) or any(pd.isna(rank) for rank in ranks):
+        return False
+    if key.rpartition(".")[2].endswith(("alpha", "rank")):
+        return True
+    pairs = [(rank, value) for (rank, _), value in values.items()]
+    if not all(isinstance(value, (int, float)) and value >= 1 and value == int(value) for _, value in pairs):
+        return False
+    top, of_top = max(pairs)
+    return all(abs(value - rank * of_top / top) < 1 for rank, value in pairs)

@@ -6,6 +6,7 @@ few examples are found here, on models without weights.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 from collections import Counter
@@ -20,7 +21,8 @@ from bench.store import Results
 from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, TrainingConfig, product_of_lists
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch import nn
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,10 @@ def _planned(
 ) -> PlannedCell:
     facts = methods.get(cell.method).facts_for(cell.options)
     scored = identities(data, sweep.evaluation, cell.base.dtype, facts.mergeable)
-    return PlannedCell(cell, base, training, tuple(scored), *sizes.count(cell))
+    trainable, total = sizes.count(cell)
+    if cell.data is not None and not trainable:
+        raise UserError(f"cell {cell.name} would train nothing", "Its settings leave no parameter to train.")
+    return PlannedCell(cell, base, training, tuple(scored), trainable, total)
 
 
 class _Sizes:
@@ -192,18 +197,45 @@ class _Sizes:
         """(trainable, total) parameters."""
         key = json.dumps([cell.method, cell.options], sort_keys=True)
         if key not in self.counted:
-            self.counted[key] = count(cell, base_models.skeleton(self.base.id, self.base.revision))
+            self.counted[key] = count(cell, base_models.config(self.base.id, self.base.revision))
         return self.counted[key]
 
 
-def count(cell: Cell, skeleton: PreTrainedModel) -> tuple[int, int]:
-    """(trainable, total) parameters of a cell's model, on the meta device; `skeleton` is used up.
+def count(cell: Cell, config: PretrainedConfig, exact: bool = True) -> tuple[int, int]:
+    """(trainable, total) parameters of a cell's model, without the base's weights and, but for a few methods, without
+    any memory. Those few decide by values, so they are attached to models of one and of two layers with random
+    weights, and the rest of the layers is taken to be like the second; `exact=False` refuses them instead.
 
     Raises UserError, naming the cell, where the method cannot be attached to this base.
     """
+    import torch
+
+    method = methods.get(cell.method)
     try:
-        model = methods.get(cell.method).attach(skeleton, cell)
-    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        try:
+            with torch.device("meta"):
+                return _parameters(method.attach(base_models.from_config(config), cell))
+        except (
+            RuntimeError,
+            NotImplementedError,
+        ) as error:  # torch's words for a value that was asked of the meta device
+            if "meta" not in str(error).lower():
+                raise
+            if not exact:
+                raise UserError("how many it trains depends on the weights: `bench plan` counts it") from None
+        layers = config.get_text_config().num_hidden_layers
+        counts = []
+        for depth in sorted({min(1, layers), min(2, layers)}):
+            small = copy.deepcopy(config)
+            small.get_text_config().num_hidden_layers = depth
+            torch.manual_seed(0)
+            counts.append(_parameters(method.attach(base_models.from_config(small), cell)))
+        one, two = counts[0], counts[-1]
+        return tuple(a + (b - a) * (layers - 1) for a, b in zip(one, two, strict=True))
+    except (ValueError, RuntimeError, NotImplementedError, TypeError, AssertionError) as error:
         raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
+
+
+def _parameters(model: nn.Module) -> tuple[int, int]:
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)

@@ -120,9 +120,7 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
     folder.write_metrics({**metrics, "status": "done", "reason": "", "traceback": []})
 
 
-def _merged(
-    model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer: Any, metrics: dict[str, Any]
-) -> Any:
+def _merged(model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer: Any, metrics: dict[str, Any]) -> Any:
     """The model with its adapter folded in, in the cell's dtype (rounded once); how far its logits are from the
     unmerged model's is recorded. A method that cannot merge is recorded with the reason, and None is returned."""
     cell = planned.cell

@@ -208,7 +208,9 @@ class Sweep(Strict):
     def _methods(cls, value: Any) -> Any:
         many = value if isinstance(value, (list, tuple)) else [value]
         entries = tuple({"method": one} if isinstance(one, str) else one for one in many)
-        entries = tuple({"method": "peft", **one} if isinstance(one, dict) and "peft" in one else one for one in entries)
+        entries = tuple(
+            {"method": "peft", **one} if isinstance(one, dict) and "peft" in one else one for one in entries
+        )
         for entry in entries:
             if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
                 raise ValueError(f"a method must be a name or {{method: name, ...}}; got {entry!r}")
@@ -274,7 +276,9 @@ class Cell(Strict):
         """The training hash, 8 hex digits."""
         content = self.model_dump(mode="json")
         # A setting that is off is no setting: a method may come to know another without its old cells becoming others.
-        content["options"] = {key: value for key, value in self.options.items() if value is not None and value is not False}
+        content["options"] = {
+            key: value for key, value in self.options.items() if value is not None and value is not False
+        }
         content = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 

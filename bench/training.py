@@ -158,7 +158,7 @@ class FineTuner(Trainer):
         loss = total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
         penalty = self.method.penalty(model, self.cell)
         if penalty is not None:  # once a step, however the batch is split
-            loss = loss + penalty / self.args.gradient_accumulation_steps
+            loss = loss + penalty / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from bench import frames
-from bench.report import _difference as sentence
 from bench.report import figures, published, write_report
+from bench.report.finding import finding, sentence
 from bench.store import Results
 
 REQUESTING = {"src", "href", "xlink:href", "action", "data", "poster", "srcset", "background"}

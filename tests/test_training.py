@@ -22,7 +22,7 @@ from bench.training import Collator, Encoded, encode, encode_pair, train
 EXAMPLES = [Example(f"Question: what is {i}?\nAnswer:", f" it is {i * 7}") for i in range(20)]
 
 
-def cell_of(method: str, model: Any, **options: Any) -> Cell:
+def cell_of(method: str, model: Any, epochs: float = 1, batch_size: int = 16, **options: Any) -> Cell:
     return Cell(
         base=BaseIdentity(id="tiny", revision="-", dtype="float32"),
         method=method,
@@ -31,13 +31,14 @@ def cell_of(method: str, model: Any, **options: Any) -> Cell:
         samples=len(EXAMPLES),
         seed=0,
         data=CellData(train=("x",), format="question", mix="equal", subset_seed=None, append_eos=True, fingerprint="x"),
-        training=TrainingConfig().model_dump(mode="json"),
+        training=TrainingConfig(epochs=epochs, batch_size=batch_size).model_dump(mode="json"),
     )
 
 
 def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **options: Any) -> tuple[Any, list[dict]]:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)
-    cell = cell_of(method, model, **options)
+    steps = {key: settings[key] for key in ("epochs", "batch_size") if key in settings}
+    cell = cell_of(method, model, **steps, **options)
     set_seed(0)
     model = methods.get(method).attach(model, cell)
     log: list[dict] = []

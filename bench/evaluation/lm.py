@@ -51,9 +51,14 @@ class LanguageModel(HFLM):
         share_prefix: bool = False,
         autocast: str | None = None,
     ) -> None:
-        super().__init__(
-            pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, logits_cache=False
-        )
+        # HFLM would tie the weights anew; they are, and an adapted embedding (trainable tokens) cannot bear it twice.
+        model.tie_weights = lambda: None
+        try:
+            super().__init__(
+                pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, logits_cache=False
+            )
+        finally:
+            del model.tie_weights
         drop_prompt_mask(model)
         self.share_prefix = share_prefix and takes_tree_mask(model)
         self.computing_dtype = autocast or "float32"

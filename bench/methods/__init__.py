@@ -20,9 +20,7 @@ from bench.methods.method import Facts, Method, Options
 from bench.methods.reft import REFT
 from bench.methods.stacked import Stacked
 
-METHODS: dict[str, Method] = {
-    method.name: method for method in (Base(), Full(), *LORA, Galore(), *REFT, *ANY_PEFT)
-}
+METHODS: dict[str, Method] = {method.name: method for method in (Base(), Full(), *LORA, Galore(), *REFT, *ANY_PEFT)}
 METHODS |= {f"loreft+{other}": Stacked(METHODS["loreft"], METHODS[other]) for other in ("lora", "dora")}
 """By name, in the order in which they are listed. Any other pair `edit+weights` is made by `get`."""
 

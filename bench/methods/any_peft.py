@@ -69,6 +69,10 @@ class AnyPeft(PeftMethod):
     def facts_for(self, options: Mapping[str, Any]) -> Facts:
         return _facts(facts_of(options["peft"]["peft_type"]))
 
+    @property
+    def default_lr(self) -> float | None:
+        return facts_of(self.preset["peft"]["peft_type"]).lr if self.preset else None
+
     def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
         beside = {key: value for key, value in settings.items() if key not in AnyPeftOptions.model_fields}
         options = super().resolve({key: value for key, value in settings.items() if key not in beside}, model)
@@ -93,7 +97,9 @@ class AnyPeft(PeftMethod):
         fields = _fields(types[peft_type])
         for key in given:
             if key not in {*fields, *NOT_SETTINGS}:
-                raise UserError(f"method {self.name}: {unknown('setting', key, {*fields, *AnyPeftOptions.model_fields})}")
+                raise UserError(
+                    f"method {self.name}: {unknown('setting', key, {*fields, *AnyPeftOptions.model_fields})}"
+                )
         chosen = {key: value for key, value in given.items() if key in fields}
         if options["rank"] is not None:
             self._set_rank(chosen, options["rank"], entry, peft_type)
@@ -162,10 +168,16 @@ class AnyPeft(PeftMethod):
         with quiet():
             return kind(task_type="CAUSAL_LM", **changed)
 
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
+        configurations()  # DVoRA must be known to PEFT before its file is read
+        return super().load(model, folder, cell)
+
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
         adapted = super()._adapted(model, config, cell)
         if facts_of(cell.options["peft"]["peft_type"]).needs_task_ids:
             adapted.register_forward_pre_hook(_first_task, with_kwargs=True)
+            generate = adapted.generate
+            adapted.generate = lambda **inputs: generate(**_first_task(adapted, (), inputs)[1])
         return adapted
 
     def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:

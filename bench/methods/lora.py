@@ -73,6 +73,9 @@ class LoraOptions(MethodOptions):
             raise ValueError("double_quantization belongs to quantization: nf4 or fp4")
         if self.quantization and self.mutates_base:
             raise ValueError(f"init: {self.init} changes the base's weights, which a quantized base cannot bear")
+        if self.quantization == "int8" and self.norm:
+            # Seen with PEFT's own forward: the layer loses its scales in the first backward pass.
+            raise ValueError("DoRA on an int8 base fails in PEFT 0.21.2 with bitsandbytes 0.50.2; take nf4 or fp4")
         return self
 
     @property
@@ -144,6 +147,9 @@ class Lora(PeftMethod):
         )
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
+        import torch
+
+        from bench.head import causal_lm
         from bench.methods.dora_norm import set_exact_magnitudes, zero_rows
 
         options = LoraOptions.model_validate(cell.options)
@@ -157,13 +163,19 @@ class Lora(PeftMethod):
                 )
         if model.device.type == "meta":
             config.init_lora_weights = True  # parameters are only counted: there is nothing to decompose
+        mutates = options.mutates_base and model.device.type != "meta"
+        whole = {name: one.clone() for name, one in targeted(model, options.target_modules).items()} if mutates else {}
         adapted = self._adapted(model, config, cell)
         if options.norm == "algebraic":
             set_exact_magnitudes(adapted)
-        if options.mutates_base and model.device.type != "meta":
-            adapted.initial_factors = {
-                name: value.detach().clone() for name, value in adapted.named_parameters() if ".lora_" in name
-            }
+        if mutates:
+            factors = {name: one.detach().clone() for name, one in adapted.named_parameters() if ".lora_" in name}
+            # PEFT takes the factors out before it rounds them to the base's dtype: what they are now is taken out here.
+            with torch.no_grad():
+                for name, weight in whole.items():
+                    causal_lm(adapted).get_submodule(name).get_base_layer().weight.copy_(weight)
+            _take_out(adapted, factors)
+            adapted.initial_factors = factors
         return adapted
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer | None:
@@ -212,8 +224,8 @@ class Lora(PeftMethod):
 
 
 def _take_out(adapted: PeftModel, factors: Mapping[str, torch.Tensor]) -> None:
-    """Subtract s B0 A0 from each adapted weight, in place, as PEFT's pissa_init and olora_init do it: in float32,
-    rounded once to the base's dtype. Factors by their names in the model: A (rank, in), B (out, rank)."""
+    """Subtract s B0 A0 from each adapted weight, in place: in float32, rounded once to the base's dtype. Factors by
+    their names in the model: A (rank, in), B (out, rank)."""
     import torch
     from peft.tuners.lora.layer import LoraLayer
     from peft.utils.other import transpose

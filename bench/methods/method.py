@@ -82,9 +82,19 @@ class Method:
         """The facts under these resolved settings (a quantized LoRA, say, cannot merge)."""
         return self.facts
 
+    @property
+    def default_lr(self) -> float | None:
+        """The learning rate where a sweep gives none; None where it depends on other settings."""
+        field = self.Options.model_fields.get("lr")
+        return self.preset.get("lr", field.default) if field is not None else None
+
     def check_machine(self, options: Mapping[str, Any]) -> None:
         """Called before anything is loaded. Raises UserError where this machine cannot run the method."""
-        for module, extra in (self.facts_for(options).needs or {}).items():
+        self.check_packages(self.facts_for(options))
+
+    def check_packages(self, facts: Facts | None = None) -> None:
+        """Raises UserError where a package that the method needs is not installed."""
+        for module, extra in ((facts or self.facts).needs or {}).items():
             if importlib.util.find_spec(module) is None:
                 raise UserError(
                     f"method {self.name} needs {module}, which is not installed", f"pip install 'bench-peft[{extra}]'"

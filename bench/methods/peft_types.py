@@ -175,7 +175,12 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         follows_rank={"init_r": 1.5, "lora_alpha": 2},
     ),
     "BOFT": PeftFacts(
-        "boft", "butterfly-factorized rotation", "arXiv 2311.06243", 1e-3, rank_field="boft_block_size", rank="block size"
+        "boft",
+        "butterfly-factorized rotation",
+        "arXiv 2311.06243",
+        1e-3,
+        rank_field="boft_block_size",
+        rank="block size",
     ),
     "OFT": PeftFacts(
         "oft", "block-diagonal rotation", "arXiv 2306.07280", 1e-3, rank_field="oft_block_size", rank="block size"
@@ -197,8 +202,12 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         rank="coefficients per matrix",
     ),
     "HRA": PeftFacts("hra", "a chain of Householder reflections", "arXiv 2405.17484", 1e-3, rank="reflections"),
-    "LOHA": PeftFacts("loha", "Hadamard product of two low-rank updates", "arXiv 2108.06098", 1e-3, follows_rank={"alpha": 1}),
-    "LOKR": PeftFacts("lokr", "Kronecker product of small matrices", "arXiv 2309.14859", 1e-3, follows_rank={"alpha": 1}),
+    "LOHA": PeftFacts(
+        "loha", "Hadamard product of two low-rank updates", "arXiv 2108.06098", 1e-3, follows_rank={"alpha": 1}
+    ),
+    "LOKR": PeftFacts(
+        "lokr", "Kronecker product of small matrices", "arXiv 2309.14859", 1e-3, follows_rank={"alpha": 1}
+    ),
     "RANDLORA": PeftFacts(
         "randlora",
         "full-rank sum of random bases, scaled",
@@ -206,6 +215,8 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-3,
         rank="rank of each random basis (a smaller one trains more)",
         follows_rank={"randlora_alpha": 20},
+        # Its random bases follow from a key; PEFT would save them anew for every layer (2 GB for a model of 135M).
+        defaults={"save_projection": False},
     ),
     "MISS": PeftFacts("miss", "one shared low-rank shard of each weight", "arXiv 2409.15371", 1e-3),
     "LN_TUNING": PeftFacts(
@@ -238,7 +249,9 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "frod", "sparse rotation of shared projections", "doi 10.1609/aaai.v40i31.39813", 4e-3, rank_field=None
     ),
     "GLORA": PeftFacts("glora", "generalized LoRA on weights and activations", "arXiv 2306.07967", 3e-4),
-    "GRALORA": PeftFacts("gralora", "a LoRA for each block of a weight", "arXiv 2505.20355", 3e-4, follows_rank={"alpha": 2}),
+    "GRALORA": PeftFacts(
+        "gralora", "a LoRA for each block of a weight", "arXiv 2505.20355", 3e-4, follows_rank={"alpha": 2}
+    ),
     "HIRA": PeftFacts("hira", "Hadamard product of the weight and a low-rank matrix", "OpenReview TwJrTz9cRS", 3e-3),
     "LILY": PeftFacts(
         "lily",
@@ -258,10 +271,17 @@ PEFT_TYPES: dict[str, PeftFacts] = {
     ),
     "PEANUT": PeftFacts("peanut", "a small network of each weight", "arXiv 2410.01870", 1e-3),
     "POLY": PeftFacts(
-        "poly", "a mixture of LoRAs by task", "arXiv 2202.13914", 1e-3, needs_task_ids=True, shared_prefix=False,
+        "poly",
+        "a mixture of LoRAs by task",
+        "arXiv 2202.13914",
+        1e-3,
+        needs_task_ids=True,
+        shared_prefix=False,
         cannot_merge="PEFT mixes its skills at each forward and has no merge for it",
     ),
-    "PSOFT": PeftFacts("psoft", "rotation in the principal subspace", "OpenReview FSHrinMArK", 1e-3, follows_rank={"psoft_alpha": 1}),
+    "PSOFT": PeftFacts(
+        "psoft", "rotation in the principal subspace", "OpenReview FSHrinMArK", 1e-3, follows_rank={"psoft_alpha": 1}
+    ),
     "ROAD": PeftFacts("road", "rotations of pairs of outputs", "arXiv 2409.00119 (rate 1e-3)", 1e-3, rank_field=None),
     "SHADOW": PeftFacts(
         "shadow",
@@ -274,7 +294,11 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         defaults={"auxiliary_loss_weight": 0.0},
     ),
     "SHIRA": PeftFacts(
-        "shira", "a sparse part of each weight", "arXiv 2406.13175", 1e-3, rank="sets the count of trained weights to LoRA's"
+        "shira",
+        "a sparse part of each weight",
+        "arXiv 2406.13175",
+        1e-3,
+        rank="sets the count of trained weights to LoRA's",
     ),
     "SUPERTUNING": PeftFacts(
         "supertuning", "the largest entries of each weight", "arXiv 2607.09287", 1e-4, rank_field=None

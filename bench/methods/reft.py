@@ -120,7 +120,7 @@ class Reft(Method):
         # Drawn on the CPU, so that a seed means the same everywhere; not drawn at all where only shapes are wanted
         # (pyreft's checks of a square rotation need its values).
         empty = device.type == "meta" and options["rank"] < hidden
-        with init_empty_weights() if empty else contextlib.nullcontext():
+        with torch.device("cpu"), init_empty_weights() if empty else contextlib.nullcontext():
             made = getattr(pyreft, PYREFT[self.name])(
                 embed_dim=hidden,
                 low_rank_dimension=options["rank"],

@@ -54,7 +54,9 @@ class Stacked(Method):
         names = [part.name for part in self._parts]
         for key in settings:
             if key not in {*StackedOptions.model_fields, *names}:
-                raise UserError(f"method {self.name}: {unknown('setting', key, [*StackedOptions.model_fields, *names])}")
+                raise UserError(
+                    f"method {self.name}: {unknown('setting', key, [*StackedOptions.model_fields, *names])}"
+                )
         shared = super().resolve({key: value for key, value in settings.items() if key not in names}, model)
         shared = {key: value for key, value in shared.items() if value is not None}
         options = {part.name: part.resolve({**shared, **settings.get(part.name, {})}, model) for part in self._parts}

@@ -1,0 +1,79 @@
+"""The registry as a list: the facts of each method and, for a base, how many parameters it trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench import methods
+from bench.errors import UserError
+from bench.sweep import BaseIdentity, Cell
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def listing(base: str | None = None, rank: int | None = None) -> list[dict[str, Any]]:
+    """One row a method. With `base`, parameters are counted on the meta device at `rank` (or the method's own default).
+
+    A method that cannot be at that rank on that base has the reason as `problem`. Raises UserError for an unknown base.
+    """
+    if base is None:
+        return [_facts(method) for method in methods.METHODS.values()]
+    import torch
+
+    from bench import base_models
+
+    config = base_models.config(base)
+    with torch.device("meta"):
+        total = sum(one.numel() for one in base_models.from_config(config).parameters())
+    rows = []
+    for method in methods.METHODS.values():
+        row = _facts(method) | {"rank_here": None, "trainable": None, "percent_of_base": None}
+        try:
+            row |= _counted(method, base, config, rank, total)
+        except UserError as error:
+            row["problem"] = error.problem
+        rows.append(row)
+    return rows
+
+
+def _facts(method: methods.Method) -> dict[str, Any]:
+    facts = method.facts
+    return {
+        "method": method.name,
+        "summary": facts.summary,
+        "rank": facts.rank,
+        "merges": facts.mergeable,
+        "cannot_merge": facts.cannot_merge,
+        "quantized": facts.quantizes,
+        "lr": method.default_lr,
+        "source": facts.source,
+    }
+
+
+def _counted(
+    method: methods.Method, base: str, config: PretrainedConfig, rank: int | None, total: int
+) -> dict[str, Any]:
+    import torch
+
+    from bench import base_models
+    from bench.plan import count
+
+    if method.name == "peft":
+        raise UserError("depends on its peft_type")
+    method.check_packages()
+    with torch.device("meta"):
+        skeleton = base_models.from_config(config)
+    settings = {"rank": rank} if rank is not None and method.facts.rank is not None else {}
+    options = method.resolve(settings, skeleton)
+    cell = Cell(
+        base=BaseIdentity(id=base, revision="-", dtype="float32"),
+        method=method.name,
+        method_version=method.version,
+        options=options,
+        samples=1,
+        seed=0,
+        training={"batch_size": 1, "epochs": 1},
+    )
+    trainable, _ = count(cell, config, exact=False)
+    return {"rank_here": cell.rank, "trainable": trainable, "percent_of_base": round(100 * trainable / total, 4)}

@@ -1,0 +1,272 @@
+"""What must hold for every method, whoever made it: train, save, load in another process, merge, score, generate.
+
+Each is trained once on the tiny llama (fp32); the tests look at what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training import EXAMPLES, cell_of, trained
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bench import methods
+from bench.costs import probe
+from bench.evaluation.lm import LanguageModel
+from bench.head import PromptMaskInGeneration, causal_lm, drop_prompt_mask
+from bench.methods.any_peft import configurations
+from bench.methods.peft_types import PEFT_TYPES
+from bench.sweep import Cell
+from bench.training import Collator, encode
+
+pytestmark = pytest.mark.filterwarnings(
+    # peft 0.21.2, by name: generating with prompts, loading an AdaLoRA whose ranks were allotted.
+    "ignore:Position ids are not supported:UserWarning",
+    "ignore:The following rank_pattern keys did not match:UserWarning",
+    "ignore:.*LoRA tensor.s. have invalid shape:UserWarning",
+    "ignore:Sparse invariant checks are implicitly disabled:UserWarning",  # FRoD's sparse products
+)
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "full": {"lr": 3e-3},
+    "galore": {"lr": 3e-3, "rank": 8},
+    "prompt": {"lr": 0.2},
+    "p_tuning": {"peft": {"encoder_hidden_size": 32}},
+    # CPT keeps its offsets within a small ball, in which a random model hardly moves.
+    "cpt": {
+        "opt_projection_epsilon": 10.0,
+        "opt_projection_format_epsilon": 10.0,
+        "peft": {"cpt_token_ids": [5, 6, 7], "cpt_mask": [1, 1, 1], "cpt_tokens_type_mask": [1, 2, 3]},
+    },
+    "trainable_tokens": {"peft": {"token_indices": [3, 4, 80, 81, 82, 83]}},
+    "oft": {"rank": 8},
+    "randlora": {"rank": 4},
+    "miss": {"rank": 8},
+    "road": {"group_size": 16},
+    "shira": {"rank": 2},
+    "psoft": {"rank": 8},
+    "vblora": {"num_vectors": 64},
+    "fourierft": {"rank": 50, "scaling": 1.0},  # PEFT's 150 is for matrices a hundred times as wide
+    "waveft": {"rank": 50},
+    "adamss": {"rank": 8, "num_subspaces": 2},
+    "supertuning": {"sparsity": 0.9},
+}
+"""Where a method's own settings do not fit a model of hidden size 32 and two layers."""
+
+TRAINED = [name for name in methods.METHODS if name not in ("base", "peft")]
+# bitsandbytes' matrix product on a CPU rounds to bfloat16 inside; its own tests are in test_lora.py.
+EXACT = [name for name in TRAINED if name not in ("qlora", "qdora")]
+
+
+class Outcome:
+    """A method, trained."""
+
+    def __init__(self, name: str, folder: Path, tiny: Path) -> None:
+        options = {
+            "lr": 1e-2,
+            **({"dropout": 0.0} if "dora" in name or "lora" == name else {}),
+            **SETTINGS.get(name, {}),
+        }
+        options = {key: value for key, value in options.items() if key != "dropout" or "+" not in name}
+        self.method, self.folder, self.tiny = methods.get(name), folder / "adapter", tiny
+        self.model, self.log = trained(folder, tiny, name, {"epochs": 2, "batch_size": 4}, **options)
+        self.cell = cell_of(name, AutoModelForCausalLM.from_pretrained(tiny), epochs=2, batch_size=4, **options)
+        self.model.eval()
+        drop_prompt_mask(self.model)
+        self.folder.mkdir(parents=True)
+        self.method.save(self.model, self.folder)
+        self.logits = probe(self.model, batch(tiny), "float32")
+
+    def loaded(self) -> Any:
+        torch.manual_seed(1234)  # nothing may hang on the random state that the training had
+        base = AutoModelForCausalLM.from_pretrained(self.tiny)
+        model = self.method.load(base, self.folder, self.cell).eval()
+        drop_prompt_mask(model)
+        return model
+
+
+def batch(tiny: Path) -> dict[str, torch.Tensor]:
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    return Collator(tokenizer.pad_token_id, "answer")([encode(tokenizer, one, 256, True) for one in EXAMPLES[:6]])
+
+
+def answer_loss(model: Any, tiny: Path) -> float:
+    """Mean loss of the answers' tokens, in evaluation (PVeRA's training loss is that of random weights)."""
+    inputs = batch(tiny)
+    targets = inputs["labels"][:, 1:][inputs["attention_mask"][:, 1:].bool()]
+    rows = inputs["attention_mask"].cumsum(1)[inputs["attention_mask"].bool()]
+    logits = probe(model, inputs, "float32")
+    # Token i predicts token i + 1 of its row: what predicts the first token of a row is not there.
+    return float(torch.nn.functional.cross_entropy(logits[:-1][rows[1:] > 1], targets, ignore_index=-100))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
+    made: dict[str, Outcome] = {}
+
+    def get(name: str) -> Outcome:
+        if name not in made:
+            made[name] = Outcome(name, tmp_path_factory.mktemp(name.replace("+", "_")), tiny_model)
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_training_moves_the_model_and_leaves_the_base_alone(name: str, outcomes: Any, tiny_model: Path) -> None:
+    one = outcomes(name)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    drop_prompt_mask(base)
+    assert not torch.allclose(one.logits, probe(base, batch(tiny_model), "float32"), atol=1e-5)
+    assert answer_loss(one.model, tiny_model) < answer_loss(base, tiny_model)
+    assert sum(p.numel() for p in one.model.parameters() if p.requires_grad) > 0
+    assert all(p.dtype == torch.float32 for p in one.model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_frozen_weights_are_bit_identical_after_training(name: str, tmp_path: Path, tiny_model: Path) -> None:
+    """Against the weights as the method attached itself to them: PiSSA and its like take a part out first."""
+    options = {"lr": 1e-2, **SETTINGS.get(name, {})}
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    cell = cell_of(name, base, **options)
+    torch.manual_seed(0)
+    before = {
+        key: value.detach().clone()
+        for key, value in methods.get(name).attach(base, cell).named_parameters()
+        if not value.requires_grad
+    }
+    model, _ = trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 10}, **options)
+    frozen = {key: value for key, value in model.named_parameters() if not value.requires_grad}
+    assert frozen.keys() == before.keys()
+    for key, value in frozen.items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_saved_and_loaded_answer_alike(name: str, outcomes: Any, tiny_model: Path) -> None:
+    one = outcomes(name)
+    assert one.folder.exists() and list(one.folder.rglob("*.safetensors"))
+    assert not [file.name for file in one.folder.rglob("*") if file.suffix in {".bin", ".pt", ".pkl", ".pth"}]
+    logits = probe(one.loaded(), batch(tiny_model), "float32")
+    # AdaLoRA's matrices are saved at their allotted ranks (sums of other lengths), CPT's offsets added to their tokens.
+    assert torch.allclose(logits, one.logits, atol=1e-6 if name in ("adalora", "cpt") else 0, rtol=0)
+
+
+def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """Every method in one new process; logits within 1e-6 (bit for bit in all that were seen to differ by nothing)."""
+    cells = {}
+    for name in EXACT:
+        one = outcomes(name)
+        torch.save(one.logits, tmp_path / f"{name}.pt")
+        cells[name] = (str(one.folder), one.cell.model_dump(mode="json"))
+    (tmp_path / "cells.json").write_text(json.dumps(cells))
+    code = f"""
+        import json, sys, warnings, torch
+        warnings.simplefilter("ignore")
+        sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
+        from pathlib import Path
+        from transformers import AutoModelForCausalLM
+        from test_every_method import batch
+        from bench import methods
+        from bench.costs import probe
+        from bench.head import drop_prompt_mask
+        from bench.sweep import Cell
+        torch.set_num_threads(1)
+        tiny, inputs = {str(tiny_model)!r}, batch(Path({str(tiny_model)!r}))
+        for name, (folder, cell) in json.loads(Path({str(tmp_path / "cells.json")!r}).read_text()).items():
+            base = AutoModelForCausalLM.from_pretrained(tiny)
+            model = methods.get(name).load(base, Path(folder), Cell.model_validate(cell)).eval()
+            drop_prompt_mask(model)
+            expected = torch.load({str(tmp_path)!r} + f"/{{name}}.pt")
+            print(name, float((probe(model, inputs, "float32") - expected).abs().max()))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    off = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert off.keys() == cells.keys()
+    assert {name: value for name, value in off.items() if float(value) > 1e-6} == {}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_merged_is_unmerged(name: str, outcomes: Any, tiny_model: Path) -> None:
+    """fp32, 1e-5; a method that cannot merge says why."""
+    one = outcomes(name)
+    facts = one.method.facts_for(one.cell.options)
+    if not facts.mergeable:
+        assert len(facts.cannot_merge) > 10
+        return
+    merged = one.method.merge(one.loaded()).eval()
+    assert type(merged).__name__ == "LlamaForCausalLM"
+    drop_prompt_mask(merged)
+    assert torch.allclose(probe(merged, batch(tiny_model), "float32"), one.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if methods.METHODS[name].facts.shared_prefix])
+def test_shared_prefixes_score_as_recomputed(name: str, outcomes: Any, tiny_model: Path) -> None:
+    """The registry's word that a context may be run once for all choices (fp32, 1e-4 nats)."""
+    from lm_eval.api.instance import Instance
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    pairs = [(f"Question: what is {i}?\nAnswer:", answer) for i in range(4) for answer in (" it is 7", " it", " no")]
+    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    model = outcomes(name).loaded()
+    shared, alone = (
+        [score for score, _ in LanguageModel(model, tokenizer, size, share).loglikelihood(requests)]
+        for size, share in ((4, True), (1, False))
+    )
+    assert shared == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_generates_batched_as_one_by_one(name: str, outcomes: Any, tiny_model: Path) -> None:
+    """Greedy, left padding, with a key-value cache: the same tokens."""
+    model = outcomes(name).model
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, padding_side="left")
+
+    def generated(texts: list[str]) -> list[list[int]]:
+        inputs = tokenizer(texts, return_tensors="pt", padding=True)
+        with torch.inference_mode(), PromptMaskInGeneration(model, inputs["attention_mask"].bool()):
+            ids = model.generate(
+                **inputs, max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        return ids[:, -5:].tolist()
+
+    texts = ["Question: what is 3?\nAnswer:", "Question: what is 12345?\nAnswer:"]
+    batched = generated(texts)
+    assert all(len(row) == 5 for row in batched)
+    if name not in GENERATES_ALONE:
+        assert batched == [generated([text])[0] for text in texts]
+
+
+GENERATES_ALONE: set[str] = set()
+"""Methods whose generation in batches is not that of single prompts."""
+
+
+def test_every_type_of_the_installed_peft_is_tried() -> None:
+    """At least 40 of them run; those that do not say why, in the registry and in the docs."""
+    installed = set(configurations()) - {"DVORA"}
+    assert installed <= set(PEFT_TYPES), "a new PEFT has new types: try them and add them to the table"
+    refused = {name: PEFT_TYPES[name].why_not for name in installed if PEFT_TYPES[name].why_not}
+    assert len(installed) - len(refused) >= 40
+    tried = {
+        methods.METHODS[name].preset["peft"]["peft_type"] for name in TRAINED if "peft" in methods.METHODS[name].preset
+    }
+    assert installed - set(refused) - {"LORA"} <= tried
+    docs = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    for name in installed:
+        row = next(line for line in docs.splitlines() if line.startswith(f"| `{name}`"))
+        assert PEFT_TYPES[name].name in row and ("no" in row) == (name in refused)
+    for why in refused.values():
+        assert why in docs
+
+
+def test_causal_lm_is_the_innermost_model(outcomes: Any) -> None:
+    assert type(causal_lm(outcomes("lora").model)).__name__ == "LlamaForCausalLM"
+    assert isinstance(outcomes("lora").cell, Cell)
