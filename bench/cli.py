@@ -184,8 +184,9 @@ def methods(
     rank: Annotated[int | None, typer.Option(min=1, help="At this rank, where a method has one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the methods: what rank means, what merges or is quantized, default rates, sources; and, with --base, how many
-    parameters each trains."""
+    """List the methods: what rank means, what merges or is quantized, default learning rates, sources.
+
+    With --base, also how many parameters each trains."""
     from bench.methods.registry import listing
 
     rows = listing(base, rank)

@@ -81,8 +81,8 @@ def read(results: Results) -> Frames:
 
 
 def trained(cells: pd.DataFrame) -> pd.DataFrame:
-    """The trained cells that are done."""
-    return cells[(cells["status"] == "done") & (cells["method"] != "base")]
+    """The trained cells that are done and scored."""
+    return cells[(cells["status"] == "done") & (cells["method"] != "base") & cells["average"].notna()]
 
 
 def baseline_of(cells: pd.DataFrame) -> str | None:

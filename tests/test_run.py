@@ -313,6 +313,20 @@ def test_a_full_disk(tmp_path: Path, tiny_model: Path, finished: tuple[Path, Pat
         subprocess.run(["umount", str(disk)], check=False)
 
 
+def test_the_method_of_the_docs_runs(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copied from the page as a reader would; under 40 lines."""
+    page = (Path(__file__).parents[1] / "docs" / "methods.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) < 40
+    (tmp_path / "last_blocks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = "methods=[{method: 'last_blocks:LastBlocks', rank: [1, 2], lr: 1e-3}]"
+    done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path, "--set", entry)
+    assert done.exit_code == 0, done.output
+    cells = frames.read(Results(tmp_path / "tiny")).cells
+    assert list(cells["status"]) == ["done"] * 3 and cells["trainable"].is_monotonic_increasing
+
+
 def test_no_results_folder(tmp_path: Path) -> None:
     done = bench("report", tmp_path)
     assert done.exit_code == 2 and "is no results folder" in done.output

@@ -36,7 +36,7 @@ class Galore(Full):
         shared_prefix=True,
         lr_grid=(6e-6, 2e-5, 6e-5, 2e-4),
         source="arXiv 2403.03507, Table 7 (GLUE, rank 8)",
-        needs={"galore_torch": "galore"},
+        needs={"galore_torch": "galore", "bitsandbytes": "galore"},
     )
 
     class Options(MethodOptions):

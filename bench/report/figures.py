@@ -69,7 +69,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
         left = frames.trained(cells)["series"].nunique() - len(_in_rank_figure(cells))
         caption = _caption(cells, "small dots are seeds, lines their means", "one seed a point")
         if left:
-            caption += f" {left} series without two ranks are in the next figure only."
+            caption += f" Series without two ranks ({left}) are in the next figure only."
         says = "Average accuracy against rank, one line a method"
         found.append(_drawn(NAMES[0], "Rank against accuracy", says, caption, figure))
     figure = accuracy_by_method(cells, scores)
