@@ -193,11 +193,25 @@ def methods(
     if as_json:
         print(json.dumps({"methods": rows}, indent=2))
         return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    # Whole lines where no terminal sets a width.
+    console = Console() if sys.stdout.isatty() else Console(width=220)
     counted = ["rank", "trainable", "% of base"] if base else []
-    table = Table("method", "what it trains", "rank is", "merges", "quantized", "default lr", *counted, "source")
+    wide = console.width >= 140
+    heads = [
+        "method",
+        "what it trains",
+        "rank is",
+        "merges",
+        "quantized",
+        "lr",
+        *counted,
+        *(["source"] if wide else []),
+    ]
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
         cells = [row["rank_here"], row["trainable"], row["percent_of_base"]] if base else []
         shown = ["-" if one is None else f"{one:,}" if isinstance(one, int) else f"{one:.4f}" for one in cells]
@@ -211,9 +225,9 @@ def methods(
             "yes" if row["quantized"] else "no",
             f"{row['lr']:g}" if row["lr"] else "-",
             *shown,
-            row["source"],
+            *([row["source"]] if wide else []),
         )
-    Console().print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":

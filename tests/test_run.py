@@ -55,6 +55,65 @@ def test_every_cell_is_done_and_recorded(finished: tuple[Path, Path]) -> None:
                 assert resolved["options"]["alpha"] == 2 * resolved["options"]["rank"]
 
 
+def test_costs_and_the_exactness_of_merging_are_recorded(finished: tuple[Path, Path]) -> None:
+    for path in finished[1].glob("cells/*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        assert metrics["merge_max_abs_diff"]["float32"] < 1e-5
+        assert metrics["merge_max_abs_diff"]["bfloat16"] < 0.2
+        costs = metrics["costs"]
+        assert costs["base_bytes"] > 4 * 20_000
+        if costs["trainable"]:  # AdamW keeps two numbers a weight, and a count of steps a tensor
+            assert 8 * costs["trainable"] <= costs["optimizer_bytes"] < 8 * costs["trainable"] + 4 * 500
+
+
+def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_model: Path) -> None:
+    """In bfloat16, whose forward passes are autocast: the trained weights stay in float32."""
+    path = sweep_file(tmp_path, tiny_model)
+    entries = "methods=[{method: loreft, rank: 4, lr: 1e-3}, {method: prefix, rank: 3}, {method: loreft+lora, rank: 2}]"
+    arguments = ("run", path, "--results", tmp_path, "--set", entries, "--set", "base_model.dtype=bfloat16")
+    done = bench(*arguments)
+    assert done.exit_code == 0, done.output
+    for path in (tmp_path / "tiny").glob("cells/*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        if "base" in path.parent.name:
+            continue
+        assert metrics["merge_max_abs_diff"] is None and len(metrics["merge_reason"]) > 10
+        assert not any(one["merged"] for one in metrics["evaluations"].values())
+    # Scored again from the saved adapters: the same rows.
+    before = {}
+    for cell in (tmp_path / "tiny").glob("cells/*-r*"):
+        before |= {file: pd.read_parquet(file) for file in (cell / "items").iterdir()}
+        shutil.rmtree(cell / "items")
+        metrics = json.loads((cell / "metrics.json").read_text())
+        (cell / "metrics.json").write_text(json.dumps({**metrics, "status": "trained", "evaluations": {}}))
+    assert bench(*arguments).exit_code == 0
+    for file, rows in before.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(file), rows)
+
+
+def test_merging_is_measured_where_scores_are_unmerged(tmp_path: Path, tiny_model: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    entries = ("--set", "methods=[{method: dora, rank: 2, lr: 1e-2}]", "--set", "evaluation.merge=never")
+    assert bench("run", path, "--results", tmp_path, *entries).exit_code == 0
+    metrics = json.loads(next((tmp_path / "tiny").glob("cells/dora-*/metrics.json")).read_text())
+    assert not any(one["merged"] for one in metrics["evaluations"].values())
+    assert 0 < metrics["merge_max_abs_diff"]["float32"] < 1e-5
+
+
+def test_methods_are_listed_and_counted(tiny_model: Path) -> None:
+    assert "low-rank update of direction" in " ".join(bench("methods").output.split())
+    done = bench("methods", "--base", "huggyllama/llama-7b", "--rank", "16", "--json")
+    rows = {row["method"]: row for row in json.loads(done.stdout)["methods"]}
+    # All seven linear layers: 16 x (in + out) of each, 32 blocks.
+    sides = 4 * (4096 + 4096) + 3 * (4096 + 11008)
+    assert rows["lora"]["trainable"] == 32 * 16 * sides and rows["lora"]["rank_here"] == 16
+    assert rows["dora"]["trainable"] == rows["lora"]["trainable"] + 32 * (5 * 4096 + 2 * 11008)
+    assert rows["loreft"]["percent_of_base"] == pytest.approx(100 * 32 * (2 * 16 * 4096 + 16) / 6738415616, abs=5e-5)
+    assert rows["ia3"]["rank_here"] is None and rows["boft"]["trainable"] is None
+    assert "depends on the weights" in rows["boft"]["problem"]
+    assert bench("methods", "--base", "no such model").exit_code == 2
+
+
 def test_the_same_command_does_nothing_twice(finished: tuple[Path, Path]) -> None:
     path, results = finished
     before = {file: file.stat().st_mtime_ns for file in results.glob("cells/**/*") if file.is_file()}

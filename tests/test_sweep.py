@@ -84,6 +84,31 @@ BAD = {
     "unknown setting of a method": ("methods.0.ranks=4", "Did you mean 'rank'"),
     "unknown task": ("evaluation.tasks=[arc_esy]", "Did you mean 'arc_easy'"),
     "unknown training set": ("data.train=wrld", "Did you mean 'world'"),
+    "rank beyond the matrices": (
+        "methods=[{method: lora, rank: 64}]",
+        "cells lora-r64 on .*: method lora: rank 64 is more than the targeted matrices",
+    ),
+    "layer that is not there": (
+        "methods=[{method: loreft, layers: [0, 2]}]",
+        "cells loreft on .*method loreft: .*2",
+    ),
+    "layer of an adapter": (
+        "methods=[{method: llama_adapter, adapter_layers: 3}]",
+        "cell llama_adapter-r10-n10-s0 is impossible on .*more adapter layers '3' than the model has '2'",
+    ),
+    "module of any type": ("methods=[{method: loha, target_modules: [qq]}]", "cells loha on .*no module qq"),
+    "rank of any type": (
+        "methods=[{method: miss, rank: 64}]",
+        "cell miss-r64-n10-s0 is impossible on .*less than or equal to in_features",
+    ),
+    "nothing to train": ("methods=[trainable_tokens]", "cell trainable_tokens-n10-s0 would train nothing"),
+    "weight decay that a method cannot bear": (
+        "methods=[{method: loreft}]",
+        "loreft cannot bear training.weight_decay 0.1: .*rotation",
+    ),
+    "stacked on nothing known": ("methods=[lora+loreft]", "cannot be stacked"),
+    "setting of a part": ("methods=[{method: loreft+lora, lora: {ranks: 4}}]", "Did you mean 'rank'"),
+    "setting of a pair": ("methods=[{method: loreft+lora, first: 3}]", "unknown setting 'first'"),
     "rank 0": ("methods.0.rank=0", "rank.*greater than or equal to 1.*got 0"),
     "rank of a method without one": ("methods=[{method: full, rank: 8}]", "full has no rank"),
     "missing module": (
@@ -106,8 +131,9 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_message(case: str, tmp_path: Path, tiny_model: Path) -> None:
     override, message = BAD[case]
+    overrides = (override, "training.weight_decay=0.1") if "weight decay" in case else (override,)
     with pytest.raises(UserError, match=f"(?s){message}"):
-        make_plan(load_sweep(write(tmp_path, tiny_model), (override,)))
+        make_plan(load_sweep(write(tmp_path, tiny_model), overrides))
 
 
 def test_folder_that_is_no_model(tmp_path: Path, tiny_model: Path) -> None:

@@ -246,7 +246,12 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "delora", "low-rank update with its strength apart", "arXiv 2503.18225 (10 to 100 times LoRA's rate)", 3e-3
     ),
     "FROD": PeftFacts(
-        "frod", "sparse rotation of shared projections", "doi 10.1609/aaai.v40i31.39813", 4e-3, rank_field=None
+        "frod",
+        "sparse rotation of shared projections",
+        "doi 10.1609/aaai.v40i31.39813",
+        4e-3,
+        rank_field=None,
+        defaults={"progressbar": False},
     ),
     "GLORA": PeftFacts("glora", "generalized LoRA on weights and activations", "arXiv 2306.07967", 3e-4),
     "GRALORA": PeftFacts(
