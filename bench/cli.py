@@ -189,6 +189,8 @@ def methods(
     With --base, also how many parameters each trains."""
     from bench.methods.registry import listing
 
+    if rank is not None and base is None:
+        raise UserError("--rank counts parameters, which needs a base", "For example --base huggyllama/llama-7b.")
     rows = listing(base, rank)
     if as_json:
         print(json.dumps({"methods": rows}, indent=2))
@@ -225,7 +227,7 @@ def methods(
             "yes" if row["quantized"] else "no",
             f"{row['lr']:g}" if row["lr"] else "-",
             *shown,
-            *([row["source"]] if wide else []),
+            row["source"],
         )
     console.print(table)
 

@@ -51,7 +51,7 @@ def read(results: Results) -> Frames:
                 **{key: planned[key] for key in ("folder", "name", "base", "method", "rank", "samples", "seed")},
                 "options": planned["options"],
                 "training": planned["training"],
-                "status": status if status != "done" or whole else "missing",
+                "status": _status(status, whole and bool(found)),
                 "reason": metrics.get("reason", ""),
                 "traceback": metrics.get("traceback", []),
                 **_costs(metrics.get("costs", {})),
@@ -162,6 +162,13 @@ def _recomputed(folder: CellFolder, recorded: dict[str, Any], problems: list[str
     if any(abs(found[key] - recorded[key]) > 1e-9 for key in ("acc", "acc_norm", "n")):
         problems.append(f"{name}: recorded {recorded['acc']:.4f}, its rows give {found['acc']:.4f}; the rows are shown")
     return found
+
+
+def _status(recorded: str, scored: bool) -> str:
+    """A cell is done when all of the plan's scores are there, whatever was still to be measured when it was stopped."""
+    if recorded in ("done", "trained"):
+        return "done" if scored else "missing" if recorded == "done" else "trained"
+    return recorded
 
 
 def _costs(costs: dict[str, Any]) -> dict[str, Any]:

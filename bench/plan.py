@@ -225,14 +225,20 @@ def count(cell: Cell, config: PretrainedConfig, exact: bool = True) -> tuple[int
                 raise UserError("how many it trains depends on the weights: `bench plan` counts it") from None
         layers = config.get_text_config().num_hidden_layers
         counts = []
-        for depth in sorted({min(1, layers), min(2, layers)}):
+        # Settings that name layers need all of them.
+        chosen = any(value for key, value in cell.options.get("peft", cell.options).items() if "layer" in key)
+        for depth in (layers,) if chosen else sorted({min(1, layers), min(2, layers)}):
             small = copy.deepcopy(config)
             small.get_text_config().num_hidden_layers = depth
             torch.manual_seed(0)
             counts.append(_parameters(method.attach(base_models.from_config(small), cell)))
+        if chosen:
+            return counts[0]
         one, two = counts[0], counts[-1]
         return tuple(a + (b - a) * (layers - 1) for a, b in zip(one, two, strict=True))
-    except (ValueError, RuntimeError, NotImplementedError, TypeError, AssertionError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a method's library says to settings that do not fit
         raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
 
 

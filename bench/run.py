@@ -7,6 +7,7 @@ moment the process is killed at, the next run goes on from the last whole file.
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import platform
@@ -63,7 +64,8 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
 
     set_seed(cell.seed)
     loading = {"dtype": cell.base.dtype, "attn_implementation": planned.training.attn_implementation}
-    model = base_models.load(base, **{**loading, **method.load_kwargs(cell)})
+    loading |= method.load_kwargs(cell)
+    model = base_models.load(base, **loading)
     base_bytes = model_bytes(model)
     set_seed(cell.seed)  # loading may have drawn from it
     if "costs" in metrics:  # written when the training was whole, kept whatever came after
@@ -77,9 +79,11 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
         shutil.rmtree(folder.path / "items", ignore_errors=True)  # of another training's weights
         write_json(folder.path / "environment.json", environment(base, data, planned))
         model = method.attach(model, cell)
+        trainable = sum(one.numel() for one in model.parameters() if one.requires_grad)
+        total = planned.total + trainable - planned.trainable  # a quantized base packs several weights into a number
         metrics = {
             "status": "trained",
-            "costs": {"trainable": planned.trainable, "total": planned.total, "base_bytes": base_bytes},
+            "costs": {"trainable": trainable, "total": total, "base_bytes": base_bytes},
         }
         if cell.data is not None:
             result = _train(model, tokenizer, method, planned, data, folder, progress)
@@ -87,6 +91,10 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
             folder.save_adapter(lambda part: method.save(model, part))
             metrics["costs"]["adapter_bytes"] = sum(p.stat().st_size for p in folder.adapter.rglob("*.safetensors"))
         folder.write_metrics(metrics)
+        if cell.data is not None:  # what is scored is what was saved, now and after any restart
+            del model
+            gc.collect()
+            model = method.load(base_models.load(base, **loading), folder.adapter, cell)
 
     drop_prompt_mask(model)
     facts = method.facts_for(cell.options)
@@ -115,9 +123,14 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
             "seconds": seconds,
         }
         folder.write_metrics(metrics)
-    if not merged:
-        _merged(model, method, planned, data, tokenizer, metrics)
-    folder.write_metrics({**metrics, "status": "done", "reason": "", "traceback": []})
+    metrics |= {"status": "done", "reason": "", "traceback": []}
+    folder.write_metrics(metrics)
+    if not merged:  # only to be measured: the scores stand, whatever comes of it
+        try:
+            _merged(model, method, planned, data, tokenizer, metrics)
+        except (RuntimeError, MemoryError) as error:
+            metrics |= {"merge_max_abs_diff": None, "merge_reason": f"could not be measured: {error}"}
+        folder.write_metrics(metrics)
 
 
 def _merged(model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer: Any, metrics: dict[str, Any]) -> Any:

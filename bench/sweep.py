@@ -255,6 +255,15 @@ class CellData(Strict):
     """Hash of the training pools as they stand after the development split and the removal of duplicates."""
 
 
+def _without_null(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are set, also within the parts of a stacked method."""
+    return {
+        key: _without_null(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value is not None
+    }
+
+
 class Cell(Strict):
     """One training and its evaluation: base x method (+ settings) x samples x seed."""
 
@@ -275,10 +284,8 @@ class Cell(Strict):
     def id(self) -> str:
         """The training hash, 8 hex digits."""
         content = self.model_dump(mode="json")
-        # A setting that is off is no setting: a method may come to know another without its old cells becoming others.
-        content["options"] = {
-            key: value for key, value in self.options.items() if value is not None and value is not False
-        }
+        # What is null is off: a method may come to know another setting without its old cells becoming others.
+        content["options"] = _without_null(content["options"])
         content = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 

@@ -157,8 +157,10 @@ class FineTuner(Trainer):
         total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
         loss = total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
         penalty = self.method.penalty(model, self.cell)
-        if penalty is not None:  # once a step, however the batch is split
-            loss = loss + penalty / self.current_gradient_accumulation_steps
+        if penalty is not None:
+            # Once a step, however the batch is split; in the gradient, and not in the loss that is logged.
+            penalty = penalty / self.current_gradient_accumulation_steps
+            loss = loss + penalty - penalty.detach()
         return (loss, outputs) if return_outputs else loss
 
 

@@ -69,7 +69,8 @@ def test_costs_and_the_exactness_of_merging_are_recorded(finished: tuple[Path, P
 def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_model: Path) -> None:
     """In bfloat16, whose forward passes are autocast: the trained weights stay in float32."""
     path = sweep_file(tmp_path, tiny_model)
-    entries = "methods=[{method: loreft, rank: 4, lr: 1e-3}, {method: prefix, rank: 3}, {method: loreft+lora, rank: 2}]"
+    entries = "methods=[{method: loreft, rank: 4, lr: 1e-3}, {method: p_tuning, rank: 3, encoder_hidden_size: 32}, "
+    entries += "{method: loreft+lora, rank: 2}]"
     arguments = ("run", path, "--results", tmp_path, "--set", entries, "--set", "base_model.dtype=bfloat16")
     done = bench(*arguments)
     assert done.exit_code == 0, done.output
@@ -109,6 +110,7 @@ def test_methods_are_listed_and_counted(tiny_model: Path) -> None:
     assert rows["lora"]["trainable"] == 32 * 16 * sides and rows["lora"]["rank_here"] == 16
     assert rows["dora"]["trainable"] == rows["lora"]["trainable"] + 32 * (5 * 4096 + 2 * 11008)
     assert rows["loreft"]["percent_of_base"] == pytest.approx(100 * 32 * (2 * 16 * 4096 + 16) / 6738415616, abs=5e-5)
+    assert bench("methods", "--rank", "4").exit_code == 2
     assert rows["ia3"]["rank_here"] is None and rows["boft"]["trainable"] is None
     assert "depends on the weights" in rows["boft"]["problem"]
     assert bench("methods", "--base", "no such model").exit_code == 2
@@ -292,6 +294,7 @@ def test_a_finished_cell_without_its_adapter_still_counts(finished: tuple[Path, 
     done = bench("run", path, "--results", tmp_path, "--set", "evaluation.tasks=[world_two, world_three]")
     assert done.exit_code == 1 and "its adapter was not kept" in done.output
     assert bench("run", path, "--results", tmp_path).exit_code == 0
+    assert list(frames.read(Results(tmp_path / "tiny")).cells["status"]) == ["done"] * 6
 
 
 def test_a_damaged_record_is_not_believed(finished: tuple[Path, Path], tmp_path: Path) -> None:

@@ -36,11 +36,14 @@ class EvaluationIdentity(Strict):
     limit: int | None
     dtype: str
     merged: bool
+    autocast: bool | None = None
+    """Of an unmerged model: forward passes are cast to `dtype`, trained weights stay in float32. Null where merged."""
 
     @functools.cached_property
     def id(self) -> str:
         """The evaluation hash, 8 hex digits."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        content = self.model_dump(mode="json", exclude=None if self.autocast else {"autocast"})
+        content = json.dumps(content, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
     @property
@@ -50,6 +53,7 @@ class EvaluationIdentity(Strict):
 
 def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool) -> list[EvaluationIdentity]:
     """The evaluations that a cell of this sweep must have."""
+    merged = mergeable and config.merge == "always"
     return [
         EvaluationIdentity(
             task=task,
@@ -60,7 +64,8 @@ def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool
             questions=data.questions_fingerprint(task),
             limit=config.limit,
             dtype=dtype,
-            merged=mergeable and config.merge == "always",
+            merged=merged,
+            autocast=True if not merged and dtype != "float32" else None,
         )
         for task in data.questions
     ]

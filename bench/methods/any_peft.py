@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,15 @@ NOT_SETTINGS = {"peft_type", "task_type", "auto_mapping", "peft_version", "base_
 NOT_SETTINGS |= {"inference_mode"}
 """Fields of every PEFT configuration that say where it comes from, not what it does."""
 
-SET_AT_ATTACH = {"ADALORA": "total_step"}
-"""What follows from the cell's number of steps."""
+FROM_CELL: dict[str, Callable[[Cell], int]] = {
+    "total_step": lambda cell: cell.steps,
+    **dict.fromkeys(
+        ("projection_prng_key", "random_loc_seed", "proj_seed", "projection_seed", "random_seed"),
+        lambda cell: cell.seed,
+    ),
+}
+"""Fields that follow from the cell unless they are set, and are null in its settings: AdaLoRA's number of steps, and
+what draws the frozen random parts of an adapter, which belong to its initialisation."""
 
 
 class AnyPeftOptions(MethodOptions):
@@ -70,6 +77,10 @@ class AnyPeft(PeftMethod):
         return _facts(facts_of(options["peft"]["peft_type"]))
 
     @property
+    def changes_weights(self) -> bool:
+        return bool(self.preset) and facts_of(self.preset["peft"]["peft_type"]).targets != "none"
+
+    @property
     def default_lr(self) -> float | None:
         return facts_of(self.preset["peft"]["peft_type"]).lr if self.preset else None
 
@@ -81,7 +92,12 @@ class AnyPeft(PeftMethod):
             peft_type = self.preset["peft"]["peft_type"]
             if given.setdefault("peft_type", peft_type) != peft_type:
                 raise UserError(f"method {self.name} is {peft_type}, not {given['peft_type']}", "Use method: peft.")
-        peft_type = given["peft_type"] = str(given.get("peft_type")).upper()
+        if not given.get("peft_type"):
+            raise UserError(
+                f"method {self.name}: no peft_type is given",
+                "For example {method: peft, peft: {peft_type: LOHA, r: 8}}, or the path of an adapter_config.json.",
+            )
+        peft_type = given["peft_type"] = str(given["peft_type"]).upper()
         types = configurations()
         if peft_type not in types:
             raise UserError(f"method {self.name}: {unknown('peft_type', peft_type, types)}")
@@ -101,19 +117,27 @@ class AnyPeft(PeftMethod):
                     f"method {self.name}: {unknown('setting', key, {*fields, *AnyPeftOptions.model_fields})}"
                 )
         chosen = {key: value for key, value in given.items() if key in fields}
+        for key, reason in entry.refused.items():
+            if chosen.get(key) not in ((None, False, True) if key == "init_lora_weights" else (None, False)):
+                raise UserError(f"method {self.name}: {peft_type} with {key}: {chosen[key]!r} is refused: {reason}")
         if options["rank"] is not None:
             self._set_rank(chosen, options["rank"], entry, peft_type)
         if "target_modules" in fields:
-            chosen.setdefault("target_modules", options["target_modules"])
-            chosen["target_modules"] = self._targets(chosen["target_modules"], entry, peft_type, model)
+            asked = chosen.get("target_modules") or options["target_modules"]
+            chosen["target_modules"] = self._targets(asked, entry, peft_type, model)
         elif options["target_modules"] != "auto":
             raise UserError(f"method {self.name}: {peft_type} has no target_modules")
-        sized = entry.sized_defaults(model) if entry.sized_defaults else {}
         chosen = {key: value for key, value in chosen.items() if value is not None}
+        sized = entry.sized_defaults(model, chosen) if entry.sized_defaults else {}
         chosen = {**sized, **entry.defaults, **chosen}
         rank = chosen.get(entry.rank_field) or (_default(fields[entry.rank_field]) if entry.rank_field else None)
         follows = {name: math.ceil(ratio * rank) for name, ratio in entry.follows_rank.items()} if rank else {}
         resolved = self._resolved(peft_type, {**follows, **chosen})
+        if options["rank"] is not None and resolved[entry.rank_field] != options["rank"]:
+            raise UserError(
+                f"method {self.name}: rank {options['rank']} is not possible with these settings: {peft_type} makes it "
+                f"{entry.rank_field} {resolved[entry.rank_field]}"
+            )
         return {
             "lr": options["lr"] or entry.lr,
             "rank": resolved[entry.rank_field] if entry.rank_field else None,
@@ -138,31 +162,34 @@ class AnyPeft(PeftMethod):
             mapping = getattr(tuners().get(peft_type), "target_module_mapping", None) or {}
             found = mapping.get(model.config.model_type)
             return sorted(found) if isinstance(found, (list, tuple, set)) else found
-        if isinstance(asked, (set, tuple)):
-            asked = sorted(asked)
+        if asked == "all-linear":  # PEFT's word for it
+            asked = "auto"
+        named = {name.rpartition(".")[2] for name, _ in model.named_modules()} | {"auto", "llm_adapters"}
+        if isinstance(asked, str) and (asked not in named or entry.targets == "none"):
+            return asked  # a regular expression: PEFT looks whether it finds anything
         return resolve_targets(asked, model, self.name)
 
     def _resolved(self, peft_type: str, chosen: dict[str, Any]) -> dict[str, Any]:
         """Every field of the configuration, as JSON."""
         kind = configurations()[peft_type]
-        from_steps = SET_AT_ATTACH.get(peft_type)
+        from_cell = set(FROM_CELL) & set(_fields(kind)) - set(chosen)
+        # Many steps: whether a schedule fits into the cell's is seen when it is attached, in the plan.
+        steps = {"total_step": 10**9} if "total_step" in from_cell else {}
         try:
             with quiet():
-                config = kind(task_type="CAUSAL_LM", **({from_steps: 1} if from_steps else {}) | chosen)
+                config = kind(task_type="CAUSAL_LM", **steps | chosen)
         except (TypeError, ValueError) as error:
             raise UserError(f"method {self.name}: {peft_type} refuses its settings: {error}") from error
         resolved = {name: _plain(getattr(config, name)) for name in _fields(kind)}
-        if from_steps and from_steps not in chosen:
-            resolved[from_steps] = None
-        return resolved
+        return resolved | dict.fromkeys(from_cell)
 
     def config(self, cell: Cell) -> PeftConfig:
         options = dict(cell.options["peft"])
         peft_type = options.pop("peft_type")
         kind = configurations()[peft_type]
-        from_steps = SET_AT_ATTACH.get(peft_type)
-        if from_steps and options[from_steps] is None:
-            options[from_steps] = cell.steps
+        for name, value in FROM_CELL.items():
+            if name in options and options[name] is None:
+                options[name] = value(cell)
         # Only what differs from PEFT's defaults is handed over: some defaults are objects, which JSON cannot give back.
         changed = {name: value for name, value in options.items() if value != _plain(_default(_fields(kind)[name]))}
         with quiet():
@@ -272,7 +299,7 @@ def _first_task(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple
     """All rows are of task 0."""
     import torch
 
-    tokens = kwargs["input_ids"]
+    tokens = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
     kwargs["task_ids"] = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
     return args, kwargs
 

@@ -97,8 +97,8 @@ def zero_rows(model: nn.Module, targets: list[str]) -> list[str]:
     """Targeted modules whose weight has a row of zeros: DoRA divides by its norm (peft issue 2049)."""
     found: list[Any] = []
     for name, module in model.named_modules():
-        linear = isinstance(module, (nn.Linear, Conv1D))
-        if linear and name.rpartition(".")[2] in targets and not module.weight.is_meta:
+        linear = isinstance(module, (nn.Linear, Conv1D)) and any(f".{name}".endswith(f".{one}") for one in targets)
+        if linear and not module.weight.is_meta:
             weight = transpose(dequantize_module_weight(module), isinstance(module, Conv1D))
             if bool((weight == 0).all(dim=1).any()):
                 found.append(name)

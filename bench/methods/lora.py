@@ -29,7 +29,7 @@ INITIAL = "initial_factors.safetensors"
 
 
 class LoraOptions(MethodOptions):
-    """The settings of the LoRA family. Those that are null or false are off."""
+    """The settings of the LoRA family. Those that are null are off."""
 
     lr: float = Field(3e-4, gt=0)
     rank: int = Field(16, ge=1)
@@ -43,7 +43,7 @@ class LoraOptions(MethodOptions):
     norm: Literal["algebraic", "peft"] | None = None
     """Makes it DoRA: a trained magnitude, and how the norm of W + s B A is found: from small products, or by PEFT's
     own forward, which builds B A."""
-    rslora: bool = False
+    rslora: bool | None = None
     """Scale by alpha / sqrt(rank) (arXiv 2312.03732)."""
     init: str | None = Field(None, pattern=r"^(gaussian|orthogonal|olora|pissa(_niter_[1-9][0-9]*)?)$")
     """How A and B start; null is PEFT's own (A Kaiming-uniform, B zero). `pissa` and `olora` take the principal part
@@ -61,6 +61,8 @@ class LoraOptions(MethodOptions):
         if not isinstance(data, dict):
             return data
         data = dict(data)
+        if data.get("rslora") is False:
+            data["rslora"] = None
         if data.get("alpha") is None and isinstance(data.get("rank", 16), int):
             data["alpha"] = 2.0 * data.get("rank", 16)
         if data.get("quantization") in ("nf4", "fp4") and data.get("double_quantization") is None:
@@ -142,7 +144,7 @@ class Lora(PeftMethod):
             lora_dropout=options["dropout"],
             target_modules=options["target_modules"],
             use_dora=options["norm"] is not None,
-            use_rslora=options["rslora"],
+            use_rslora=bool(options["rslora"]),
             init_lora_weights=options["init"] or True,
         )
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class PeftMethod(Method):
     """A method whose adapter is a PEFT configuration. Subclasses say which (`config`)."""
 
+    @property
+    def changes_weights(self) -> bool:
+        """Whether it works on the weights of layers (and not through virtual tokens or attention of its own)."""
+        return True
+
     def config(self, cell: Cell) -> PeftConfig:
         """The configuration of a cell, complete."""
         raise NotImplementedError

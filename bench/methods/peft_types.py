@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Defaults = Callable[["PreTrainedModel"], Mapping[str, Any]]
-"""Settings that depend on the base's sizes, from the model on the meta device."""
+Defaults = Callable[["PreTrainedModel", Mapping[str, Any]], Mapping[str, Any]]
+"""Settings that depend on the base's sizes, from the model on the meta device and what has been chosen already."""
 
 VIRTUAL_TOKENS = "it works through virtual tokens, which are no weights"
 
@@ -50,19 +50,20 @@ class PeftFacts:
     """Model types that it is limited to; empty where it is not."""
     needs_task_ids: bool = False
     """Its forward wants the task of each row: all rows are of task 0 here."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Settings under which these facts would not hold, each with the reason; null and false are let through."""
     why_not: str = ""
     """Why it does not run in this harness; empty where it does."""
 
 
 def _prompt(name: str, summary: str, source: str, lr: float, **more: Any) -> PeftFacts:
     """The family that puts virtual tokens before the text."""
-    more = {"defaults": {"num_virtual_tokens": 20}, **more}
+    more = {"defaults": {"num_virtual_tokens": 20}, "rank_field": "num_virtual_tokens", **more}
     return PeftFacts(
         name,
         summary,
         source,
         lr,
-        rank_field="num_virtual_tokens",
         rank="virtual tokens",
         targets="none",
         shared_prefix=False,
@@ -71,40 +72,50 @@ def _prompt(name: str, summary: str, source: str, lr: float, **more: Any) -> Pef
     )
 
 
-def _most_layers(model: PreTrainedModel) -> Mapping[str, Any]:
+def _most_layers(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
     # LLaMA-Adapter: 30 of 32 layers, from the top (arXiv 2303.16199, section 4.1).
     return {"adapter_layers": max(1, model.config.get_text_config().num_hidden_layers - 2)}
 
 
-def _ia3_modules(model: PreTrainedModel) -> Mapping[str, Any]:
+def _ia3_modules(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
     # PEFT would fill these in when it attaches; here, so that they are part of the cell.
     from peft.utils import constants
 
     kind = model.config.model_type
-    targets = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(kind)
-    feedforward = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind)
-    return {"target_modules": targets, "feedforward_modules": feedforward}
+    targets = chosen.get("target_modules") or constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(kind)
+    feedforward = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind) or []
+    return {"target_modules": targets, "feedforward_modules": [one for one in feedforward if one in (targets or [])]}
 
 
-def _common_block(model: PreTrainedModel) -> Mapping[str, Any]:
-    # C3A's block must divide both sides of every matrix.
+def _common_divisor(model: PreTrainedModel) -> int:
+    """The largest number that divides both sides of every linear layer."""
     from bench.methods.targets import linear_layers, targeted
 
-    sides = [side for weight in targeted(model, linear_layers(model)).values() for side in weight.shape]
-    return {"block_size": math.gcd(*sides)}
+    return math.gcd(*(side for weight in targeted(model, linear_layers(model)).values() for side in weight.shape))
 
 
-def _vector_that_divides(model: PreTrainedModel) -> Mapping[str, Any]:
-    # VB-LoRA's vectors must divide both sides of every matrix; 256 in the paper, whose models have such sides.
-    from bench.methods.targets import linear_layers, targeted
+def _block_that_divides(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"block_size": _common_divisor(model)}
 
-    sides = [side for weight in targeted(model, linear_layers(model)).values() for side in weight.shape]
-    return {"vector_length": math.gcd(256, *sides)}
+
+def _vector_that_divides(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+    # 256 in the VB-LoRA paper, whose models have such sides.
+    return {"vector_length": math.gcd(256, _common_divisor(model))}
 
 
 PEFT_TYPES: dict[str, PeftFacts] = {
     "LORA": PeftFacts(
-        "lora", "low-rank update of each weight", "arXiv 2106.09685", 3e-4, follows_rank={"lora_alpha": 2}
+        "lora",
+        "low-rank update of each weight",
+        "arXiv 2106.09685",
+        3e-4,
+        follows_rank={"lora_alpha": 2},
+        refused={
+            "init_lora_weights": "some change the base's weights, which would not be found again on loading; method: "
+            "lora has `init`",
+            "alora_invocation_tokens": "it depends on the text and cannot be merged",
+            "layer_replication": "it makes another base",
+        },
     ),
     "VERA": PeftFacts(
         "vera",
@@ -123,7 +134,12 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         defaults={"r": 256},
     ),
     "PVERA": PeftFacts(
-        "pvera", "VeRA with sampled scalings", "arXiv 2512.07703", 4e-3, rank="columns of the shared projections"
+        "pvera",
+        "VeRA with sampled scalings",
+        "arXiv 2512.07703",
+        4e-3,
+        rank="columns of the shared projections",
+        refused={"sample_at_inference": "a merged model does not sample"},
     ),
     "ADAPTION_PROMPT": PeftFacts(
         "llama_adapter",
@@ -153,6 +169,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "context-aware prompt: trained offsets to given tokens",
         "arXiv 2410.17222",
         1e-3,
+        rank_field=None,
         defaults={},
     ),
     "CARTRIDGE": _prompt("cartridge", "a trained key-value cache", "arXiv 2506.06266", 1e-2),
@@ -239,7 +256,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-1,
         rank_field="block_size",
         rank="block size (a smaller one trains more)",
-        sized_defaults=_common_block,
+        sized_defaults=_block_that_divides,
     ),
     "DEFT": PeftFacts("deft", "projection and injection in a low-rank subspace", "PEFT's documentation of DEFT", 1e-3),
     "DELORA": PeftFacts(
@@ -265,6 +282,8 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-3,
         cannot_merge="a router mixes its shared matrices for each input",
         shared_prefix=False,
+        why_not="its router averages over all tokens of a batch, so a score would depend on its neighbours and on what "
+        "comes after it",
     ),
     "OSF": PeftFacts(
         "osf",

@@ -178,7 +178,7 @@ REFT = (
         "noreft",
         summary="LoReFT without orthogonality: h + W2'(W1 h + b - W2 h)",
         source="pyreft's NoreftIntervention: arXiv 2404.03592, appendix E, item 1; settings as LoReFT's",
-        no_weight_decay="",
+        no_weight_decay="it is kept at 0 for the whole family, so that the three are compared alike",
     ),
 )
 

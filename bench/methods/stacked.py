@@ -14,6 +14,7 @@ from pydantic import Field
 
 from bench.errors import UserError, unknown
 from bench.methods.method import Facts, Method
+from bench.methods.peft_method import PeftMethod
 from bench.sweep import Cell, Strict
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class Stacked(Method):
     Options = StackedOptions
 
     def __init__(self, edit: Method, weights: Method) -> None:
+        if not (isinstance(weights, PeftMethod) and weights.changes_weights):
+            raise UserError(
+                f"{edit.name} cannot be stacked on {weights.name}",
+                "It goes on what PEFT puts on weights: lora and its kin, vera, loha, ...",
+            )
         self.edit, self.weights = edit, weights
         self.name = f"{edit.name}+{weights.name}"
         self.version = f"{edit.version}+{weights.version}"
@@ -52,7 +58,9 @@ class Stacked(Method):
 
     def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
         names = [part.name for part in self._parts]
-        for key in settings:
+        for key, value in settings.items():
+            if key in names and not isinstance(value, dict):
+                raise UserError(f"method {self.name}: {key} is {value!r}", f"Give its settings: {key}: {{rank: 8}}.")
             if key not in {*StackedOptions.model_fields, *names}:
                 raise UserError(
                     f"method {self.name}: {unknown('setting', key, [*StackedOptions.model_fields, *names])}"
@@ -77,7 +85,7 @@ class Stacked(Method):
         return both
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer:
-        """AdamW with each part's own rate, or the groups of its own optimizer."""
+        """AdamW with each part's own rates. Without weight decay, which no edit can bear."""
         from torch.optim import AdamW
 
         groups = []
@@ -91,7 +99,7 @@ class Stacked(Method):
             for group in own.param_groups:
                 kept = [parameter for parameter in group["params"] if id(parameter) in known]
                 groups += [{"params": kept, "lr": group["lr"]}] if kept else []
-        return AdamW(groups, weight_decay=cell.training.get("weight_decay", 0.0))
+        return AdamW(groups, weight_decay=0.0)
 
     def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
         terms = [part.penalty(model, self._cell(cell, part)) for part in self._parts]

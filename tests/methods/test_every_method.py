@@ -36,6 +36,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": {"lr": 3e-3},
+    "peft": {"peft": {"peft_type": "LORA", "r": 4}},
     "galore": {"lr": 3e-3, "rank": 8},
     "prompt": {"lr": 0.2},
     "p_tuning": {"peft": {"encoder_hidden_size": 32}},
@@ -60,9 +61,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Where a method's own settings do not fit a model of hidden size 32 and two layers."""
 
-TRAINED = [name for name in methods.METHODS if name not in ("base", "peft")]
+TRAINED = [name for name in methods.METHODS if name != "base"]
 # bitsandbytes' matrix product on a CPU rounds to bfloat16 inside; its own tests are in test_lora.py.
 EXACT = [name for name in TRAINED if name not in ("qlora", "qdora")]
+
+
+MUTATE = {"pissa", "osf", "psoft"}
+"""Methods that take a part of the base's weights into the adapter when they are attached."""
 
 
 class Outcome:
@@ -145,8 +150,12 @@ def test_frozen_weights_are_bit_identical_after_training(name: str, tmp_path: Pa
     model, _ = trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 10}, **options)
     frozen = {key: value for key, value in model.named_parameters() if not value.requires_grad}
     assert frozen.keys() == before.keys()
+    original = dict(AutoModelForCausalLM.from_pretrained(tiny_model).named_parameters())
     for key, value in frozen.items():
         assert torch.equal(value, before[key]), key
+        plain = key.removeprefix("base_model.").removeprefix("model.").replace(".base_layer", "")
+        if name not in MUTATE and plain in original:
+            assert torch.equal(value, original[plain]), key
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -241,12 +250,65 @@ def test_generates_batched_as_one_by_one(name: str, outcomes: Any, tiny_model: P
     texts = ["Question: what is 3?\nAnswer:", "Question: what is 12345?\nAnswer:"]
     batched = generated(texts)
     assert all(len(row) == 5 for row in batched)
-    if name not in GENERATES_ALONE:
-        assert batched == [generated([text])[0] for text in texts]
+    assert batched == [generated([text])[0] for text in texts]
 
 
-GENERATES_ALONE: set[str] = set()
-"""Methods whose generation in batches is not that of single prompts."""
+@pytest.mark.parametrize("name", EXACT)
+def test_a_token_sees_neither_its_neighbours_nor_what_follows(name: str, outcomes: Any, tiny_model: Path) -> None:
+    """A row alone gives the logits that it gives in a padded batch, and a later token changes no earlier logits
+    (fp32, 1e-4): else a score would depend on the batch."""
+    model = outcomes(name).model
+    inputs = {
+        key: value for key, value in batch(tiny_model).items() if key in ("input_ids", "attention_mask", "prompt_mask")
+    }
+    lengths = inputs["attention_mask"].sum(1).tolist()
+    together = probe(model, inputs, "float32").split(lengths)
+    alone = {key: value[:1, : lengths[0]].clone() for key, value in inputs.items()}
+    assert torch.allclose(probe(model, alone, "float32"), together[0], atol=1e-4)
+    alone["input_ids"][0, -1] = 77  # the last token of the answer
+    assert torch.allclose(probe(model, alone, "float32")[:-1], together[0][:-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if "reft" not in name])
+def test_scores_are_a_plain_hflms(name: str, outcomes: Any, tiny_model: Path) -> None:
+    """Against lm-eval's own class on the same model at batch 1 (fp32, 1e-4 nats). ReFT, which needs the prompt mask
+    that HFLM cannot give, is compared with pyreft in test_reft.py."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    one, tokenizer = outcomes(name), AutoTokenizer.from_pretrained(tiny_model)
+    pairs = [(f"Question: what is {i}?\nAnswer:", answer) for i in (1, 23456) for answer in (" it is 7", " it")]
+    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    model = one.loaded()
+    facts = one.method.facts_for(one.cell.options)
+    ours = LanguageModel(model, tokenizer, 4, facts.shared_prefix).loglikelihood(requests)
+    model.tie_weights = lambda: None
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
+    theirs = stock.loglikelihood(requests, disable_tqdm=True)
+    assert [score for score, _ in ours] == pytest.approx([score for score, _ in theirs], abs=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["lora", "dora"])
+def test_parameters_of_a_pair_add_up(weights: str, tiny_model: Path) -> None:
+    counts = []
+    for name, settings in (("loreft", {"rank": 4}), (weights, {"rank": 4}), (f"loreft+{weights}", {"rank": 4})):
+        base = AutoModelForCausalLM.from_pretrained(tiny_model)
+        model = methods.get(name).attach(base, cell_of(name, base, **settings))
+        counts.append(sum(one.numel() for one in model.parameters() if one.requires_grad))
+    assert counts[0] + counts[1] == counts[2]
+
+
+def test_each_part_of_a_pair_learns_at_its_own_rate(tiny_model: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    cell = cell_of("loreft+lora_plus", base, loreft={"lr": 2e-3}, lora_plus={"lr": 1e-4})
+    model = methods.get("loreft+lora_plus").attach(base, cell)
+    groups = methods.get("loreft+lora_plus").optimizer(model, cell).param_groups
+    rates = {id(one): group["lr"] for group in groups for one in group["params"]}
+    for name, one in model.named_parameters():
+        if one.requires_grad:
+            expected = 16e-4 if "lora_B" in name else 1e-4 if "lora_A" in name else 2e-3
+            assert rates.pop(id(one)) == pytest.approx(expected), name
+    assert not rates
 
 
 def test_every_type_of_the_installed_peft_is_tried() -> None:
@@ -258,7 +320,7 @@ def test_every_type_of_the_installed_peft_is_tried() -> None:
     tried = {
         methods.METHODS[name].preset["peft"]["peft_type"] for name in TRAINED if "peft" in methods.METHODS[name].preset
     }
-    assert installed - set(refused) - {"LORA"} <= tried
+    assert installed - set(refused) <= tried | {SETTINGS["peft"]["peft"]["peft_type"]}
     docs = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
     for name in installed:
         row = next(line for line in docs.splitlines() if line.startswith(f"| `{name}`"))

@@ -121,6 +121,7 @@ def test_alpha_follows_rank_and_every_setting_is_resolved(tiny_model: Path) -> N
     assert "auto" not in map(str, options.values())
     # What is null is off, and says so in cell.json.
     assert {key for key, value in options.items() if value is None} == {
+        "rslora",
         "init",
         "lr_ratio",
         "quantization",
