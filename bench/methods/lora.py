@@ -13,7 +13,7 @@ from bench.errors import CellProblem, UserError
 from bench.methods.method import Facts
 from bench.methods.method import Options as MethodOptions
 from bench.methods.peft_method import PeftMethod
-from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config
+from bench.methods.quantization import Quantization, check_bitsandbytes, keep_packing, quantization_config
 from bench.methods.targets import resolve_targets, targeted
 from bench.sweep import Cell
 
@@ -214,6 +214,8 @@ class Lora(PeftMethod):
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
         from bench.methods.dora_norm import use_algebraic_norm
 
+        if cell.options["quantization"]:
+            keep_packing(model)
         adapted = super()._adapted(model, config, cell)
         if cell.options["norm"] == "algebraic":
             use_algebraic_norm(adapted)

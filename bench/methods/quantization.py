@@ -9,6 +9,7 @@ from bench.errors import UserError
 from bench.sweep import Cell
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import BitsAndBytesConfig
 
 Quantization = Literal["nf4", "fp4", "int8"]
@@ -28,6 +29,17 @@ def quantization_config(cell: Cell) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=cell.options["double_quantization"],
         bnb_4bit_compute_dtype=getattr(torch, cell.base.dtype),
     )
+
+
+def keep_packing(model: nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights at the first evaluation on a CPU with AVX-512, in place.
+
+    What dequantizes a repacked weight (PEFT's and our DoRA, for its norm) reads noise: with bitsandbytes 0.50.2 a QDoRA
+    that had learnt scored as if it had not. And evaluation would have another arithmetic than training.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def check_bitsandbytes(method: str, quantization: Quantization) -> None:

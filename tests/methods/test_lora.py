@@ -15,9 +15,9 @@ from test_training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import base_models, methods
-from bench.costs import model_bytes
+from bench.costs import computing_in, model_bytes, probe
 from bench.errors import UserError
-from bench.head import causal_lm
+from bench.head import causal_lm, drop_prompt_mask
 from bench.methods.lora import INITIAL
 from bench.methods.targets import linear_layers
 from bench.plan import count
@@ -254,6 +254,36 @@ def test_a_quantized_base_trains_saves_and_loads(method: str, quantization: str,
     with torch.no_grad():
         assert torch.equal(loaded(input_ids=ids).logits, model.eval()(input_ids=ids).logits)
     assert one.facts_for(cell.options).quantizes and not one.facts_for(cell.options).mergeable
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["qlora", "qdora", "loreft+qdora"])
+def test_a_quantized_base_is_evaluated_as_it_is_trained(method: str, dtype: str, tmp_path: Path) -> None:
+    """The adapter is the identity at the start also in evaluation, where bitsandbytes would repack its weights on some
+    CPUs, and evaluation gives the logits of a pass with gradients (fp32: 1e-5; bfloat16: its rounding)."""
+    pytest.importorskip("bitsandbytes")
+    base = base_models.find(str(make_tiny_model(tmp_path / "model", hidden=64)))
+    one = methods.get(method)
+    settings = {"rank": 4} if "+" in method else {"rank": 4, "dropout": 0}
+    cell = cell_of(method, base_models.load(base, "float32"), **settings)
+    cell = cell.model_copy(update={"base": cell.base.model_copy(update={"dtype": dtype})})
+    inputs = {"input_ids": torch.arange(20).reshape(2, 10) + 5, "attention_mask": torch.ones(2, 10, dtype=torch.long)}
+    inputs["prompt_mask"] = inputs["input_ids"] < 0  # no prompt: LoReFT edits nothing
+
+    def load() -> Any:
+        return base_models.load(base, **{"dtype": dtype, **one.load_kwargs(cell)})
+
+    plain = load().train()  # in training mode nothing is repacked
+    drop_prompt_mask(plain)
+    expected = probe(plain, inputs, dtype)
+    model = one.attach(load(), cell)
+    drop_prompt_mask(model)
+    tolerance = 1e-5 if dtype == "float32" else 2e-2
+    for _ in range(2):  # what the first evaluation does to the weights shows in the second
+        assert torch.allclose(probe(model.eval(), inputs, dtype), expected, atol=tolerance)
+    with computing_in(dtype, torch.device("cpu")):
+        learning = model.train()(**inputs).logits.float().flatten(0, 1)
+    assert torch.allclose(learning.detach(), expected, atol=tolerance)
 
 
 @pytest.mark.parametrize(
