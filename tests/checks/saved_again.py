@@ -1,0 +1,68 @@
+"""Load every finished cell's saved adapter in this new process, score one task again and let it generate.
+
+    python tests/checks/saved_again.py configs/all_methods.yaml [--set ...]
+
+Needs the adapters of a run on this machine (they are not in git). Writes results/<sweep>/saved_again.json: by cell the
+largest difference (nats) of a log-likelihood from the recorded rows, the predictions that differ, and what two prompts
+in one left-padded batch are continued with.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import base_models, evaluation, methods
+from bench.costs import computing_in
+from bench.evaluation.lm import LanguageModel
+from bench.head import PromptMaskInGeneration, drop_prompt_mask
+from bench.plan import make_plan
+from bench.store import Results, write_json
+from bench.sweep import load_sweep
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    given = parser.parse_args()
+    plan = make_plan(load_sweep(given.config, tuple(given.set)))
+    results = Results(given.results / plan.sweep.name)
+    found = {}
+    for planned in plan.cells:
+        cell, folder = planned.cell, results.folder(planned.cell)
+        method, dtype = methods.get(cell.method), planned.cell.base.dtype
+        base = base_models.find(planned.base.id, planned.base.revision)
+        tokenizer = base_models.load_tokenizer(base)
+        loading = {"dtype": dtype, "attn_implementation": planned.training.attn_implementation}
+        model = base_models.load(base, **loading | method.load_kwargs(cell))
+        model = method.load(model, folder.adapter, cell).eval()
+        drop_prompt_mask(model)
+        identity = planned.evaluations[-1]
+        prompts = [rendered.contexts[0] for _, rendered in plan.data.rendered(identity.task)[:2]]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(base_models.device())
+        arithmetic = computing_in(dtype, base_models.device())
+        with torch.inference_mode(), arithmetic, PromptMaskInGeneration(model, inputs["attention_mask"].bool()):
+            ids = model.generate(**inputs, max_new_tokens=6, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        if identity.merged:
+            model = method.merge(model).eval().to(getattr(torch, dtype))
+        share = method.facts_for(cell.options).shared_prefix
+        lm = LanguageModel(model, tokenizer, 16, share, None if identity.merged else dtype)
+        again, recorded = evaluation.evaluate(lm, plan.data, identity), folder.items(identity.file)
+        pairs = zip(again["loglikelihoods"], recorded["loglikelihoods"], strict=True)
+        found[cell.folder] = {
+            "task": identity.task,
+            "largest_difference_of_a_loglikelihood": max(float(np.abs(np.subtract(a, b)).max()) for a, b in pairs),
+            "predictions_that_differ": int((again["prediction"] != recorded["prediction"]).sum()),
+            "generated": tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True),
+        }
+        print(cell.name, found[cell.folder], flush=True)
+    write_json(results.path / "saved_again.json", found)
+
+
+if __name__ == "__main__":
+    main()
