@@ -215,10 +215,7 @@ def count(cell: Cell, config: PretrainedConfig, exact: bool = True) -> tuple[int
         try:
             with torch.device("meta"):
                 return _parameters(method.attach(base_models.from_config(config), cell))
-        except (
-            RuntimeError,
-            NotImplementedError,
-        ) as error:  # torch's words for a value that was asked of the meta device
+        except RuntimeError as error:  # torch's word for a value that was asked of the meta device
             if "meta" not in str(error).lower():
                 raise
             if not exact:
@@ -226,7 +223,7 @@ def count(cell: Cell, config: PretrainedConfig, exact: bool = True) -> tuple[int
         layers = config.get_text_config().num_hidden_layers
         counts = []
         # Settings that name layers need all of them.
-        chosen = any(value for key, value in cell.options.get("peft", cell.options).items() if "layer" in key)
+        chosen = _names_layers(cell.options)
         for depth in (layers,) if chosen else sorted({min(1, layers), min(2, layers)}):
             small = copy.deepcopy(config)
             small.get_text_config().num_hidden_layers = depth
@@ -240,6 +237,14 @@ def count(cell: Cell, config: PretrainedConfig, exact: bool = True) -> tuple[int
         raise
     except Exception as error:  # whatever a method's library says to settings that do not fit
         raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
+
+
+def _names_layers(options: dict[str, Any]) -> bool:
+    """Whether any setting, also of a part of a pair, picks layers."""
+    return any(
+        _names_layers(value) if isinstance(value, dict) else bool(value) and "layer" in key
+        for key, value in options.items()
+    )
 
 
 def _parameters(model: nn.Module) -> tuple[int, int]:

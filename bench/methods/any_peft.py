@@ -118,7 +118,7 @@ class AnyPeft(PeftMethod):
                 )
         chosen = {key: value for key, value in given.items() if key in fields}
         for key, reason in entry.refused.items():
-            if chosen.get(key) not in ((None, False, True) if key == "init_lora_weights" else (None, False)):
+            if chosen.get(key) not in (None, False, _default(fields[key])):
                 raise UserError(f"method {self.name}: {peft_type} with {key}: {chosen[key]!r} is refused: {reason}")
         if options["rank"] is not None:
             self._set_rank(chosen, options["rank"], entry, peft_type)

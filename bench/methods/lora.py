@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 INITIAL = "initial_factors.safetensors"
 """Beside the adapter, where the initialisation took its share out of the base's weights."""
 
+QUANTIZED = {
+    "quantizes": True,
+    "cannot_merge": "the base is quantized: rounding the sum to few bits again would change it",
+}
+"""The facts that a quantized base changes."""
+
 
 class LoraOptions(MethodOptions):
     """The settings of the LoRA family. Those that are null are off."""
@@ -101,12 +107,7 @@ class Lora(PeftMethod):
     def facts_for(self, options: Mapping[str, Any]) -> Facts:
         if not options.get("quantization"):
             return self.facts
-        return replace(
-            self.facts,
-            quantizes=True,
-            cannot_merge="the base is quantized: rounding the sum to few bits again would change it",
-            needs={"bitsandbytes": "quant"},
-        )
+        return replace(self.facts, **QUANTIZED, needs={"bitsandbytes": "quant"})
 
     def check_machine(self, options: Mapping[str, Any]) -> None:
         super().check_machine(options)
@@ -276,16 +277,14 @@ LORA = (
         "qlora",
         {"quantization": "nf4", "lr": 2e-4},
         summary="LoRA on a 4-bit base",
-        quantizes=True,
-        cannot_merge="the base is quantized: rounding the sum to few bits again would change it",
+        **QUANTIZED,
         source="arXiv 2305.14314, Table 9 (7B, 13B)",
     ),
     Lora.named(
         "qdora",
         {"norm": "algebraic", "quantization": "nf4", "lr": 2e-4},
         summary="DoRA on a 4-bit base",
-        quantizes=True,
-        cannot_merge="the base is quantized: rounding the sum to few bits again would change it",
+        **QUANTIZED,
         source="arXiv 2402.09353 with arXiv 2305.14314",
     ),
 )

@@ -51,7 +51,8 @@ class PeftFacts:
     needs_task_ids: bool = False
     """Its forward wants the task of each row: all rows are of task 0 here."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Settings under which these facts would not hold, each with the reason; null and false are let through."""
+    """Settings under which these facts would not hold, each with the reason; null, false and PEFT's default are let
+    through."""
     why_not: str = ""
     """Why it does not run in this harness; empty where it does."""
 

@@ -59,8 +59,6 @@ def _counted(
     from bench import base_models
     from bench.plan import count
 
-    if method.name == "peft":
-        raise UserError("depends on its peft_type")
     method.check_packages()
     with torch.device("meta"):
         skeleton = base_models.from_config(config)

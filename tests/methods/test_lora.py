@@ -18,7 +18,7 @@ from bench import base_models, methods
 from bench.costs import computing_in, model_bytes, probe
 from bench.errors import UserError
 from bench.head import causal_lm, drop_prompt_mask
-from bench.methods.lora import INITIAL
+from bench.methods.lora import INITIAL, Lora
 from bench.methods.targets import linear_layers
 from bench.plan import count
 from bench.report import published
@@ -303,9 +303,7 @@ def test_settings_that_do_not_go_together(name: str, settings: dict[str, Any], m
         methods.get(name).resolve(settings, model)
 
 
-def test_a_machine_without_bitsandbytes_is_told_so_before_anything_is_loaded(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_bitsandbytes_is_told_so_before_anything_is_loaded(tmp_path: Path) -> None:
     """A bitsandbytes whose native library is not there, as it is on a machine that it does not support."""
     broken = tmp_path / "bitsandbytes"
     broken.mkdir()
@@ -320,6 +318,7 @@ def test_a_machine_without_bitsandbytes_is_told_so_before_anything_is_loaded(
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert "method qlora: bitsandbytes cannot quantize to nf4 on this machine's" in done.stdout
     assert "native library not found" in done.stdout and "long trace" not in done.stdout
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"qlora needs bitsandbytes, which is not installed\n.*bench-peft\[quant\]"):
-        methods.get("qlora").check_machine({"quantization": "nf4"})
+    assert methods.get("qlora").facts_for({"quantization": "nf4"}).needs == {"bitsandbytes": "quant"}
+    lacking = Lora.named("lacking", needs={"a_package_that_nobody_has": "quant"})
+    with pytest.raises(UserError, match=r"lacking needs a_package_that_nobody_has.*\n.*bench-peft\[quant\]"):
+        lacking.check_machine({"quantization": None})
