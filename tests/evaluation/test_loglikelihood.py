@@ -15,6 +15,7 @@ from bench.data.questions import render
 from bench.data.tasks import FOLDER, commonsense_tasks
 from bench.data.tasks.rows import document, from_hub
 from bench.evaluation.lm import LanguageModel
+from bench.sweep import EvaluationConfig
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -61,8 +62,8 @@ def test_awkward_requests_score_as_in_a_plain_hflm(tmp_path: Path) -> None:
             assert [one for _, one in ours] == [one for _, one in theirs]
 
 
-def data_of_evaluation() -> evaluation.EvaluationConfig:
-    return evaluation.EvaluationConfig(limit=12)
+def data_of_evaluation() -> EvaluationConfig:
+    return EvaluationConfig(limit=12)
 
 
 def test_acc_norm_is_lm_evals(tiny_model: Path) -> None:

@@ -1,0 +1,82 @@
+"""The `loglikelihood` protocol: lm-eval's score of a choice is the log-probability of its text after the context."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from bench.data import Data, Question, Rendered
+from bench.data.tasks import template
+from bench.data.tasks.rows import document
+from bench.errors import Diverged
+from bench.evaluation.identity import EvaluationIdentity
+from bench.evaluation.items import check
+
+
+def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
+    """Score one task. One row a question, in the task's order, with per-choice log-likelihoods in nats.
+
+    `lm` is any lm-eval model. Raises Diverged where a log-likelihood is not finite.
+    """
+    import lm_eval
+
+    items = data.rendered(identity.task)
+    task = lm_eval_task(items, identity)
+    # Not simple_evaluate: it indexes every task that lm-eval has, for nine seconds a call.
+    results = lm_eval.evaluate(lm, {identity.task: task}, log_samples=True, bootstrap_iters=0)
+    if not all(
+        math.isfinite(one[0]) for sample in results["samples"][identity.task] for one in sample["filtered_resps"]
+    ):
+        raise Diverged(f"the model's log-likelihoods on {identity.task} are not finite")
+    samples = sorted(results["samples"][identity.task], key=lambda sample: sample["doc_id"])
+    rows = []
+    for (question, rendered), sample in zip(items, samples, strict=True):
+        scores = [float(response[0]) for response in sample["filtered_resps"]]
+        # What acc_norm divides by, as lm-eval has it: characters of the scored text without its leading space.
+        lengths = [len(text.removeprefix(" ")) for text in rendered.continuations]
+        text = json.dumps([rendered.contexts, rendered.continuations], ensure_ascii=False)
+        rows.append(
+            {
+                "question_id": question.key,
+                "prompt_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
+                "loglikelihoods": scores,
+                "lengths": lengths,
+                "gold": rendered.label,
+                "prediction": _argmax(scores),
+                "prediction_norm": _argmax([score / max(n, 1) for score, n in zip(scores, lengths, strict=True)]),
+                "acc": float(sample["acc"]),
+                "protocol": f"{identity.protocol}-v{identity.protocol_version}",
+                "task_version": identity.task_version,
+            }
+        )
+    return check(pd.DataFrame(rows))
+
+
+def lm_eval_task(items: list[tuple[Question, Rendered]], identity: EvaluationIdentity) -> Any:
+    """lm-eval's task over these questions: the package's template with our documents in it."""
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    dataset = Dataset.from_list([document(question, rendered) for question, rendered in items])
+    # In the llm_adapters format a fill-in question lists its choices like any other.
+    blank = any(len(set(rendered.contexts)) > 1 for _, rendered in items)
+    delimited = items[0][1].continuations[0].startswith(" ")
+    return ConfigurableTask(
+        config={
+            **template(blank),
+            "task": identity.task,
+            "target_delimiter": " " if delimited else "",
+            "test_split": "test",
+            "custom_dataset": lambda **_: {"test": dataset},
+            "metadata": {"version": identity.task_version},
+        }
+    )
+
+
+def _argmax(values: list[float]) -> int:
+    """The first of the largest, as numpy has it."""
+    return max(range(len(values)), key=values.__getitem__)
