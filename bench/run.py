@@ -6,6 +6,7 @@ moment the process is killed at, the next run goes on from the last whole file.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import json
@@ -18,14 +19,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import set_seed
 
 from bench import base_models, evaluation, methods
 from bench.costs import model_bytes, probe
-from bench.data import Data, Example
+from bench.data import Data, Example, Question, Rendered
+from bench.data.questions import render
 from bench.errors import CellProblem
 from bench.evaluation.lm import LanguageModel
+from bench.evaluation.loglikelihood import choice_scores
 from bench.head import drop_prompt_mask
 from bench.plan import PlannedCell
 from bench.runner.progress import Progress
@@ -49,8 +53,16 @@ RECORDED_PACKAGES = (
 PROBED_QUESTIONS = 2
 """Questions of each task on which merged and unmerged logits are compared."""
 
+FLIP_QUESTIONS = 60
+"""Development questions, over all training sets, whose answers are compared between merged and unmerged."""
 
-def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: int, progress: Progress) -> None:
+FLIP_MARGIN = {"float32": 0.01}
+HALF_MARGIN = 0.5
+"""Nats between the two likeliest choices: where an answer flips beyond it, merging has changed the model and not just
+its rounding, which moves a log-likelihood by up to 0.4 in half precision."""
+
+
+def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: int | None, progress: Progress) -> None:
     """Train and score one cell and record it in its folder.
 
     Raises whatever went wrong; what was whole by then is kept (the runner records the reason).
@@ -100,10 +112,11 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
     facts = method.facts_for(cell.options)
     # Two evaluations of one cell never differ in being merged: the sweep says it, and a method can or cannot.
     merged = any(one.merged for one in planned.evaluations)
+    share = facts.shared_prefix
     if merged:
-        model = _merged(model, method, planned, data, tokenizer, metrics)
+        model, share = _merged(model, method, planned, data, tokenizer, metrics), "any"
     metrics.setdefault("evaluations", {})
-    lm = LanguageModel(model, tokenizer, batch_size, facts.shared_prefix, None if merged else cell.base.dtype)
+    lm = LanguageModel(model, tokenizer, batch_size, share, None if merged else cell.base.dtype)
     for identity in planned.evaluations:
         if identity.id in metrics["evaluations"]:
             continue
@@ -122,6 +135,9 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
             **evaluation.scores(items, primary),
             "seconds": seconds,
         }
+        if lm.checked:
+            metrics["sharing_check"] = {"share": lm.share, **dataclasses.asdict(lm.checked)}
+        metrics["warnings"] = list(dict.fromkeys([*metrics.get("warnings", []), *lm.warnings]))
         folder.write_metrics(metrics)
     metrics |= {"status": "done", "reason": "", "traceback": []}
     folder.write_metrics(metrics)
@@ -142,6 +158,8 @@ def _merged(model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer
         metrics["merge_max_abs_diff"], metrics["merge_reason"] = None, facts.cannot_merge
         return None
     batch = _probe_batch(data, tokenizer, planned.training)
+    asked = _development(data)
+    before = choice_scores(LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype), asked)
     # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides.
     half = cell.base.dtype if cell.base.dtype != "float32" else "bfloat16"
     unmerged = {half: probe(model.eval(), batch, half)}
@@ -156,7 +174,29 @@ def _merged(model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer
     metrics["merge_max_abs_diff"] = {
         dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in ("float32", half)
     }
+    after = choice_scores(LanguageModel(model, tokenizer, None, "any"), asked)
+    metrics["merge_flips"] = _flips(before, after, FLIP_MARGIN.get(cell.base.dtype, HALF_MARGIN))
     return model
+
+
+def _development(data: Data) -> list[tuple[Question, Rendered]]:
+    """A few development questions of every training set, in equal shares, with their texts."""
+    share = -(-FLIP_QUESTIONS // max(1, len(data.development)))
+    drawn = [question for questions in data.development.values() for question in questions[:share]]
+    return [(one, render(one, data.tasks[one.task].wording, data.config.format)) for one in drawn]
+
+
+def _flips(before: list[list[float]], after: list[list[float]], margin: float) -> dict[str, Any]:
+    """How many answers differ between two scorings, and how many of these were no near ties in the first."""
+    gaps = [
+        max(one) - one[int(np.argmax(other))] for one, other in zip(before, after, strict=True)
+    ]  # what the first scoring lost by the second's answer: 0 where they agree
+    return {
+        "n": len(gaps),
+        "flips": sum(int(np.argmax(a)) != int(np.argmax(b)) for a, b in zip(before, after, strict=True)),
+        "flips_above_margin": sum(not gap <= margin for gap in gaps),
+        "margin": margin,
+    }
 
 
 def _probe_batch(data: Data, tokenizer: Any, config: Any) -> dict[str, torch.Tensor]:

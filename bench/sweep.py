@@ -89,7 +89,7 @@ class DataConfig(Strict):
     """A folder of LLM-Adapters' JSON (`<task>/train.json`, `test.json`); without it, the hub."""
     sets: dict[str, OwnSet] = Field(default_factory=dict)
     """Own data sets by name."""
-    format: Literal["question", "llm_adapters"] = "question"
+    format: Literal["question", "llm_adapters", "loreft"] = "question"
     """How a question is put into words, in training and in scoring."""
     mix: Literal["equal", "proportional"] = "equal"
     """How several training sets share the samples. Equal, because BoolQ is otherwise half of everything."""
@@ -166,16 +166,30 @@ class EvaluationConfig(Strict):
     """Default: the tasks of the training sets."""
     limit: int | None = Field(None, ge=1)
     """Questions per task: a seeded sample, the same for every cell; never the first N."""
-    protocol: Literal["loglikelihood"] = "loglikelihood"
+    protocol: str | tuple[str, ...] = "loglikelihood"
+    """How a question becomes a score: `loglikelihood`, `llm-adapters-v1`, `loreft-v1` or `generative-v2`. Of several,
+    each scores every task, and averages are made of the first one's scores."""
     merge: Literal["always", "never"] = "always"
     """Fold the adapter into the base before scoring (in float32, rounded once) where the method can."""
-    batch_size: int = Field(16, ge=1)
-    """Rows per forward pass; changes no identity."""
+    batch_size: int | None = Field(None, ge=1)
+    """Rows per forward pass at most; default: as many as fit the device. Changes no identity."""
 
     @field_validator("tasks", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("protocol")
+    @classmethod
+    def _any(cls, value: Any) -> Any:
+        if not value:
+            raise ValueError("at least one protocol is needed, e.g. loglikelihood")
+        return value
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return (self.protocol,) if isinstance(self.protocol, str) else tuple(dict.fromkeys(self.protocol))
 
 
 class Sweep(Strict):

@@ -4,11 +4,12 @@ A `Question` is what a task holds: a text, its choices, the index of the right o
 how the questions of one task are put into words. Training and scoring both go through `render`, so a
 model is always scored on exactly the kind of text it was trained on (same prompt, same boundary).
 
-Two formats, after the table in the README ("Formats"):
+Three formats, after the table in the README ("Scoring"):
 
 - ``question``      the question alone (``Question: ...\\nAnswer:``); an answer is a choice's text;
 - ``llm_adapters``  LLM-Adapters' wrapper with the choices listed; an answer is
-                    ``the correct answer is answer3`` (arXiv 2304.01933; strings as in its data files).
+                    ``the correct answer is answer3`` (arXiv 2304.01933; strings as in its data files);
+- ``loreft``        the same instruction and answer without a wrapper, a line each (pyreft, examples/loreft).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Format = Literal["question", "llm_adapters"]
+Format = Literal["question", "llm_adapters", "loreft"]
 
 # The authors' literals, white space included (LLM-Adapters finetune.py, generate_prompt):
 # two spaces after "request.", 16 spaces of indentation, an indented empty line before the response.
@@ -38,6 +39,22 @@ LLM_ADAPTERS_PROMPT = (
     + "### Response:\n"
     + _INDENT
 )
+# Its other literal, for evaluation (commonsense_evaluate.py): one space after "request.", an empty line before the
+# response. Models trained on the first one are asked with this one in the protocol `llm-adapters-v1`.
+LLM_ADAPTERS_EVALUATION_PROMPT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request. \n\n"
+    + _INDENT
+    + "### Instruction:\n"
+    + _INDENT
+    + "{instruction}\n\n"
+    + _INDENT
+    + "### Response:\n"
+    + _INDENT
+)
+
+TRIGGER = "the correct answer is "
+"""What every answer of the formats `llm_adapters` and `loreft` begins with: in LLM-Adapters' data it opens `output`,
+and pyreft puts it before `answer` (its `trigger_tokens`). It is the model's to say: supervised, never in a prompt."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,11 @@ class Question:
     def normalized_with_choices(self) -> str:
         """The same with the choices, in any order: a stricter notion of "the same question"."""
         return "\x1f".join([self.normalized, *sorted(normalize(choice) for choice in self.choices)])
+
+
+def cluster(question: Question) -> str:
+    """Which rows are one question asked again, 16 hex digits: their answers are not independent of one another."""
+    return hashlib.sha256(question.normalized.encode()).hexdigest()[:16]
 
 
 def normalize(text: str) -> str:
@@ -126,10 +148,14 @@ def render(question: Question, wording: Wording, format: Format) -> Rendered:
     Raises ValueError for a format that is unknown, or a fill-in question without its blank.
     """
     n = len(question.choices)
-    if format == "llm_adapters":
+    if format in ("llm_adapters", "loreft"):
         instruction = wording.llm_adapters_instruction(question.text, question.choices)
-        context = LLM_ADAPTERS_PROMPT.format(instruction=instruction)
-        answers = tuple(f"the correct answer is {name}" for name in wording.answer_names(question.choices))
+        # pyreft's task_prompt_template is "%s\n". White space at a prompt's end is supervised with the answer
+        # (training.encode_pair), so the tokens of the prompt are those of the instruction alone.
+        context = (
+            LLM_ADAPTERS_PROMPT.format(instruction=instruction) if format == "llm_adapters" else f"{instruction}\n"
+        )
+        answers = tuple(TRIGGER + name for name in wording.answer_names(question.choices))
         return Rendered((context,) * n, answers, question.label)
     if format != "question":
         raise ValueError(f"unknown format {format!r}")

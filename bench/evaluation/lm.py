@@ -1,24 +1,36 @@
-"""The model as lm-eval sees it: HFLM, with the output head applied only where a token is scored.
+"""The model as lm-eval sees it: HFLM, with shared prefixes computed once and the head only where a token is scored.
 
-B rows of a batch, T tokens of its longest, N scored tokens of the batch, V vocabulary.
+B rows of a batch, T tokens of its longest, N tokens of the batch that predict a scored one, V vocabulary.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.costs import computing_in
+from bench.evaluation.tree import Row, Scored, rows
 from bench.head import HeadAt, drop_prompt_mask
+from bench.methods.method import SharedPrefix
+from bench.training import encode_pair
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
+"""Tokens per forward pass to begin with, padding among them: on a CPU more gains nothing; on a GPU they are halved
+until they fit."""
 
 PLAIN_CAUSAL = {"llama", "olmo", "olmo2", "qwen2", "qwen3", "granite", "smollm3"}
 """Architectures in which a token's output follows from what it attends to and its position alone. Others (sliding
@@ -33,117 +45,206 @@ def takes_tree_mask(model: PreTrainedModel) -> bool:
     return attention and config.model_type in PLAIN_CAUSAL and not windowed
 
 
+CHECKED_QUESTIONS = 4
+"""Scored both ways, with shared prefixes and without, before a model is scored with them."""
+
+EXACT = 1e-3
+"""Nats: what sharing may change in float32, where the shape of a batch moves a log-likelihood by about 2e-5."""
+
+NOISE = 3
+"""In half precision the shape of a batch alone moves a log-likelihood by some tenths of a nat: sharing is wrong where
+it moves them by more than this many times as much, on the mean."""
+
+
+@dataclass(frozen=True)
+class SharingCheck:
+    """How far scores with shared prefixes are from those of texts computed whole, on a few questions."""
+
+    questions: int
+    difference: float
+    """Nats: the largest in float32, the mean in half precision; NaN where the model refuses such rows."""
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self.difference <= self.allowed  # not so where it is no number
+
+
 class LanguageModel(HFLM):
     """Scores continuations as HFLM does: same tokens, same truncation, log-probabilities in float32.
 
-    With `share_prefix`, requests with one context are scored in one row: the context once, the continuations as
-    branches under a tree attention mask. It is for models that take such a mask (sdpa or eager attention) and
-    methods that declare it valid. HFLM's one-token cache is off: it answers wrongly where two requests share a
-    context but differ in length. With `autocast`, a dtype, forward passes compute in it, as in training; without, in
-    that of the weights. `advance(done, total, note)` is told of the rows scored; lm-eval's bars are off.
+    With `share` "any", the requests of one question are scored in one row, in which what their texts have in common at
+    the beginning is computed once, under a tree attention mask; with "context", those of them that have the same
+    context; with "none", and in models that take no such mask, each text is computed whole. The first call scores a
+    few questions both ways; where they differ, nothing is shared and `warnings` says so (`checked` keeps the figures).
+    HFLM's one-token cache is off: it answers wrongly where two requests share a context but differ in length.
+
+    A forward pass takes as many rows as fit `batch_tokens`, at most `batch_size` where that is given; when memory runs
+    out, `batch_tokens` is halved and stays so. With `autocast`, a dtype, forward passes compute in it, as in training;
+    without, in that of the weights. `advance(done, total, note)` is told of the requests scored, lm-eval is silent.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        batch_size: int,
-        share_prefix: bool = False,
+        batch_size: int | None = None,
+        share: SharedPrefix = "none",
         autocast: str | None = None,
     ) -> None:
         # HFLM would tie the weights anew; they are, and an adapted embedding (trainable tokens) cannot bear it twice.
         model.tie_weights = lambda: None
         try:
             super().__init__(
-                pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, logits_cache=False
+                pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size or 1, logits_cache=False
             )
         finally:
             del model.tie_weights
         drop_prompt_mask(model)
-        self.share_prefix = share_prefix and takes_tree_mask(model)
+        self.share: SharedPrefix = share if takes_tree_mask(model) else "none"
+        self.checked: SharingCheck | None = None
+        self.warnings: list[str] = []
+        self.most_rows = batch_size
+        self.batch_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.computing_dtype = autocast or "float32"
         self.advance: Callable[[int, int, str], None] = lambda done, total, note: None
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        return super().loglikelihood(requests, disable_tqdm=True)
+        """(sum of log-probabilities in nats, whether greedy decoding would give it) a request, in their order."""
+        scored = [Scored(*encode_pair(self.tokenizer, *one.args)) for one in requests]
+        groups: list[Hashable] = []
+        for request, one in zip(requests, scored, strict=True):
+            context = tuple(one.context)
+            question = (request.task_name, request.doc_id)
+            # Requests of no question (made by hand) are of one where their contexts are the same.
+            groups.append(question if self.share == "any" and request.doc_id is not None else (*question, context))
+        if self.share != "none" and self.checked is None:
+            self._check_sharing(scored, groups)
+        return self._answers(scored, groups if self.share != "none" else [None] * len(scored))
 
-    @torch.inference_mode()
+    def _check_sharing(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> None:
+        """Score a few questions both ways, and share nothing where that changes what they come to."""
+        sizes = Counter(groups)
+        shared = [group for group, size in sizes.items() if size > 1]
+        if not shared:
+            return
+        chosen = set(shared[:: max(1, len(shared) // CHECKED_QUESTIONS)][:CHECKED_QUESTIONS])
+        kept = [number for number, group in enumerate(groups) if group in chosen]
+        few, alone = [scored[number] for number in kept], [None] * len(kept)
+        exact = self.computing_dtype == "float32" and self.model.dtype == torch.float32
+        advance, self.advance = self.advance, lambda done, total, note: None
+        most, self.most_rows = self.most_rows, 1
+        try:
+            whole = self._values(few, alone)
+            self.most_rows = None
+            noise = 0.0 if exact else np.abs(self._values(few, alone) - whole).mean()
+            try:
+                apart = np.abs(self._values(few, [groups[number] for number in kept]) - whole)
+            except RuntimeError as error:
+                if should_reduce_batch_size(error):
+                    raise
+                apart = np.array([np.nan])  # it does not take such rows at all
+        finally:
+            self.advance, self.most_rows = advance, most
+        difference = apart.max() if exact else apart.mean()
+        self.checked = SharingCheck(len(chosen), float(difference), float(max(EXACT, NOISE * noise)))
+        if not self.checked.passed:
+            self.share = "none"
+            self.warnings.append(
+                f"with shared prefixes the log-likelihoods of {len(chosen)} questions are {difference:.2g} nats "
+                f"from those of whole texts ({'at most' if exact else 'on the mean'}; {self.checked.allowed:.2g} allowed), so "
+                "every text was computed whole"
+            )
+
+    def _values(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> np.ndarray:
+        return np.array([value for value, _ in self._answers(scored, groups)])
+
     def _loglikelihood_tokens(
         self,
-        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        requests: list[tuple[Any, list[int], list[int]]],
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
-        """(sum of log-probabilities in nats, whether greedy decoding would give it) a request, in their order."""
-        trees: dict[tuple[int, ...], list[int]] = {}
-        for i, (_, context, answer) in enumerate(requests):
+        """The same of tokens, each request for itself: what lm-eval's perplexities call."""
+        scored = [Scored(context, continuation) for _, context, continuation in requests]
+        return self._answers(scored, [None] * len(scored))
+
+    @torch.inference_mode()
+    def _answers(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> list[tuple[float, bool]]:
+        """Score continuations; those of one group may share a row."""
+        kept, allowed = [], []
+        for one, group in zip(scored, groups, strict=True):
+            if not 0 < len(one.continuation) <= self.max_length:
+                raise ValueError(
+                    f"a choice of {len(one.continuation)} tokens; from 1 to {self.max_length} can be scored"
+                )
+            fits = len(one.inputs) <= self.max_length
             # What is over the limit is cut by HFLM depending on the choice: no prefix is shared there.
-            fits = len(context) + len(answer) <= self.max_length + 1
-            key = tuple(context) if self.share_prefix and fits else (*context, -1 - i)
-            trees.setdefault(key, []).append(i)
-        # Longest first: rows of a batch are of like length, and what does not fit in memory fails at once.
-        order = sorted(trees.values(), key=lambda tree: -self._length(tree, requests))
-        answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        batch_size, done = override_bs or self.batch_size, 0
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            scored = self._score([(requests[tree[0]][1], [requests[i][2] for i in tree]) for tree in batch])
-            for i, answer in zip([i for tree in batch for i in tree], scored, strict=True):
-                answers[i] = answer
-            done += sum(map(len, batch))
-            self.advance(done, len(requests), "rows")
+            kept.append(
+                one if fits else Scored(one.context[-(self.max_length + 1 - len(one.continuation)) :], one.continuation)
+            )
+            allowed.append(group if fits else None)
+        waiting = rows(kept, allowed, self.max_length)
+        answers: list[tuple[float, bool]] = [(0.0, False)] * len(kept)
+        done = 0
+        while waiting:
+            size = max(1, self.batch_tokens // len(waiting[0]))
+            batch = waiting[: min(size, self.most_rows or size)]
+            try:
+                found = self._score(batch, kept)
+            except RuntimeError as error:
+                if len(batch) == 1 or not should_reduce_batch_size(error):
+                    raise
+                self.batch_tokens = len(batch) * len(batch[0]) // 2
+                gc.collect()
+                continue
+            waiting = waiting[len(batch) :]
+            for number, answer in found.items():
+                answers[number] = answer
+            done += len(found)
+            self.advance(done, len(kept), "rows")
         return answers
 
-    def _length(self, tree: list[int], requests: list[tuple[Any, list[int], list[int]]]) -> int:
-        return len(requests[tree[0]][1]) + sum(len(requests[i][2]) - 1 for i in tree)
-
-    def _score(self, batch: list[tuple[list[int], list[list[int]]]]) -> list[tuple[float, bool]]:
-        """One batch of contexts, each with its continuations as branches; one answer a continuation.
-
-        A row is the context followed by each branch without its last token, which predicts nothing. A branch's token
-        sees the context and its own branch, and has the position that it would have alone.
-        """
-        rows, branches, places, at, targets, lengths = [], [], [], [], [], []
-        for row, (context, answers) in enumerate(batch):
-            if len(answers) == 1:
-                context = context[-(self.max_length + 1 - len(answers[0])) :]
-            ids, branch, place = list(context), [0] * len(context), list(range(len(context)))
-            for number, answer in enumerate(answers, start=1):  # branch 0 is the context
-                begin = len(ids)
-                at += [(row, len(context) - 1), *((row, begin + k) for k in range(len(answer) - 1))]
-                targets += answer
-                lengths.append(len(answer))
-                ids += answer[:-1]
-                branch += [number] * (len(answer) - 1)
-                place += range(len(context), len(context) + len(answer) - 1)
-            rows.append(torch.tensor(ids))
-            branches.append(torch.tensor(branch))
-            places.append(torch.tensor(place))
-        inputs = {"input_ids": pad_sequence(rows, batch_first=True).to(self.device)}  # (B, T)
-        length = inputs["input_ids"].shape[1]
-        prompt = [branch == 0 for branch in branches]
-        inputs["prompt_mask"] = pad_sequence(prompt, batch_first=True).to(self.device)  # (B, T)
-        if any(len(answers) > 1 for _, answers in batch):
-            inputs["position_ids"] = pad_sequence(places, batch_first=True).to(self.device)  # (B, T)
-            branch = pad_sequence(branches, batch_first=True, padding_value=-1).to(self.device)  # (B, T)
-            inputs["attention_mask"] = self._tree_mask(branch)
+    def _score(self, batch: list[Row], scored: Sequence[Scored]) -> dict[int, tuple[float, bool]]:
+        """The answers of one batch of rows, the longest first, by the continuations' numbers."""
+        length = len(batch[0])
+        inputs = {
+            "input_ids": self._padded([row.tokens for row in batch]),  # (B, T)
+            "prompt_mask": self._padded([row.prompt for row in batch]),  # (B, T)
+        }
+        if any(row.branches for row in batch):
+            inputs["position_ids"] = self._padded([row.positions for row in batch])  # (B, T)
+            seen = torch.from_numpy(np.stack([row.visible(length) for row in batch])).to(self.device)
+            mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device)
+            mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
+            inputs["attention_mask"] = mask[:, None]  # (B, 1, T, T)
         # Else: right padding needs no mask under causal attention, and leaves the fast kernels their plain form.
-        at = torch.tensor(at).T.to(self.device)  # (2, N)
-        with HeadAt(self.model, at, length), computing_in(self.computing_dtype, self.device):
-            logits = self.model(**inputs, use_cache=False).logits.float()  # (N, V)
-        target = torch.tensor(targets, device=self.device)  # (N,)
-        scored = logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(1)
-        greedy = logits.argmax(1) == target
-        return [
-            (float(own.double().sum()), bool(same.all()))
-            for own, same in zip(scored.split(lengths), greedy.split(lengths), strict=True)
-        ]
 
-    def _tree_mask(self, branch: torch.Tensor) -> torch.Tensor:
-        """Additive attention mask (B, 1, T, T) from each token's branch: 0 for the context, -1 for padding."""
-        length = branch.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
-        own = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-        dtype = self.model.dtype
-        mask = torch.zeros(own.shape, dtype=dtype, device=branch.device)
-        return mask.masked_fill(~(own & causal), torch.finfo(dtype).min)[:, None]
+        # Each predicting token goes through the head once, however many continuations it predicts.
+        places: dict[tuple[int, int], int] = {}
+        numbers, at, targets, lengths = [], [], [], []
+        for i, row in enumerate(batch):
+            for number, path in row.paths:
+                numbers.append(number)
+                at += [places.setdefault((i, token), len(places)) for token in path]
+                targets += scored[number].continuation
+                lengths.append(len(path))
+        head = torch.tensor(list(places)).T.to(self.device)  # (2, N)
+        with HeadAt(self.model, head, length), computing_in(self.computing_dtype, self.device):
+            logits = self.model(**inputs, use_cache=False).logits  # (N, V)
+        index = torch.tensor(at, device=self.device)
+        target = torch.tensor(targets, device=self.device)
+        largest = logits.amax(1).float()  # (N,)
+        # Float32 copies of a few rows at a time stay in the processor's cache: five times as fast as all at once.
+        few = max(16, len(logits) // 64)
+        normalizer = torch.cat([part.float().logsumexp(1) for part in logits.split(few)])  # (N,)
+        chosen = logits[index, target].float()
+        own = (chosen - normalizer[index]).double().split(lengths)
+        greedy = (chosen == largest[index]).split(lengths)
+        return {
+            number: (float(one.sum()), bool(same.all())) for number, one, same in zip(numbers, own, greedy, strict=True)
+        }
+
+    def _padded(self, values: list[list[int]] | list[list[bool]]) -> torch.Tensor:
+        """(B, T), padded on the right with zeros."""
+        return pad_sequence([torch.tensor(one) for one in values], batch_first=True).to(self.device)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.data import Data, Question, Rendered
+from bench.data.questions import cluster
 from bench.data.tasks import template
 from bench.data.tasks.rows import document
 from bench.errors import Diverged
@@ -42,6 +43,7 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
         rows.append(
             {
                 "question_id": question.key,
+                "cluster": cluster(question),
                 "prompt_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
                 "loglikelihoods": scores,
                 "lengths": lengths,
@@ -54,6 +56,19 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
             }
         )
     return check(pd.DataFrame(rows))
+
+
+def choice_scores(lm: Any, items: list[tuple[Question, Rendered]]) -> list[list[float]]:
+    """Log-likelihoods (nats) of the choices of questions, in their order, without lm-eval's bookkeeping."""
+    from lm_eval.api.instance import Instance
+
+    requests = [
+        Instance("loglikelihood", {}, pair, number, metadata=(question.task, doc, 1))
+        for doc, (question, rendered) in enumerate(items)
+        for number, pair in enumerate(zip(rendered.contexts, rendered.continuations, strict=True))
+    ]
+    found = iter(lm.loglikelihood(requests, disable_tqdm=True))
+    return [[float(next(found)[0]) for _ in rendered.contexts] for _, rendered in items]
 
 
 def lm_eval_task(items: list[tuple[Question, Rendered]], identity: EvaluationIdentity) -> Any:

@@ -68,7 +68,7 @@ class AnyPeft(PeftMethod):
     facts = Facts(
         summary="any type of the installed PEFT, by its configuration",
         rank="what it is for the type",
-        shared_prefix=False,
+        shared_prefix="none",
         lr_grid=(),
         source="the type's",
     )

@@ -21,7 +21,7 @@ class Base(Method):
     facts = Facts(
         summary="the untuned base model",
         rank=None,
-        shared_prefix=True,
+        shared_prefix="any",
         lr_grid=(),
         source="-",
     )
@@ -47,7 +47,7 @@ class Full(Method):
     facts = Facts(
         summary="every weight of the base",
         rank=None,
-        shared_prefix=True,
+        shared_prefix="any",
         lr_grid=(3e-6, 1e-5, 3e-5, 1e-4),
         source="-",
     )

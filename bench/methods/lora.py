@@ -99,7 +99,7 @@ class Lora(PeftMethod):
     facts = Facts(
         summary="low-rank update of each weight",
         rank="columns of A and B",
-        shared_prefix=True,
+        shared_prefix="any",
         lr_grid=(1e-4, 3e-4, 1e-3),
         source="arXiv 2106.09685; rate of LLM-Adapters, arXiv 2304.01933",
     )

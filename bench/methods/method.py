@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+SharedPrefix = Literal["none", "context", "any"]
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is true of a method whatever its settings."""
@@ -33,8 +36,9 @@ class Facts:
     summary: str
     rank: str | None
     """What `rank` means for it; None where it has none."""
-    shared_prefix: bool
-    """A context may be run once for all of a question's choices (not so where PEFT prepends virtual tokens)."""
+    shared_prefix: SharedPrefix
+    """What of a question's texts may be run once for all of its choices: whatever they have in common ("any"), a whole
+    context ("context": it acts on places counted within the prompt), or nothing (PEFT prepends virtual tokens)."""
     lr_grid: tuple[float, ...]
     """Rates to try, log-spaced around the published one."""
     source: str

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from bench.methods.method import SharedPrefix
+
 Defaults = Callable[["PreTrainedModel", Mapping[str, Any]], Mapping[str, Any]]
 """Settings that depend on the base's sizes, from the model on the meta device and what has been chosen already."""
 
@@ -38,7 +40,7 @@ class PeftFacts:
     """What that field means."""
     targets: Literal["linear", "own", "none"] = "linear"
     """Modules by default: every linear layer but the head, PEFT's own choice for the architecture, or none to name."""
-    shared_prefix: bool = True
+    shared_prefix: SharedPrefix = "any"
     cannot_merge: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Where they differ from PEFT's."""
@@ -67,7 +69,7 @@ def _prompt(name: str, summary: str, source: str, lr: float, **more: Any) -> Pef
         lr,
         rank="virtual tokens",
         targets="none",
-        shared_prefix=False,
+        shared_prefix="none",
         cannot_merge=VIRTUAL_TOKENS,
         **more,
     )
@@ -282,7 +284,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "arXiv 2407.09946",
         1e-3,
         cannot_merge="a router mixes its shared matrices for each input",
-        shared_prefix=False,
+        shared_prefix="none",
         why_not="its router averages over all tokens of a batch, so a score would depend on its neighbours and on what "
         "comes after it",
     ),
@@ -301,7 +303,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "arXiv 2202.13914",
         1e-3,
         needs_task_ids=True,
-        shared_prefix=False,
+        shared_prefix="none",
         cannot_merge="PEFT mixes its skills at each forward and has no merge for it",
     ),
     "PSOFT": PeftFacts(
@@ -314,7 +316,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "arXiv 2604.19254; its auxiliary loss is left out: the loss here is the answer's",
         1e-3,
         targets="own",
-        shared_prefix=False,
+        shared_prefix="none",
         cannot_merge="it adds an input-dependent term to each layer",
         defaults={"auxiliary_loss_weight": 0.0},
     ),
@@ -359,7 +361,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-3,
         rank_field=None,
         targets="none",
-        shared_prefix=False,
+        shared_prefix="none",
         cannot_merge="it routes by input",
         why_not="it mixes LoRA adapters that have been trained before, and a cell starts from the base alone",
     ),
@@ -375,6 +377,6 @@ def facts_of(peft_type: str) -> PeftFacts:
         1e-3,
         rank_field=None,
         targets="own",
-        shared_prefix=False,
+        shared_prefix="none",
         cannot_merge="the registry does not know whether it can be",
     )

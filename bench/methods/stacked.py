@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field
 
 from bench.errors import UserError, unknown
-from bench.methods.method import Facts, Method
+from bench.methods.method import Facts, Method, SharedPrefix
 from bench.methods.peft_method import PeftMethod
 from bench.sweep import Cell, Strict
 
@@ -130,7 +130,7 @@ class Stacked(Method):
         return Facts(
             summary=f"{self.edit.name} on top of {self.weights.name}",
             rank="of both parts",
-            shared_prefix=edit.shared_prefix and weights.shared_prefix,
+            shared_prefix=min(edit.shared_prefix, weights.shared_prefix, key=get_args(SharedPrefix).index),
             lr_grid=weights.lr_grid,
             source=f"{edit.source}; {weights.source}",
             cannot_merge=edit.cannot_merge or weights.cannot_merge,

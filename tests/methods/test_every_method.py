@@ -217,18 +217,20 @@ def test_merged_is_unmerged(name: str, outcomes: Any, tiny_model: Path) -> None:
     assert torch.allclose(probe(merged, batch(tiny_model), "float32"), one.logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in EXACT if methods.METHODS[name].facts.shared_prefix])
+@pytest.mark.parametrize("name", [name for name in EXACT if methods.METHODS[name].facts.shared_prefix != "none"])
 def test_shared_prefixes_score_as_recomputed(name: str, outcomes: Any, tiny_model: Path) -> None:
     """The registry's word that a context may be run once for all choices (fp32, 1e-4 nats)."""
     from lm_eval.api.instance import Instance
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    pairs = [(f"Question: what is {i}?\nAnswer:", answer) for i in range(4) for answer in (" it is 7", " it", " no")]
-    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    pairs = [(i, f"Question: what is {i}?\nAnswer:", answer) for i in range(4) for answer in (" it is 7", " it", " no")]
+    pairs += [(5, f"It was {one}", " that came of it") for one in ("it", "the end", "that")]  # only a part is shared
+    requests = [Instance("loglikelihood", {}, tuple(pair), 0, metadata=("task", doc, 1)) for doc, *pair in pairs]
     model = outcomes(name).loaded()
+    share = methods.METHODS[name].facts.shared_prefix
     shared, alone = (
         [score for score, _ in LanguageModel(model, tokenizer, size, share).loglikelihood(requests)]
-        for size, share in ((4, True), (1, False))
+        for size, share in ((None, share), (1, "none"))
     )
     assert shared == pytest.approx(alone, abs=1e-4)
 

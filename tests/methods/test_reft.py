@@ -17,7 +17,7 @@ from test_training import trained
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from bench import base_models
+from bench import base_models, methods
 from bench.errors import UserError
 from bench.head import PromptMaskInGeneration, causal_lm
 from bench.methods.reft import REFT, prompt_ends
@@ -361,23 +361,29 @@ def test_training_leaves_the_base_alone_and_learns(name: str, tmp_path: Path, ti
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_a_shared_prefix_scores_as_one_by_one(tied: bool, tiny_model: Path) -> None:
+    from lm_eval.api.instance import Instance
+
     from bench.evaluation.lm import LanguageModel
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = attached(tiny_model, "loreft", rank=4, tied=tied)
     requests = [
-        (("", ""), tokenizer.encode(context), tokenizer.encode(answer))
-        for context in ("a", "Question: what is it?\nAnswer:", "Q: is the sky blue, or is it green?\nA:")
+        Instance("loglikelihood", {}, (context, answer), 0, metadata=("task", number // 2, 1))
+        for number, context in enumerate(
+            ("a", "Question: what?\nAnswer:", "Question: what is it?\nA:", "Q: is it?\nA:")
+        )
         for answer in (" yes", " no", " a somewhat longer answer")
     ]
+    # Two contexts a question: a method that counts places within the prompt shares whole contexts only.
+    assert methods.METHODS["loreft"].facts.shared_prefix == "context"
     scores = {}
-    for share in (True, False):
-        lm = LanguageModel(model, tokenizer, 2, share_prefix=share)
-        assert lm.share_prefix == share
-        scores[share] = [value for value, _ in lm._loglikelihood_tokens(requests)]
-    assert scores[True] == pytest.approx(scores[False], abs=1e-4)
+    for share in ("context", "none"):
+        lm = LanguageModel(model, tokenizer, 2, share)
+        assert lm.share == share
+        scores[share] = [value for value, _ in lm.loglikelihood(requests)]
+    assert scores["context"] == pytest.approx(scores["none"], abs=1e-4)
     plain = LanguageModel(AutoModelForCausalLM.from_pretrained(tiny_model), tokenizer, 2)
-    assert scores[True] != pytest.approx([one for one, _ in plain._loglikelihood_tokens(requests)], abs=1e-2)
+    assert scores["context"] != pytest.approx([one for one, _ in plain.loglikelihood(requests)], abs=1e-2)
 
 
 @pytest.mark.parametrize("base, percent", [("huggyllama/llama-7b", 0.0311), ("huggyllama/llama-13b", 0.0252)])
