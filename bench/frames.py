@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from bench import statistics
 from bench.evaluation import check, scores
-from bench.statistics import mean_interval, question_noise, verdict
+from bench.statistics import Answers, question_noise
 from bench.store import CellFolder, Results
+
+SCORES = ("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm")
+SCORES += ("majority", "chance", "parse_rate", "acc_parsed")
+QUESTIONS = ("folder", "protocol", "task", "question_id", "cluster", "correct")
+DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "p", "p_adjusted")
+DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
+DIFFERENCES += ("verdict",)
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,16 @@ class Frames:
     cells: pd.DataFrame
     """One row a cell of the plan."""
     scores: pd.DataFrame
-    """One row a cell and task."""
+    """One row a cell, protocol and task; low and high are Wilson's interval."""
     problems: tuple[str, ...]
-    """What did not agree with its rows."""
+    """What did not agree with its rows, or keeps cells from being compared."""
     beside: int
     """Recorded cells of other settings, which the plan no longer names."""
+    questions: pd.DataFrame
+    """One row a cell and question of its average; of cells whose rows could all be read. `cluster` is missing where a
+    question is a cluster of its own."""
+    warnings: tuple[str, ...]
+    """What the cells' records warn of, each once."""
 
 
 def read(results: Results) -> Frames:
@@ -35,54 +50,64 @@ def read(results: Results) -> Frames:
     """
     plan = results.plan()
     problems: list[str] = []
-    cells, rows = [], []
+    warnings: dict[str, list[str]] = {}
+    cells, rows, questions = [], [], [pd.DataFrame(columns=QUESTIONS)]
     for planned in plan["cells"]:
         folder = CellFolder(results.path / "cells" / planned["folder"])
         metrics = folder.metrics() if (folder.path / "cell.json").is_file() else {}
         recorded = metrics.get("evaluations", {})
-        found = {}
-        for id, one in recorded.items():
-            if id in planned["evaluations"]:
-                found[id] = {**one, **_recomputed(folder, one, problems)}
-        status = metrics.get("status", "missing")
-        whole = set(planned["evaluations"]) <= set(found)
+        found, answers = [], []
+        for id in (id for id in planned["evaluations"] if id in recorded):
+            one, items = _recomputed(folder, recorded[id], problems)
+            found.append(one)
+            answers.append(None if items is None else _answers(planned["folder"], one, items))
+        # Two protocols never share an average: it is the one that the plan names first.
+        own = [place for place, one in enumerate(found) if _protocol(one) == _protocol(found[0])]
+        whole = bool(found) and len(found) == len(planned["evaluations"])
+        if whole and all(answers[place] is not None for place in own):
+            questions += [answers[place] for place in own]
+        for text in metrics.get("warnings", ()):
+            warnings.setdefault(text, []).append(planned["name"])
+        problems += _flipped(planned["name"], metrics)
+        average = [(found[place]["score"], found[place]["n"]) for place in own] if whole else []
         cells.append(
             {
                 **{key: planned[key] for key in ("folder", "name", "base", "method", "rank", "samples", "seed")},
                 "options": planned["options"],
                 "training": planned["training"],
-                "status": _status(status, whole and bool(found)),
+                "status": _status(metrics.get("status", "missing"), whole),
                 "reason": metrics.get("reason", ""),
                 "traceback": metrics.get("traceback", []),
                 **_costs(metrics.get("costs", {})),
                 **_merging(metrics),
-                "evaluation_seconds": _total(one["seconds"] for one in found.values()),
-                "average": 100 * sum(one["score"] for one in found.values()) / len(found) if whole and found else None,
-                "question_noise": 100 * question_noise([(one["score"], one["n"]) for one in found.values()])
-                if whole and found
-                else None,
+                "evaluation_seconds": _total(one["seconds"] for one in found),
+                "average": 100 * sum(score for score, _ in average) / len(average) if average else None,
+                "question_noise": 100 * question_noise(average) if average else None,
             }
         )
-        for one in found.values():
-            row = {
-                "folder": planned["folder"],
-                "task": one["task"],
-                "protocol": f"{one['protocol']}-v{one['protocol_version']}",
-            }
-            row |= {"metric": one["primary"], "n": one["n"], "merged": one["merged"]}
-            row |= {key: 100 * one[key] for key in ("score", "acc", "acc_norm", "majority", "chance")}
-            rows.append(row)
+        rows += [_score(planned["folder"], one) for one in found]
     frame = pd.DataFrame(cells)
     frame["series"] = _series(frame)
-    columns = ["folder", "task", "protocol", "metric", "n", "merged", "score", "acc", "acc_norm", "majority", "chance"]
+    asked = pd.concat(questions, ignore_index=True)
     planned = {cell["folder"] for cell in plan["cells"]}
-    beside = sum(folder.path.name not in planned for folder in results.folders())
-    return Frames(frame, pd.DataFrame(rows, columns=columns), tuple(problems), beside)
+    return Frames(
+        frame,
+        pd.DataFrame(rows, columns=SCORES),
+        (*problems, *_other_questions(asked)),
+        sum(folder.path.name not in planned for folder in results.folders()),
+        asked,
+        tuple(f"{_names(names)}: {text}" for text, names in warnings.items()),
+    )
 
 
 def trained(cells: pd.DataFrame) -> pd.DataFrame:
     """The trained cells that are done and scored."""
     return cells[(cells["status"] == "done") & (cells["method"] != "base") & cells["average"].notna()]
+
+
+def averaged(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores that the averages are made of: those of the protocol that the plan names first."""
+    return scores[scores["protocol"] == scores["protocol"].iloc[0]] if len(scores) else scores
 
 
 def baseline_of(cells: pd.DataFrame) -> str | None:
@@ -105,19 +130,24 @@ def labels(cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def differences(cells: pd.DataFrame) -> pd.DataFrame:
+def differences(cells: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.DataFrame:
     """Each series against the baseline method (LoRA, else the first trained one) at equal base, rank, samples and
-    training settings: the mean of the per-seed differences in average accuracy (points), its t interval over seeds,
-    and the verdict. A method without a rank has no equal and is not in it."""
-    columns = ["series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "verdict"]
+    training settings, by the average accuracy (points).
+
+    Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
+    have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
+    the verdict. Over `questions` (of `Frames`), apart: the bootstrap's interval and, of a row with one seed, McNemar's
+    p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
+    not compared. A method without a rank has no equal and is not in it."""
     done = trained(cells)
     done = done[done["rank"].notna()]
     if done["method"].nunique() < 2:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=DIFFERENCES)
     done = done.assign(settings=done["training"].map(repr))
     baseline = baseline_of(cells)
     keys = ["base", "rank", "samples", "settings"]
-    rows = []
+    answered = _answered(questions) if questions is not None else {}
+    rows, family = [], []
     against = dict.fromkeys(done[done["method"] == baseline]["series"])
     for series in dict.fromkeys(done[done["method"] != baseline]["series"]):
         for reference in against:
@@ -128,40 +158,156 @@ def differences(cells: pd.DataFrame) -> pd.DataFrame:
                 validate="one_to_one",
             )
             for (base, rank, samples, _), group in paired.groupby(keys, sort=False):
-                values = list(group["average"] - group["average_baseline"])
-                interval = mean_interval(values)
-                rows.append(
-                    {
-                        "series": series,
-                        "baseline": reference,
-                        "base": base,
-                        "rank": rank,
-                        "samples": samples,
-                        "seeds": len(values),
-                        "difference": sum(values) / len(values),
-                        "low": interval.low if interval else None,
-                        "high": interval.high if interval else None,
-                        "verdict": verdict(values),
-                    }
-                )
-    return pd.DataFrame(rows, columns=columns)
+                pairs = [
+                    (row, answered.get(row.folder), answered.get(row.folder_baseline)) for row in group.itertuples()
+                ]
+                pairs = [(row, a, b) for row, a, b in pairs if a is None or b is None or a.asked == b.asked]
+                if not pairs:
+                    continue
+                values = [row.average - row.average_baseline for row, _, _ in pairs]
+                row = {"series": series, "baseline": reference, "base": base, "rank": rank, "samples": samples}
+                row |= {"seeds": len(values), "difference": sum(values) / len(values)}
+                rows.append(row | _over_questions([(a, b) for _, a, b in pairs]))
+                family.append(values)
+    adjusted = statistics.holm([row["mcnemar_p"] for row in rows])
+    comparisons = sum(len(values) >= statistics.SEEDS for values in family)
+    for row, values, judged, p in zip(rows, family, statistics.judge(family), adjusted, strict=True):
+        row |= _over_seeds(values, judged, comparisons) | {"mcnemar_p_adjusted": p}
+    return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
-def _recomputed(folder: CellFolder, recorded: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The scores as the rows give them; a disagreement with the record is a problem that the report shows."""
+def _over_seeds(values: Sequence[float], judged: statistics.Judged, comparisons: int) -> dict[str, Any]:
+    interval, deviation = judged.interval, statistics.spread(values)
+    needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons) if interval else None
+    return {
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "p": judged.p,
+        "p_adjusted": judged.p_adjusted,
+        "detectable": statistics.detectable(deviation, len(values)) if interval else None,
+        "seeds_needed": needed if judged.verdict == "unresolved" else None,
+        "verdict": judged.verdict,
+    }
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What one cell answered."""
+
+    asked: tuple[tuple[str, str, str], ...]
+    """(protocol, task, question), sorted."""
+    correct: np.ndarray  # (questions,)
+    averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells that were asked the same
+
+
+def _over_questions(pairs: Sequence[tuple[_Answered | None, _Answered | None]]) -> dict[str, Any]:
+    """The second component of a difference, from the cells of each seed: the bootstrap's interval of its mean over
+    seeds (points) and, of one seed, McNemar's p. None where the rows of a cell could not be read."""
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(known) < len(pairs):
+        return dict.fromkeys(("question_low", "question_high", "mcnemar_p"))
+    interval = statistics.percentile_interval(100 * np.mean([a.averages - b.averages for a, b in known], axis=0))
+    p = None
+    if len(known) == 1:
+        ((a, b),) = known
+        p = statistics.mcnemar(int((a.correct > b.correct).sum()), int((a.correct < b.correct).sum()))
+    return {"question_low": interval.low, "question_high": interval.high, "mcnemar_p": p}
+
+
+def _answered(questions: pd.DataFrame) -> dict[str, _Answered]:
+    """By cell; the cells that were asked the same are resampled together."""
+    place = ["protocol", "task", "question_id"]
+    # A question is in its cluster, whichever cell's rows say so.
+    clusters = questions.groupby(place)["cluster"].first()
+    alike: dict[tuple[tuple[str, str, str], ...], dict[str, np.ndarray]] = {}
+    for folder, rows in questions.sort_values(place, kind="stable").groupby("folder", sort=False):
+        asked = tuple(rows[place].itertuples(index=False, name=None))
+        alike.setdefault(asked, {})[str(folder)] = rows["correct"].to_numpy(dtype=float)
+    found = {}
+    for asked, by_folder in alike.items():
+        correct = np.stack(list(by_folder.values()))  # (M, Q)
+        tasks = np.array([task for _, task, _ in asked])
+        labels = clusters.loc[list(asked)]
+        own = pd.Series([question for _, _, question in asked], index=labels.index)
+        labels = labels.fillna(own).to_numpy(dtype=str)
+        averages = statistics.resampled_averages(
+            {task: Answers(correct[:, tasks == task], labels[tasks == task]) for task in dict.fromkeys(tasks.tolist())}
+        )
+        for at, folder in enumerate(by_folder):
+            found[folder] = _Answered(asked, correct[at], averages[:, at])
+    return found
+
+
+def _other_questions(questions: pd.DataFrame) -> list[str]:
+    """Of every task, the cells that were not asked what most cells of the task were."""
+    found = []
+    for (protocol, task), rows in questions.groupby(["protocol", "task"], sort=False):
+        asked = {folder: frozenset(mine) for folder, mine in rows.groupby("folder", sort=False)["question_id"]}
+        (usual, _), *others = Counter(asked.values()).most_common()
+        found += [
+            f"{folder}: of {task} ({protocol}) it answered other questions ({len(mine)}) than most cells "
+            f"({len(usual)}); it is not compared with them"
+            for folder, mine in asked.items()
+            if others and mine != usual
+        ]
+    return found
+
+
+def _recomputed(
+    folder: CellFolder, recorded: dict[str, Any], problems: list[str]
+) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    """The evaluation with its scores as the rows give them, and the rows; without them where they are missing or
+    contradict themselves. A disagreement with the record is a problem that the report shows."""
     items = folder.items(recorded["file"])
     name = f"{folder.path.name}: {recorded['file']}"
     if items is None:
         problems.append(f"{name} is missing; its score is the recorded one")
-        return {}
+        return recorded, None
     try:
         found = scores(check(items), recorded["primary"])
     except ValueError as error:
         problems.append(f"{name}: {error}")
-        return {}
-    if any(abs(found[key] - recorded[key]) > 1e-9 for key in ("acc", "acc_norm", "n")):
+        return recorded, None
+    keys = [key for key in ("acc", "acc_norm", "n") if recorded.get(key) is not None and found.get(key) is not None]
+    if any(abs(found[key] - recorded[key]) > 1e-9 for key in keys):
         problems.append(f"{name}: recorded {recorded['acc']:.4f}, its rows give {found['acc']:.4f}; the rows are shown")
-    return found
+    return {**recorded, **found}, items
+
+
+def _protocol(evaluation: dict[str, Any]) -> str:
+    name, version = evaluation["protocol"], evaluation["protocol_version"]
+    return name if name.endswith(f"-v{version}") else f"{name}-v{version}"
+
+
+def _score(folder: str, one: dict[str, Any]) -> dict[str, Any]:
+    """A row of the scores, in points."""
+    interval = statistics.wilson(round(one["score"] * one["n"]), one["n"])
+    row = {"folder": folder, "task": one["task"], "protocol": _protocol(one), "metric": one["primary"]}
+    row |= {"n": one["n"], "merged": one["merged"], "low": 100 * interval.low, "high": 100 * interval.high}
+    shares = ("score", "acc", "acc_norm", "majority", "chance", "parse_rate", "acc_parsed")
+    return row | {key: None if one.get(key) is None else 100 * one[key] for key in shares}
+
+
+def _answers(folder: str, one: dict[str, Any], items: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one evaluation as those of `Frames.questions`. An answer that could not be parsed is -1: no gold."""
+    prediction = "prediction_norm" if one["primary"] == "acc_norm" else "prediction"
+    found = {"folder": folder, "protocol": _protocol(one), "task": one["task"], "question_id": items["question_id"]}
+    found |= {"cluster": items.get("cluster"), "correct": items[prediction] == items["gold"]}
+    return pd.DataFrame(found, columns=QUESTIONS)
+
+
+def _flipped(name: str, metrics: dict[str, Any]) -> list[str]:
+    flips = metrics.get("merge_flips") or {}
+    if not flips.get("flips_above_margin"):
+        return []
+    return [
+        f"{name}: merged, it answers {flips['flips_above_margin']} of {flips['n']} probed questions otherwise than "
+        f"unmerged, by more than the margin of {flips['margin']:g} nats"
+    ]
+
+
+def _names(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _status(recorded: str, scored: bool) -> str:
@@ -189,12 +335,14 @@ def _merging(metrics: dict[str, Any]) -> dict[str, Any]:
         dtype: math.inf if value is None or math.isnan(value) else value
         for dtype, value in (metrics.get("merge_max_abs_diff") or {}).items()
     }
+    flips = metrics.get("merge_flips") or {}
     half = next((dtype for dtype in found if dtype != "float32"), None)
     return {
         "merge_float32": found.get("float32"),
         "merge_half": found.get(half),
         "merge_half_dtype": half or "",
         "merge_reason": metrics.get("merge_reason", ""),
+        **{f"merge_{key}": flips.get(key) for key in ("n", "flips", "flips_above_margin", "margin")},
     }
 
 
