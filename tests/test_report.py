@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from bench import frames
+from bench import frames, statistics
 from bench.report import figures, published, write_report
 from bench.report.finding import finding, sentence
+from bench.report.tables import _differences
 from bench.store import Results
 
 REQUESTING = {"src", "href", "xlink:href", "action", "data", "poster", "srcset", "background"}
@@ -286,7 +291,130 @@ def test_differences_are_paired_by_seed() -> None:
     assert row.difference == pytest.approx(3.1)
     # The seeds' own spread (10 points) would have hidden it: pairing is what resolves it.
     assert row.high - row.low < 1
-    assert sentence(row) == "At rank 4, 100 samples, dora is 3.1 points above lora: +3.1 [2.9, 3.3] over 3 seeds."
+    assert sentence(row) == (
+        "At rank 4, 100 samples, dora is 3.1 points above lora: +3.1 [2.9, 3.3] over 3 seeds, adjusted p < 0.001."
+    )
+
+
+def asked(correct: dict[str, list[int]], task: str = "t", cluster: list[str] | None = None) -> pd.DataFrame:
+    """Rows of `Frames.questions`: whether each cell's answers to the questions of a task were right."""
+    rows = [
+        {
+            "folder": folder,
+            "protocol": "loglikelihood-v1",
+            "task": task,
+            "question_id": f"q{place:03}",
+            "cluster": cluster[place] if cluster else None,
+            "correct": bool(right),
+        }
+        for folder, answers in correct.items()
+        for place, right in enumerate(answers)
+    ]
+    return pd.DataFrame(rows)
+
+
+def two_runs(*more: dict) -> pd.DataFrame:
+    rows = [{"method": "lora", "rank": 4, "average": 50.0}, {"method": "dora", "rank": 4, "average": 60.0}, *more]
+    return cells_of(rows)
+
+
+def test_two_runs_are_tested_by_their_questions_and_stay_two_runs() -> None:
+    lora, dora = [1] * 40 + [0] * 60, [0] * 2 + [1] * 58 + [0] * 40
+    (row,) = frames.differences(two_runs(), asked({"c0": lora, "c1": dora})).itertuples()
+    assert row.mcnemar_p == row.mcnemar_p_adjusted == pytest.approx(stats.binomtest(20, 22).pvalue)
+    assert row.verdict == "these two runs" and row.low is None and row.p is None
+    # The bootstrap's own s.d. of the difference is 4.3 points; an end strays by a tenth of that.
+    theirs = stats.bootstrap((pd.Series(dora) - pd.Series(lora),), lambda x, axis: x.mean(axis), method="percentile")
+    ends = theirs.confidence_interval
+    assert (row.question_low, row.question_high) == pytest.approx((100 * ends.low, 100 * ends.high), abs=1.2)
+    assert sentence(row) == (
+        "At rank 4, 100 samples, dora scored 10.0 points above lora (McNemar's exact p < 0.001); with one seed this "
+        "speaks of these two runs, not of the methods."
+    )
+
+
+def test_mcnemar_has_a_family_of_its_own() -> None:
+    cells = two_runs({"method": "vera", "rank": 4, "average": 50.0})
+    answers = {"c0": [1] * 40 + [0] * 60, "c1": [0] * 2 + [1] * 58 + [0] * 40, "c2": [1] * 44 + [0] * 56}
+    found = frames.differences(cells, asked(answers))
+    alone = list(found["mcnemar_p"])
+    assert list(found["mcnemar_p_adjusted"]) == statistics.holm(alone) != alone
+    assert found["p_adjusted"].isna().all()
+
+
+def test_tasks_weigh_alike_and_clusters_are_drawn_whole() -> None:
+    """The mean of two tasks of unequal size; a task of two clusters has only three outcomes."""
+    cells = two_runs()
+    large = asked({"c0": [0] * 300, "c1": [1] * 300}, "large")
+    small = asked({"c0": [0] * 10, "c1": [1] * 5 + [0] * 5}, "small", ["a"] * 5 + ["b"] * 5)
+    (row,) = frames.differences(cells, pd.concat([large, small])).itertuples()
+    assert (row.question_low, row.question_high) == (50.0, 100.0)
+    alone = asked({"c0": [0] * 10, "c1": [1] * 5 + [0] * 5}, "small")
+    (row,) = frames.differences(cells, pd.concat([large, alone])).itertuples()
+    assert 55 < row.question_low < row.question_high < 95
+    # Rows of an older cell name no cluster; the other's do.
+    older = pd.concat([large, small[small["folder"] == "c0"], alone[alone["folder"] == "c1"]])
+    (row,) = frames.differences(cells, older).itertuples()
+    assert (row.question_low, row.question_high) == (50.0, 100.0)
+
+
+def test_the_questions_interval_is_of_the_mean_over_seeds() -> None:
+    rows = [{"method": m, "rank": 4, "seed": s, "average": 50.0} for s in range(3) for m in ("lora", "dora")]
+    random = np.random.default_rng(0)
+    answers = {f"c{place}": list(random.random(200) < 0.6) for place in range(6)}
+    (row,) = frames.differences(cells_of(rows), asked(answers)).itertuples()
+    mean = sum(np.array(answers[f"c{s + 1}"], float) - np.array(answers[f"c{s}"], float) for s in (0, 2, 4)) / 3
+    deviation = 100 * mean.std() / math.sqrt(200)
+    assert row.question_high - row.question_low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
+    assert (row.seeds, row.mcnemar_p, row.verdict) == (3, None, "tie")
+
+
+def test_cells_with_other_questions_are_not_compared() -> None:
+    cells = two_runs({"method": "vera", "rank": 4, "average": 50.0})
+    answers = asked({"c0": [1, 0, 1], "c1": [1, 1, 1], "c2": [0, 0, 1, 1]})
+    found = frames.differences(cells, answers)
+    assert list(found["series"]) == ["dora"]
+    assert frames._other_questions(answers) == [
+        "c2: of t (loglikelihood-v1) it answered other questions (4) than most cells (3); it is not compared with them"
+    ]
+    # What is not known to differ is compared, without what its questions would say.
+    found = frames.differences(cells, answers[answers["folder"] != "c2"]).set_index("series")
+    assert found.loc["vera", "difference"] == 0 and pd.isna(found.loc["vera", "question_low"])
+    assert pd.notna(found.loc["dora", "question_low"])
+
+
+def test_verdicts_are_adjusted_for_the_rows_of_the_table() -> None:
+    leads = {"dora": (2.0, 3.5, 2.6), "vera": (-4.0, 0.0, 5.0), "single": (9.0,)}
+    rows = [{"method": "lora", "rank": 4, "seed": s, "average": 50.0} for s in range(3)]
+    rows += [
+        {"method": name, "rank": 4, "seed": s, "average": 50 + lead}
+        for name, mine in leads.items()
+        for s, lead in enumerate(mine)
+    ]
+    found = frames.differences(cells_of(rows)).set_index("series")
+    dora = found.loc["dora"]
+    assert dora["p"] < 0.05 < dora["p_adjusted"] == pytest.approx(2 * dora["p"])
+    assert dora["low"] > 0 and dora["verdict"] == "unresolved"
+    spread = statistics.spread(leads["dora"])
+    assert dora["detectable"] == pytest.approx(statistics.detectable(spread, 3))
+    assert dora["seeds_needed"] == statistics.seeds_needed(2.7, spread, 2) > 3
+    assert found.loc["single", "verdict"] == "these two runs"
+    assert found.loc["single", ["p", "p_adjusted", "detectable", "seeds_needed"]].isna().all()
+    text = " ".join(said(rows))
+    assert "dora against lora is unresolved: +2.7 [0.8, 4.6] over 3 seeds, adjusted p 0.0" in text
+    assert f"If difference and spread stayed so, {dora['seeds_needed']:.0f} seeds would tell." in text
+    (table,) = _differences(found.reset_index())
+    assert table.heads[5:] == [
+        "difference", "95 % over seeds (unadjusted)", "adjusted p", "detectable", "seeds to tell", "verdict",
+    ]  # fmt: skip
+    assert "adjusted for the number of comparisons (Holm)" in table.note
+
+
+def test_the_noise_floor_is_said() -> None:
+    rows = [{"method": "lora", "rank": rank, "seed": s, "average": 50.0 + s} for rank in (4, 8) for s in range(2)]
+    limit = stats.t.ppf(0.975, 2) * math.sqrt(2 * 0.5)
+    assert f"lie up to {limit:.1f} points apart, 95 % of the time (s.d. over seeds 0.71, 2 degrees" in said(rows)[0]
+    assert "nothing here says how far a seed alone moves a score" in said(rows[:1])[0]
 
 
 def test_two_bases_of_one_name_are_compared_apart() -> None:
@@ -365,7 +493,7 @@ def said(rows: list[dict]) -> list[str]:
 
 def test_many_comparisons_are_counted_and_speak_of_runs() -> None:
     sentences = said(ONE_SETTING)
-    assert len(sentences) == 4
+    assert len(sentences) == 5
     assert sentences[0] == (
         "Of 20 comparisons with lora at equal rank and samples, with one seed each: 1 above it, 18 below it, 1 level "
         "with it (-18.0 to +1.0 points). This speaks of these runs, not of the methods."
@@ -385,20 +513,23 @@ def test_many_comparisons_with_seeds_are_counted_by_verdict() -> None:
     found += rows("unresolved", (-4, 0, 5))
     sentences = said(found)
     assert "over three seeds or more each: 3 better, 3 worse, 3 tied, 1 unresolved." in sentences[0]
-    assert "Of 3 comparisons" in sentences[1] and "not of the methods" in sentences[1]
-    assert "Each stands in the table" in sentences[2]
-    assert len(sentences) == 3
+    assert "adjusted for their number (Holm)" in sentences[0]
+    assert sentences[1].startswith("The unresolved would take ") and "seeds each" in sentences[1]
+    assert "Of 3 comparisons" in sentences[2] and "not of the methods" in sentences[2]
+    assert "Each stands in the table" in sentences[3]
+    assert "The noise floor" in sentences[4]
+    assert len(sentences) == 5
 
 
 def test_methods_without_an_equal_are_named() -> None:
     full, tuning = ({"method": name, "rank": None, "average": 50.0} for name in ("full", "ln_tuning"))
     lora = [{"method": "lora", "rank": rank, "average": 50.0} for rank in (4, 8)]
     assert said([full, tuning])[0] == "Not compared pairwise (none has a rank): full, ln_tuning."
-    assert said([*lora, full, {"method": "vera", "rank": 9, "average": 1.0}]) == [
-        "Not compared pairwise (without a rank, or without a done lora run at equal rank, samples, seed and training "
-        "settings): full, vera r9."
-    ]
-    assert said(lora) == []
+    assert said([*lora, full, {"method": "vera", "rank": 9, "average": 1.0}])[0] == (
+        "Not compared pairwise (without a rank, or without a done lora run at equal rank, samples, seed, settings and "
+        "questions): full, vera r9."
+    )
+    assert not any("Not compared" in sentence for sentence in said(lora))
 
 
 def test_merging_and_memory_are_shown(finished: tuple[Path, Path], tmp_path: Path) -> None:
@@ -406,6 +537,8 @@ def test_merging_and_memory_are_shown(finished: tuple[Path, Path], tmp_path: Pat
     costs = {"trainable": 5, "total": 10, "base_bytes": 269_030_272, "optimizer_bytes": 46_200}
     apart = {"float32": 7.5e-05, "bfloat16": 1.625}
     reason = "it is <b>no</b> weight | at\nall"
+    for path in copy.glob("cells/*"):
+        change_metrics(copy, path.name.rpartition("-")[0], {"merge_flips": None})
     change_metrics(copy, "lora-r2", {"costs": costs, "merge_max_abs_diff": apart, "merge_reason": None})
     change_metrics(copy, "dora-r2", {"merge_max_abs_diff": None, "merge_reason": reason})
     page = write_report(Results(copy)).read_text()
@@ -419,6 +552,115 @@ def test_merging_and_memory_are_shown(finished: tuple[Path, Path], tmp_path: Pat
     assert (row["merge_float32"], row["merge_half"], row["base_bytes"]) == (7.5e-05, 1.625, 269_030_272)
     assert row["optimizer_bytes"] == 46_200
     assert table.loc["dora-r2-n32-s0", "merge_reason"] == reason
+
+
+def change_evaluations(folder: Path, cell: str, change: Callable[[dict], dict]) -> None:
+    path = next(folder.glob(f"cells/{cell}-*/metrics.json"))
+    found = json.loads(path.read_text())["evaluations"]
+    change_metrics(folder, cell, {"evaluations": {id: change(one) for id, one in found.items()}})
+
+
+def test_flips_and_warnings_are_shown(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = copied(finished, tmp_path)
+    for path in copy.glob("cells/*"):
+        change_metrics(copy, path.name.rpartition("-")[0], {"merge_flips": None, "warnings": None})
+    apart = {"merge_max_abs_diff": {"float32": 1e-5, "bfloat16": 1.5}, "merge_reason": None}
+    flips = {"n": 500, "flips": 7, "flips_above_margin": 0, "margin": 0.5}
+    change_metrics(copy, "lora-r2", apart | {"merge_flips": flips, "warnings": ["the loss <rose>"]})
+    change_metrics(copy, "dora-r2", apart | {"merge_flips": flips | {"flips_above_margin": 3}})
+    for cell in ("lora-r4", "dora-r4", "dora-r2", "full"):
+        change_metrics(copy, cell, {"warnings": ["12 examples were cut", "another"]})
+    page = write_report(Results(copy)).read_text()
+    assert "<h3>Warnings</h3>" in page and "the loss &lt;rose&gt;" in page
+    text = (copy / "report" / "report.md").read_text()
+    assert "| answers that flip | beyond the margin |" in text and "(margin 0.5 nats)" in text
+    assert "| lora-r2-n32-s0 | 1.0e-05 | 1.50 | bfloat16 | 7 of 500 | 0 of 500 | - |" in text
+    assert "| dora-r2-n32-s0 | 1.0e-05 | 1.50 | bfloat16 | 7 of 500 | 3 of 500 | - |" in text
+    assert "- dora-r2-n32-s0: merged, it answers 3 of 500 probed questions otherwise than unmerged" in text
+    assert "- lora-r2-n32-s0: merged" not in text
+    listed = text.split("Warnings:\n\n")[1].split("\n\n")[0]
+    assert "- lora-r2-n32-s0: the loss &lt;rose>" in listed
+    assert "- lora-r4-n32-s0, dora-r2-n32-s0, dora-r4-n32-s0 and 1 more: 12 examples were cut" in listed
+
+
+def test_parse_rates_stand_beside_the_accuracy(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = copied(finished, tmp_path)
+    write_report(Results(copy))
+    assert "Parse rates" not in (copy / "report" / "report.md").read_text()
+    change_evaluations(copy, "lora-r2", lambda one: {**one, "parse_rate": 0.5, "acc_parsed": 1.0})
+    write_report(Results(copy))
+    text = (copy / "report" / "report.md").read_text()
+    assert "| cell | task | protocol | accuracy | parse rate | accuracy among parsed |" in text
+    assert (
+        len(re.findall(r"\| lora-r2-n32-s0 \| world_\w+ \| loglikelihood-v1 \| [\d.]+ \| 50.0 \| 100.0 \|", text)) == 4
+    )
+
+
+def test_scores_have_wilson_intervals_and_questions(finished: tuple[Path, Path]) -> None:
+    read = frames.read(Results(finished[1]))
+    for row in read.scores.itertuples():
+        theirs = stats.binomtest(round(row.score * row.n / 100), row.n).proportion_ci(method="wilson")
+        assert (row.low, row.high) == pytest.approx((100 * theirs.low, 100 * theirs.high))
+    text = (finished[1] / "report" / "report.md").read_text()
+    assert "## Intervals by task" in text and read.warnings == ()
+    low, high = read.scores.iloc[0][["low", "high"]]
+    assert f"| base | [{low:.1f}, {high:.1f}] |" in text
+
+
+def test_two_protocols_share_no_average_and_no_column(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = copied(finished, tmp_path)
+    before = frames.read(Results(copy))
+    plan = json.loads((copy / "plan.json").read_text())
+    for cell in plan["cells"]:
+        path = copy / "cells" / cell["folder"] / "metrics.json"
+        metrics = json.loads(path.read_text())
+        more = {f"{id[:-1]}x": {**one, "protocol": "other"} for id, one in metrics["evaluations"].items()}
+        more = dict(list(more.items())[:2])
+        # Of a protocol that the plan does not name: recorded beside the sweep's own, by another plan.
+        metrics["evaluations"] |= more | {"beside": {**next(iter(more.values())), "protocol": "third"}}
+        path.write_text(json.dumps(metrics))
+        cell["evaluations"] += list(more)
+    (copy / "plan.json").write_text(json.dumps(plan))
+    read = frames.read(Results(copy))
+    assert list(read.cells["average"]) == list(before.cells["average"])
+    assert set(read.scores["protocol"]) == {"loglikelihood-v1", "other-v1"}
+    assert len(read.questions) == len(before.questions)
+    write_report(Results(copy))
+    text = (copy / "report" / "report.md").read_text()
+    assert "Points of average accuracy (loglikelihood-v1), paired by seed" in text
+    assert "## Accuracy by task, loglikelihood-v1" in text and "## Accuracy by task, other-v1" in text
+
+
+def test_rows_that_cannot_be_read_leave_the_comparison_over_seeds(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = copied(finished, tmp_path)
+    next(copy.glob("cells/dora-r2-*/items/world_two@*")).unlink()
+    read = frames.read(Results(copy))
+    assert "is missing; its score is the recorded one" in read.problems[0]
+    found = frames.differences(read.cells, read.questions).set_index("rank")
+    assert pd.isna(found.loc[2, "question_low"]) and pd.notna(found.loc[4, "question_low"])
+    assert found["difference"].notna().all()
+
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def test_questions_are_right_by_the_task_s_own_metric() -> None:
+    read = frames.read(Results(RESULTS / "rank_real_small"))
+    assert set(read.scores["metric"]) == {"acc", "acc_norm"}
+    again = 100 * read.questions.astype({"correct": float}).groupby(["folder", "task"])["correct"].mean()
+    assert again.to_dict() == pytest.approx(read.scores.set_index(["folder", "task"])["score"].to_dict())
+
+
+COMMITTED = sorted(RESULTS.glob("*/report/report.md"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parents[1].name)
+def test_committed_reports_are_what_their_cells_give(path: Path, tmp_path: Path) -> None:
+    """The text: figures and the last digits of the tables are of one version of their libraries."""
+    copy = tmp_path / path.parents[1].name
+    shutil.copytree(path.parents[1], copy, ignore=shutil.ignore_patterns("adapter", "report"))
+    write_report(Results(copy))
+    assert (copy / "report" / "report.md").read_text() == path.read_text()
 
 
 def test_a_merge_that_gave_no_number_is_not_taken_for_missing() -> None:

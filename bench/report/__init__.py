@@ -25,7 +25,7 @@ def write_report(results: Results) -> Path:
     """
     plan = results.plan()
     read = frames.read(results)
-    differences = frames.differences(read.cells)
+    differences = frames.differences(read.cells, read.questions)
     drawn = figures.draw(read.cells, read.scores)
     failures = read.cells[read.cells["status"] != "done"]
     content = {
@@ -35,6 +35,7 @@ def write_report(results: Results) -> Path:
         "coverage": _coverage(read),
         "failures": failures[["name", "status", "reason", "traceback"]].to_dict("records"),
         "problems": read.problems,
+        "warnings": read.warnings,
         "figures": drawn,
         "tables": tables(plan, read, differences),
         "provenance": _provenance(results, plan),

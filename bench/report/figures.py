@@ -64,6 +64,7 @@ class Drawn:
 def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
     """The figures that these results can fill."""
     found = []
+    scores = frames.averaged(scores)
     figure = rank_vs_accuracy(cells, scores)
     if figure:
         left = frames.trained(cells)["series"].nunique() - len(_in_rank_figure(cells))

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench import frames
-from bench.statistics import TIE_MARGIN
+from bench.statistics import LEVEL, MOST_SEEDS, TIE_MARGIN, noise_floor
 
 MANY = 8
 """More comparisons than this are counted in a sentence or two instead of being said one by one."""
@@ -23,6 +23,7 @@ def finding(cells: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     else:
         sentences = [sentence(row) for row in differences.itertuples()]
     sentences += _uncompared(cells, differences)
+    sentences.append(_noise(done))
     untuned = cells[(cells["status"] == "done") & (cells["method"] == "base")]["average"]
     if len(untuned):
         low, high = done["average"].min(), done["average"].max()
@@ -41,8 +42,16 @@ def _counted(differences: pd.DataFrame, baseline: str | None) -> list[str]:
         verdicts = ", ".join(f"{counts.get(name, 0)} {word}" for name, word in words.items())
         sentences.append(
             f"Of {len(judged)} comparisons with {baseline} at equal rank and samples, over three seeds or more each: "
-            f"{verdicts}. With so many, one in twenty intervals misses by chance: they are not adjusted for that."
+            f"{verdicts}. Better and worse are adjusted for their number (Holm): that any of them is false has a "
+            "chance of one in twenty at most."
         )
+        needed = judged[judged["verdict"] == "unresolved"]["seeds_needed"]
+        if len(needed):
+            least, most = seeds_text(needed.min()), seeds_text(needed.max(skipna=False))
+            seeds = least if least == most else f"{least} to {most}"
+            sentences.append(
+                f"The unresolved would take {seeds} seeds each, if their differences stayed what they are."
+            )
     if len(alone):
         above, below = (alone["difference"] > 0).sum(), (alone["difference"] < 0).sum()
         counts = {"above it": above, "below it": below, "level with it": len(alone) - above - below}
@@ -53,6 +62,13 @@ def _counted(differences: pd.DataFrame, baseline: str | None) -> list[str]:
             f"({alone['difference'].min():+.1f} to {alone['difference'].max():+.1f} points). This speaks of these "
             "runs, not of the methods."
         )
+        tested = alone["mcnemar_p_adjusted"].dropna()
+        if len(tested):
+            sentences.append(
+                f"Of these pairs of runs, {(tested < 1 - LEVEL).sum()} of {len(tested)} answer their questions "
+                f"differently (McNemar's exact test, adjusted p below {1 - LEVEL:.2g}); whether other seeds "
+                "would, it does not know."
+            )
     sentences.append("Each stands in the table of paired differences.")
     return sentences
 
@@ -71,11 +87,23 @@ def _uncompared(cells: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     if not names:
         return []
     reason = (
-        f"without a rank, or without a done {baseline} run at equal rank, samples, seed and training settings"
+        f"without a rank, or without a done {baseline} run at equal rank, samples, seed, settings and questions"
         if baseline
         else "none has a rank"
     )
     return [f"Not compared pairwise ({reason}): {', '.join(names)}."]
+
+
+def _noise(done: pd.DataFrame) -> str:
+    """What a seed alone does to a score."""
+    settings = done.groupby(["series", "base", "rank", "samples"], dropna=False, sort=False)
+    floor = noise_floor([list(one) for _, one in settings["average"]])
+    if floor is None:
+        return "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
+    return (
+        f"The noise floor: by their seed alone two single runs of one setting lie up to {floor.difference:.1f} points "
+        f"apart, 95 % of the time (s.d. over seeds {floor.spread:.2f}, {floor.degrees} degrees of freedom)."
+    )
 
 
 def sentence(row: Any) -> str:
@@ -84,12 +112,28 @@ def sentence(row: Any) -> str:
     apart = f"{abs(row.difference):.1f} points {'above' if row.difference >= 0 else 'below'} {row.baseline}"
     if row.verdict == "these two runs":
         seeds, runs = ("one seed", "two") if row.seeds == 1 else (f"{row.seeds} seeds", str(2 * row.seeds))
+        tested = f" (McNemar's exact p {p_text(row.mcnemar_p)})" if pd.notna(row.mcnemar_p) else ""
         return (
-            f"At {at}, {row.series} scored {apart}; with {seeds} this speaks of these {runs} runs, not of the methods."
+            f"At {at}, {row.series} scored {apart}{tested}; with {seeds} this speaks of these {runs} runs, not of the "
+            "methods."
         )
     interval = f"{row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}] over {row.seeds} seeds"
     if row.verdict == "tie":
         return f"At {at}, {row.series} and {row.baseline} tie: {interval}, within {TIE_MARGIN:g} point."
+    adjusted = f"adjusted p {p_text(row.p_adjusted)}"
     if row.verdict == "unresolved":
-        return f"At {at}, {row.series} against {row.baseline} is unresolved: {interval}."
-    return f"At {at}, {row.series} is {apart}: {interval}."
+        return (
+            f"At {at}, {row.series} against {row.baseline} is unresolved: {interval}, {adjusted}. If difference and "
+            f"spread stayed so, {seeds_text(row.seeds_needed)} seeds would tell."
+        )
+    return f"At {at}, {row.series} is {apart}: {interval}, {adjusted}."
+
+
+def p_text(p: float) -> str:
+    """A p value to three places, and no zero."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def seeds_text(needed: float | None) -> str:
+    """A number of seeds that `statistics.seeds_needed` found."""
+    return f"more than {MOST_SEEDS:,}" if needed is None or pd.isna(needed) else f"{needed:.0f}"

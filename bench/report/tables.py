@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench import frames
 from bench.report import published
+from bench.report.finding import p_text, seeds_text
 from bench.statistics import TIE_MARGIN
 
 
@@ -24,29 +25,9 @@ class Table:
 
 def tables(plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame) -> list[Table]:
     """All tables of a report, in their order."""
-    found = [_by_task(read), _costs(read.cells), *_merging(read.cells)]
-    if not differences.empty:
-        heads = ["series", "baseline", "rank", "samples", "seeds", "difference", "95 % over seeds", "verdict"]
-        rows = [
-            [
-                row.series,
-                row.baseline,
-                _number(row.rank, "g"),
-                f"{row.samples:,}",
-                str(row.seeds),
-                f"{row.difference:+.2f}",
-                f"[{row.low:+.2f}, {row.high:+.2f}]" if pd.notna(row.low) else "-",
-                row.verdict,
-            ]
-            for row in differences.itertuples()
-        ]
-        note = (
-            "Points of average accuracy, paired by seed (same examples, same questions). Student's t over seeds; below "
-            "three seeds there is none. What has no rank, or no equal to be paired with, is not in it; an equal rank "
-            "is an equal number, not an equal size (`bench methods` says what it counts). A tie is an interval within "
-            f"{TIE_MARGIN:g} point of zero; intervals are not adjusted for the number of comparisons."
-        )
-        found.append(Table("Paired differences", heads, rows, note))
+    found = [*_by_task(read), *_intervals(read), *_parsing(read), _costs(read.cells), *_merging(read.cells)]
+    several = read.scores["protocol"].nunique() > 1
+    found += _differences(differences, frames.averaged(read.scores)["protocol"].iloc[0] if several else "")
     overlap = [
         [name, str(one["by_question"]), str(one["by_question_and_choices"]), str(one["removed"])]
         for name, one in plan["overlap"].items()
@@ -59,7 +40,8 @@ def tables(plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame)
             [row.method, row.base, str(row.rank), f"{row.average:.1f}", row.source]
             for row in published.rank_table().itertuples()
         ]
-        same = published.comparable(set(read.cells["base"]), set(read.scores["task"]), set(read.scores["protocol"]))
+        scores = frames.averaged(read.scores)
+        same = published.comparable(set(read.cells["base"]), set(scores["task"]), set(scores["protocol"]))
         note = (
             "Drawn in the figure. "
             if same
@@ -70,27 +52,122 @@ def tables(plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame)
     return found
 
 
-def _by_task(read: frames.Frames) -> Table:
-    """Accuracy by task, a row a cell, with the majority class and chance beneath."""
-    tasks = list(dict.fromkeys(read.scores["task"]))
-    by_cell = {key: rows.set_index("task") for key, rows in read.scores.groupby("folder")}
-    rows = []
-    for cell in read.cells[read.cells["status"] == "done"].itertuples():
-        mine = by_cell[cell.folder]["score"]
-        label = (
-            cell.name
-            if cell.series == cell.method
-            else f"{cell.name} ({cell.series.removeprefix(cell.method).strip()})"
+def _differences(differences: pd.DataFrame, protocol: str = "") -> list[Table]:
+    """The paired differences; a column that no row fills is left out. `protocol`: theirs, where there are several."""
+    if differences.empty:
+        return []
+    columns = {
+        "series": differences["series"],
+        "baseline": differences["baseline"],
+        "rank": _column(differences["rank"], "g"),
+        "samples": _column(differences["samples"], ","),
+        "seeds": _column(differences["seeds"], "d"),
+        "difference": _column(differences["difference"], "+.2f"),
+        "95 % over seeds (unadjusted)": _ranges(differences["low"], differences["high"], "+.2f"),
+        "adjusted p": ["-" if pd.isna(p) else p_text(p) for p in differences["p_adjusted"]],
+        "95 % over questions": _ranges(differences["question_low"], differences["question_high"], "+.2f"),
+        "McNemar's p": ["-" if pd.isna(p) else p_text(p) for p in differences["mcnemar_p"]],
+        "adjusted McNemar's p": ["-" if pd.isna(p) else p_text(p) for p in differences["mcnemar_p_adjusted"]],
+        "detectable": _column(differences["detectable"], ".2f"),
+        "seeds to tell": [
+            "-" if row.verdict != "unresolved" else seeds_text(row.seeds_needed) for row in differences.itertuples()
+        ],
+        "verdict": differences["verdict"],
+    }
+    shown = {head: list(values) for head, values in columns.items() if set(values) != {"-"}}
+    note = (
+        f"Points of average accuracy{f' ({protocol})' if protocol else ''}, paired by seed (same examples, same "
+        "questions). What has no rank, or no equal to be paired with, is not in it; an equal rank is an equal number, "
+        "not an equal size (`bench methods` says what it counts). "
+    )
+    if differences["p"].notna().any():
+        note += (
+            "Over seeds: Student's t, unadjusted; p is adjusted for the number of comparisons (Holm). Detectable: what "
+            "a single comparison with this spread and so many seeds finds with 80 % power (5 %, two-sided). A tie is "
+            f"an interval over seeds within {TIE_MARGIN:g} point of zero; better and worse have an adjusted p below "
+            "0.05; seeds to tell brings an unresolved one to either with 80 % power, if difference and spread stayed "
+            "so. "
         )
-        rows.append([label, f"{cell.average:.1f}", *(_number(mine.get(task), ".1f") for task in tasks)])
-    first = read.scores.drop_duplicates("task").set_index("task")
-    for name in ("majority", "chance") if rows else ():
-        values = [first.loc[task, name] for task in tasks]
-        rows.append([name, f"{sum(values) / len(values):.1f}", *(f"{value:.1f}" for value in values)])
-    heads = ["cell", "average", *(f"{task} ({first.loc[task, 'metric']}, n={first.loc[task, 'n']})" for task in tasks)]
-    protocols = ", ".join(sorted(set(read.scores["protocol"])))
-    merged = "merged before scoring where the method can" if read.scores["merged"].any() else "scored unmerged"
-    return Table("Accuracy by task", heads, rows, f"Per cent. Protocol {protocols}; adapters {merged}.")
+    if (differences["verdict"] == "these two runs").any():
+        note += "Below three seeds there is no interval over seeds and no verdict on the methods. "
+    if differences["question_low"].notna().any():
+        note += "Over questions: the bootstrap, by task and in whole clusters; it knows nothing of seeds. "
+    if differences["mcnemar_p"].notna().any():
+        note += (
+            "McNemar's exact test, on the questions of all tasks together, says whether two single runs answer "
+            "differently, not whether their methods do."
+        )
+    rows = [list(row) for row in zip(*shown.values(), strict=True)]
+    return [Table("Paired differences", list(shown), rows, note.strip())]
+
+
+def _labels(cells: pd.DataFrame) -> dict[str, str]:
+    """The done cells' names by folder, with what else tells their series from others of the method."""
+    return {
+        cell.folder: cell.name
+        if cell.series == cell.method
+        else f"{cell.name} ({cell.series.removeprefix(cell.method).strip()})"
+        for cell in cells[cells["status"] == "done"].itertuples()
+    }
+
+
+def _by_task(read: frames.Frames) -> list[Table]:
+    """Accuracy by task, a row a cell, with the majority class and chance beneath; a table a protocol."""
+    found = []
+    for protocol, scores in read.scores.groupby("protocol", sort=False):
+        tasks = list(dict.fromkeys(scores["task"]))
+        by_cell = scores.pivot(index="folder", columns="task", values="score")
+        rows = []
+        for folder, label in _labels(read.cells).items():
+            if folder in by_cell.index:
+                mine = by_cell.loc[folder, tasks]
+                rows.append([label, _number(mine.mean(skipna=False), ".1f"), *(_number(one, ".1f") for one in mine)])
+        first = scores.drop_duplicates("task").set_index("task").loc[tasks]
+        for name in ("majority", "chance") if rows else ():
+            values = first[name].astype(float)
+            if values.notna().any():
+                average = _number(values.mean(skipna=False), ".1f")
+                rows.append([name, average, *(_number(value, ".1f") for value in values)])
+        heads = ["cell", "average", *(f"{row.Index} ({row.metric}, n={row.n})" for row in first.itertuples())]
+        merged = "merged before scoring where the method can" if scores["merged"].any() else "scored unmerged"
+        title = "Accuracy by task" if read.scores["protocol"].nunique() == 1 else f"Accuracy by task, {protocol}"
+        found.append(Table(title, heads, rows, f"Per cent. Protocol {protocol}; adapters {merged}."))
+    return found or [Table("Accuracy by task", ["cell", "average"], [], "No cell is scored yet.")]
+
+
+def _intervals(read: frames.Frames) -> list[Table]:
+    """Wilson's interval of every score."""
+    labels = _labels(read.cells)
+    scores = read.scores[read.scores["folder"].isin(labels)]
+    if scores.empty:
+        return []
+    several = scores["protocol"].nunique() > 1
+    heads = scores["task"] + (" " + scores["protocol"] if several else "")
+    shown = scores.assign(head=heads, shown=_ranges(scores["low"], scores["high"], ".1f"))
+    wide = shown.pivot(index="folder", columns="head", values="shown")[list(dict.fromkeys(heads))]
+    rows = [[label, *(_text(one) for one in wide.loc[folder])] for folder, label in labels.items()]
+    note = (
+        "Per cent: where the accuracy of this very run would lie on all questions of the kind, 95 % of the time "
+        "(Wilson). Two cells answered the same questions, so these say too little of how far they are apart: the "
+        "paired differences do."
+    )
+    return [Table("Intervals by task", ["cell", *wide.columns], rows, note)]
+
+
+def _parsing(read: frames.Frames) -> list[Table]:
+    """How many generated answers could be read, and how good those are; no table where nothing was generated."""
+    labels = _labels(read.cells)
+    scores = read.scores[read.scores["folder"].isin(labels) & read.scores["parse_rate"].notna()]
+    if scores.empty:
+        return []
+    columns = ("score", "parse_rate", "acc_parsed")
+    rows = [
+        [labels[row.folder], row.task, row.protocol, *(_number(getattr(row, one), ".1f") for one in columns)]
+        for row in scores.itertuples()
+    ]
+    heads = ["cell", "task", "protocol", "accuracy", "parse rate", "accuracy among parsed"]
+    note = "Per cent. An answer that could not be parsed counts as wrong in the accuracy."
+    return [Table("Parse rates", heads, rows, note)]
 
 
 def _costs(cells: pd.DataFrame) -> Table:
@@ -122,19 +199,27 @@ def _costs(cells: pd.DataFrame) -> Table:
 def _merging(cells: pd.DataFrame) -> list[Table]:
     """How exact each merge is, or why there is none; no table where no cell recorded it."""
     done = cells[cells["status"] == "done"]
-    if not (done["merge_half"].notna() | (done["merge_reason"] != "")).any():
+    if not (done["merge_half"].notna() | (done["merge_reason"] != "") | done["merge_n"].notna()).any():
         return []
+    flips = done["merge_n"].notna().any()
     rows = [
         [
             cell.name,
             _number(cell.merge_float32, ".1e"),
             _number(cell.merge_half, ".2f"),
             cell.merge_half_dtype or "-",
+            *(
+                ["-" if pd.isna(count) else f"{count:.0f} of {cell.merge_n:.0f}" for count in _flips(cell)]
+                if flips
+                else []
+            ),
             cell.merge_reason or "-",
         ]
         for cell in done.itertuples()
     ]
-    heads = ["cell", "float32", "half precision", "half is", "cannot be merged because"]
+    heads = ["cell", "float32", "half precision", "half is"]
+    heads += ["answers that flip", "beyond the margin"] if flips else []
+    heads.append("cannot be merged because")
     note = (
         "The largest difference of a logit between the merged and the unmerged model, on a few questions of each task. "
         "float32: both computed in float32; more than its rounding means a merge that is not exact. Half precision: "
@@ -142,7 +227,32 @@ def _merging(cells: pd.DataFrame) -> list[Table]:
         "both under autocast). The base's own row, where nothing is merged, shows by how much these two arithmetics "
         "alone differ: the others are to be read against it."
     )
+    if flips:
+        margins = ", ".join(f"{margin:g}" for margin in sorted(done["merge_margin"].dropna().unique()))
+        note += (
+            " Answers that flip: of the probed questions, those that the merged model answers otherwise than the "
+            f"unmerged one; beyond the margin: those that were no near tie (margin {margins} nats)."
+        )
     return [Table("Merging", heads, rows, note)]
+
+
+def _flips(cell: Any) -> tuple[Any, Any]:
+    return cell.merge_flips, cell.merge_flips_above_margin
+
+
+def _column(values: pd.Series, form: str) -> list[str]:
+    return [_number(value, form) for value in values]
+
+
+def _ranges(low: pd.Series, high: pd.Series, form: str) -> list[str]:
+    return [
+        "-" if pd.isna(one) else f"[{format(one, form)}, {format(other, form)}]"
+        for one, other in zip(low, high, strict=True)
+    ]
+
+
+def _text(value: Any) -> str:
+    return "-" if pd.isna(value) else str(value)
 
 
 def _number(value: Any, form: str) -> str:
