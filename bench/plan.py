@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench import base_models, methods
 from bench.data import Data, prepare
 from bench.errors import UserError
-from bench.evaluation import EvaluationIdentity, identities
+from bench.evaluation import EvaluationIdentity, check_protocols, identities
 from bench.store import Results
 from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, TrainingConfig, product_of_lists
 
@@ -63,6 +63,7 @@ class Plan:
             "notes": [*self.data.notes, *([self.sweep.note] if self.sweep.note else [])],
             "tasks": list(self.data.questions),
             "format": self.data.config.format,
+            "protocols": list(self.sweep.evaluation.protocols),
             "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
             "deduplicated": self.data.config.deduplicate,
             "cells": [
@@ -88,6 +89,7 @@ def make_plan(sweep: Sweep) -> Plan:
 
     Raises UserError, naming the cell, for one that is impossible.
     """
+    check_protocols(sweep.evaluation, sweep.data.format)  # before data are fetched
     data = prepare(sweep)
     cells: dict[str, PlannedCell] = {}
     dtypes = {}

@@ -5,15 +5,53 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.errors import UserError, unknown
 from bench.sweep import EvaluationConfig, Strict
 
 if TYPE_CHECKING:
     from bench.data import Data
 
-PROTOCOLS = {"loglikelihood": 1}
-"""Name and version: raised when the same model and questions would come to another score."""
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named way from a question to its score."""
+
+    version: int
+    """Raised when the same model and questions would come to another score; the generative ones have it in their
+    names, so that a change is a new name."""
+    formats: tuple[str, ...]
+    """The formats of `data.format` whose answers it can score."""
+
+
+PROTOCOLS = {
+    "loglikelihood": Protocol(1, ("question", "llm_adapters", "loreft")),
+    "llm-adapters-v1": Protocol(1, ("llm_adapters",)),
+    "loreft-v1": Protocol(1, ("loreft",)),
+    "generative-v2": Protocol(2, ("llm_adapters",)),
+}
+
+
+def label(name: str, version: int) -> str:
+    """A protocol as tables have it: `loglikelihood-v1`, `llm-adapters-v1`."""
+    return name if name.endswith(f"-v{version}") else f"{name}-v{version}"
+
+
+def check_protocols(config: EvaluationConfig, format: str) -> None:
+    """Raises UserError for a protocol that is unknown, or cannot score answers of this format."""
+    for name in config.protocols:
+        if name not in PROTOCOLS:
+            raise unknown("protocol", name, PROTOCOLS)
+        allowed = PROTOCOLS[name].formats
+        if format not in allowed:
+            fitting = ", ".join(other for other, one in PROTOCOLS.items() if format in one.formats)
+            raise UserError(
+                f"evaluation.protocol {name} cannot score data.format {format}; it scores {', '.join(allowed)}",
+                f"Set data.format: {allowed[0]} (cells are then trained anew), or evaluation.protocol to one that "
+                f"scores {format}: {fitting}.",
+            )
 
 
 class EvaluationIdentity(Strict):
@@ -40,19 +78,28 @@ class EvaluationIdentity(Strict):
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
     @property
+    def label(self) -> str:
+        """The protocol with its version."""
+        return label(self.protocol, self.protocol_version)
+
+    @property
     def file(self) -> str:
         return f"{self.task}@{self.protocol}-{self.id}.parquet"
 
 
 def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool) -> list[EvaluationIdentity]:
-    """The evaluations that a cell of this sweep must have."""
+    """The evaluations that a cell of this sweep must have: every task by the first protocol, then by the next.
+
+    Raises UserError for a protocol that is unknown or does not fit the data's format.
+    """
+    check_protocols(config, data.config.format)
     merged = mergeable and config.merge == "always"
     return [
         EvaluationIdentity(
             task=task,
             task_version=data.tasks[task].version,
-            protocol=config.protocol,
-            protocol_version=PROTOCOLS[config.protocol],
+            protocol=protocol,
+            protocol_version=PROTOCOLS[protocol].version,
             format=data.config.format,
             questions=data.questions_fingerprint(task),
             limit=config.limit,
@@ -60,5 +107,6 @@ def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool
             merged=merged,
             autocast=True if not merged and dtype != "float32" else None,
         )
+        for protocol in config.protocols
         for task in data.questions
     ]

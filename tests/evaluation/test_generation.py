@@ -1,0 +1,257 @@
+"""The decoder against transformers' own `generate`, one prompt at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_tiny_model
+from test_training import trained
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bench.errors import Diverged
+from bench.evaluation import generation
+from bench.evaluation.lm import LanguageModel
+from bench.head import PromptMaskInGeneration
+from bench.training import encode_pair
+
+PROMPTS = [
+    "Question: what is 3?\nAnswer:",
+    "Question: what is 12345?\nAnswer:",
+    "Name it.",
+    "A longer one: " + "ab " * 9,
+]
+PROMPTS += ["Name it!", "Is it so? "]
+TOKENS = 12
+
+
+def requests(prompts: list[str], **kwargs: Any) -> list[Any]:
+    from lm_eval.api.instance import Instance
+
+    kwargs = {"until": [], "max_gen_toks": TOKENS, "do_sample": False, **kwargs}
+    return [Instance("generate_until", {}, (prompt, dict(kwargs)), i) for i, prompt in enumerate(prompts)]
+
+
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The tiny model with louder layers: it says different things after different prompts."""
+    folder = tmp_path_factory.mktemp("sharp")
+    model, tokenizer = load(tiny_model)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(30)
+            layer.mlp.down_proj.weight.mul_(30)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def one_by_one(model: Any, tokenizer: Any, prompts: list[str], tokens: int = TOKENS, **kwargs: Any) -> list[list[int]]:
+    """New tokens by transformers' `generate`, a prompt at a time, without padding."""
+    found = []
+    for prompt in prompts:
+        ids = torch.tensor([tokenizer.encode(prompt)])
+        mask = torch.ones_like(ids)
+        with torch.inference_mode(), PromptMaskInGeneration(model, mask.bool()):
+            made = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                **kwargs,
+            )
+        new = made[0, ids.shape[1] :].tolist()
+        found.append(new[: new.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in new else new)
+    return found
+
+
+class Spy:
+    """The new tokens that the decoder comes to, by prompt, and the shape (rows, tokens) of each forward pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+        self.tokens: dict[tuple[int, ...], list[int]] = {}
+        self.passes: list[tuple[int, int]] = []
+        inner = generation._generate
+
+        def generate(lm: Any, prompts: list[list[int]], *rest: Any) -> list[list[int]]:
+            made = inner(lm, prompts, *rest)
+            for prompt, new in zip(prompts, made, strict=True):
+                self.tokens[tuple(prompt)] = new
+            return made
+
+        def count(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+            self.passes.append(tuple(kwargs["input_ids"].shape))
+
+        monkeypatch.setattr(generation, "_generate", generate)
+        model.register_forward_pre_hook(count, with_kwargs=True)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_batches_are_one_by_one_token_for_token(rows: int, sharp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greedy with left padding in float32 against `generate` at batch 1."""
+    model, tokenizer = load(sharp)
+    theirs = one_by_one(model, tokenizer, PROMPTS)
+    assert len({tuple(new) for new in theirs}) == len(PROMPTS)  # else equal answers would prove nothing
+    spy = Spy(monkeypatch, model)
+    done = []
+    texts = generation.generate_until(
+        LanguageModel(model, tokenizer, rows),
+        requests(PROMPTS),
+        batch_tokens=10_000,
+        most_rows=rows,
+        advance=lambda *one: done.append(one),
+    )
+    assert [spy.tokens[tuple(tokenizer.encode(prompt))] for prompt in PROMPTS] == theirs
+    assert texts == [tokenizer.decode(new, skip_special_tokens=True) for new in theirs]
+    assert done[-1] == (len(PROMPTS), len(PROMPTS), "prompts")
+    assert spy.passes[0][0] == min(rows, len(PROMPTS))
+
+
+def test_a_batch_holds_as_many_tokens_as_it_may(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = load(tiny_model)
+    spy = Spy(monkeypatch, model)
+    generation.generate_until(LanguageModel(model, tokenizer, 16), requests(PROMPTS), batch_tokens=120)
+    firsts = [shape for shape in spy.passes if shape[1] > 1]
+    assert all(rows == 1 or rows * (length + TOKENS) <= 120 for rows, length in firsts)
+    assert len(firsts) > 1 and sum(rows for rows, _ in firsts) == len(PROMPTS)
+
+
+def test_rows_leave_when_they_have_ended(sharp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the end-of-text token and by a text of `until`; each forward pass holds only the rows that still go on."""
+    model, tokenizer = load(sharp)
+    plain = one_by_one(model, tokenizer, PROMPTS)
+    # What the second prompt says at its third token ends a text from now on; others say it later or never.
+    end = plain[1][2]
+    model.generation_config.eos_token_id = [end, tokenizer.eos_token_id]
+    lengths = [new.index(end) + 1 if end in new else TOKENS for new in plain]
+    assert len(set(lengths)) > 1
+    spy = Spy(monkeypatch, model)
+    lm = LanguageModel(model, tokenizer, 16)
+    generation.generate_until(lm, requests(PROMPTS), batch_tokens=10_000)
+    assert [len(spy.tokens[tuple(tokenizer.encode(one))]) for one in PROMPTS] == [
+        n - (plain[i][n - 1] == end) for i, n in enumerate(lengths)
+    ]
+    assert [rows for rows, _ in spy.passes] == [sum(n > step for n in lengths) for step in range(max(lengths))]
+
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    spy.passes.clear()
+    texts = [tokenizer.decode(new) for new in plain]
+    stop = texts[1][2:4]
+    cut = generation.generate_until(lm, requests(PROMPTS, until=[stop]), batch_tokens=10_000)
+    assert cut == [text.split(stop)[0] for text in texts]
+    assert spy.passes[-1][0] < len(PROMPTS)
+
+
+def test_beams_are_transformers_own(sharp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four beams, a prompt at a time whatever the batch; and they are not the greedy texts."""
+    model, tokenizer = load(sharp)
+    theirs = one_by_one(model, tokenizer, PROMPTS, num_beams=4)
+    assert theirs != one_by_one(model, tokenizer, PROMPTS)
+    spy = Spy(monkeypatch, model)
+    generation.generate_until(LanguageModel(model, tokenizer, 16), requests(PROMPTS, num_beams=4), batch_tokens=10_000)
+    assert [spy.tokens[tuple(tokenizer.encode(one))] for one in PROMPTS] == theirs
+    assert max(rows for rows, _ in spy.passes) == 4
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_models_own_settings_have_no_part(beams: int, sharp: Path) -> None:
+    """A base model's generation_config may sample or punish repetition; it is as it was afterwards."""
+    model, tokenizer = load(sharp)
+    lm = LanguageModel(model, tokenizer, 16)
+    plain = generation.generate_until(lm, requests(PROMPTS, num_beams=beams), 10_000)
+    own = {"do_sample": True, "temperature": 1.7, "repetition_penalty": 1.9, "length_penalty": -3.0}
+    own |= {"no_repeat_ngram_size": 1, "min_new_tokens": 4}
+    model.generation_config.update(**own)
+    assert generation.generate_until(lm, requests(PROMPTS, num_beams=beams), 10_000) == plain
+    assert {key: getattr(model.generation_config, key) for key in own} == own
+
+
+def test_prompts_are_training_s_and_are_cut_on_the_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids of a prompt without white space at its end are those that training marks as prompt, with and without a
+    beginning-of-text token; white space at its end is kept."""
+    for bos in (False, True):
+        model, tokenizer = load(make_tiny_model(tmp_path / str(bos), bos=bos))
+        spy = Spy(monkeypatch, model)
+        texts = ["Answer:", "Response:\n    ", "<s>a", "é", "b" * 600]
+        lm = LanguageModel(model, tokenizer, 1)
+        generation.generate_until(lm, requests([*texts, ""]), batch_tokens=1)
+        for text in texts[:4]:
+            head, _ = encode_pair(tokenizer, text.rstrip(), "\n    the answer")
+            tail = tokenizer.encode(text[len(text.rstrip()) :], add_special_tokens=False)
+            assert (*head, *tail) in spy.tokens
+        assert (lm.prefix_token_id,) in spy.tokens
+        longest = max(spy.tokens, key=len)
+        assert longest == tuple(tokenizer.encode("b" * 600)[-(512 - TOKENS) :])
+        monkeypatch.undo()
+
+
+def test_what_is_not_decoded_is_refused(tiny_model: Path) -> None:
+    lm = LanguageModel(*load(tiny_model), 4)
+    for kwargs, message in [
+        ({"do_sample": True}, "not sampled"),
+        ({"temperature": 0.7}, "not sampled"),
+        ({"top_p": 0.75}, "unknown generation kwargs top_p; known: do_sample, max_gen_toks"),
+        ({"max_gen_toks": 512}, "no room for a prompt"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            generation.generate_until(lm, requests(["a"], **kwargs), 100)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_logits_that_are_not_numbers_end_the_cell(beams: int, tiny_model: Path) -> None:
+    model, tokenizer = load(tiny_model)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(Diverged):
+        generation.generate_until(LanguageModel(model, tokenizer, 4), requests(["a"], num_beams=beams), 100)
+
+
+def test_batches_shrink_when_memory_runs_out(sharp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forward pass of more than two rows does not fit: fewer are tried, and every prompt is answered."""
+    model, tokenizer = load(sharp)
+    theirs = [tokenizer.decode(new) for new in one_by_one(model, tokenizer, PROMPTS)]
+
+    def refuse(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        if len(kwargs["input_ids"]) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    model.register_forward_pre_hook(refuse, with_kwargs=True)
+    lm = LanguageModel(model, tokenizer, 16)
+    assert generation.generate_until(lm, requests(PROMPTS), batch_tokens=10_000) == theirs
+
+
+UNMERGED = {
+    "lora": {"lr": 1e-4},
+    "loreft": {"lr": 1e-3, "rank": 4},
+    "loreft+dora": {},
+    "prefix": {"lr": 1e-3},
+    "prompt": {"lr": 1e-2},
+    "p_tuning": {"lr": 1e-3, "peft": {"encoder_hidden_size": 32}},
+    "cpt": {"lr": 1e-3, "peft": {"cpt_token_ids": [5, 6, 7], "cpt_mask": [1, 1, 1], "cpt_tokens_type_mask": [1, 2, 3]}},
+    "llama_adapter": {"lr": 0.1},
+}
+"""Methods that change what generation is given or carries: virtual tokens, a prompt mask, a cache of their own. Their
+rates move the texts, and leave them different from one another."""
+
+
+@pytest.mark.parametrize("method", list(UNMERGED))
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # peft 0.21.2 in its own `generate`
+def test_unmerged_methods_generate_batched_as_one_by_one(method: str, tmp_path: Path, sharp: Path) -> None:
+    """Greedy and by beams, against PEFT's own `generate` at batch 1 (float32, token for token)."""
+    base, tokenizer = load(sharp)
+    model, _ = trained(tmp_path, sharp, method, {"epochs": 2, "batch_size": 4}, **UNMERGED[method])
+    model.eval()
+    lm = LanguageModel(model, tokenizer, 16)
+    untuned = one_by_one(base, tokenizer, PROMPTS)
+    for beams in (1, 4):
+        theirs = one_by_one(model, tokenizer, PROMPTS, num_beams=beams)
+        texts = generation.generate_until(lm, requests(PROMPTS, num_beams=beams), batch_tokens=10_000)
+        assert texts == [tokenizer.decode(new, skip_special_tokens=True) for new in theirs]
+        assert len(set(texts)) > 1 and theirs != untuned
