@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint benchmark clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/bench run configs/quickstart.yaml
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# DATA: a folder of LLM-Adapters' JSON; without it, the hub. Leave the machine to it.
+benchmark: $(VENV)/.installed
+	$(BIN)/python tests/benchmarks/evaluation.py $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -163,6 +163,39 @@ def run(
         raise typer.Exit(SOME_FAILED)
 
 
+@app.command(epilog="Example:  bench evaluate results/quickstart --tasks world_three,lm_eval:hellaswag")
+@_mendable
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="A sweep's results folder.", show_default=False)],
+    tasks: Annotated[str, typer.Option(help="Tasks to add, with commas between; default: those of the sweep.")] = "",
+    protocol: Annotated[str, typer.Option(help="Protocols to add, with commas between.")] = "",
+    set: Set = None,
+) -> None:
+    """Score the trained cells of a results folder on more tasks, or by more protocols, without training.
+
+    A cell that did not keep its adapter cannot be; what it has stays, and the others go on. The sweep.yaml in the
+    folder is brought up to date, and so is the report. Exit codes as those of `bench run`.
+    """
+    from bench.report import write_report
+    from bench.runner import run_sweep
+    from bench.runner.evaluate import extended
+    from bench.runner.progress import Progress
+    from bench.store import Results
+
+    results = Results(folder)
+    planned = extended(results, _listed(tasks), _listed(protocol), tuple(set or ()))
+    with Progress() as progress:
+        outcome = run_sweep(planned, results, progress, train=False)
+    print(f"report: {write_report(results)}")
+    if outcome.failed:
+        print(f"{outcome.failed} of {outcome.done + outcome.failed} cells lack scores", file=sys.stderr)
+        raise typer.Exit(SOME_FAILED)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 @app.command(epilog="Example:  bench report results/quickstart")
 @_mendable
 def report(

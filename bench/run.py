@@ -128,11 +128,10 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
             items = evaluation.evaluate(lm, data, identity)
             seconds = round(time.perf_counter() - begun, 2)
             folder.write_items(identity.file, items)
-        primary = data.tasks[identity.task].primary_in(identity.format)
         metrics["evaluations"][identity.id] = {
             **identity.model_dump(mode="json"),
             "file": identity.file,
-            **evaluation.scores(items, primary),
+            **evaluation.scores(items, evaluation.primary(data, identity)),
             "seconds": seconds,
         }
         if lm.checked:
@@ -205,6 +204,8 @@ def _probe_batch(data: Data, tokenizer: Any, config: Any) -> dict[str, torch.Ten
     for task in data.questions:
         for question, rendered in data.rendered(task)[:PROBED_QUESTIONS]:
             examples.append(Example(rendered.contexts[question.label], rendered.continuations[question.label]))
+    if not examples:  # where lm-eval's own tasks are all that is scored
+        examples = data.subset(PROBED_QUESTIONS, seed=0)
     rows = [encode(tokenizer, one, config.max_length, data.config.append_eos) for one in examples]
     return Collator(tokenizer.pad_token_id, config.loss)(rows)
 

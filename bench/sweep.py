@@ -159,11 +159,15 @@ class TrainingConfig(Strict):
         return self
 
 
+LM_EVAL = "lm_eval:"
+"""What the name of a task of lm-eval's own begins with."""
+
+
 class EvaluationConfig(Strict):
     """How every cell is scored."""
 
     tasks: tuple[str, ...] | None = None
-    """Default: the tasks of the training sets."""
+    """Default: the tasks of the training sets. `lm_eval:NAME` is a multiple-choice task of lm-eval's own."""
     limit: int | None = Field(None, ge=1)
     """Questions per task: a seeded sample, the same for every cell; never the first N."""
     protocol: str | tuple[str, ...] = "loglikelihood"
@@ -185,6 +189,11 @@ class EvaluationConfig(Strict):
         if not value:
             raise ValueError("at least one protocol is needed, e.g. loglikelihood")
         return value
+
+    @property
+    def of_lm_eval(self) -> tuple[str, ...]:
+        """The tasks that are lm-eval's own, each once."""
+        return tuple(dict.fromkeys(name for name in self.tasks or () if name.startswith(LM_EVAL)))
 
     @property
     def protocols(self) -> tuple[str, ...]:

@@ -117,9 +117,10 @@ def prepare(sweep: Sweep) -> Data:
     config = sweep.data
     tasks = _tasks(config)
     training = _training_sets(config, tasks)
-    asked = sweep.evaluation.tasks
-    scored = asked if asked is not None else tuple(name for name in training if _scorable(name, config))
-    if not scored:
+    asked, harness = sweep.evaluation.tasks, sweep.evaluation.of_lm_eval  # lm-eval's own hold their data themselves
+    scored = tuple(name for name in training if _scorable(name, config)) if asked is None else asked
+    scored = tuple(name for name in scored if name not in harness)
+    if not scored and not harness:
         raise UserError("nothing to be scored on", "Give evaluation.tasks; prompt-and-answer data cannot be scored.")
     for name in scored:
         if name not in tasks:

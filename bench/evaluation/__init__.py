@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.evaluation import generative, loglikelihood
+from bench.evaluation import generative, loglikelihood, of_lm_eval
 from bench.evaluation.identity import PROTOCOLS, EvaluationIdentity, check_protocols, identities, label
 from bench.evaluation.items import check, scores
 from bench.evaluation.loglikelihood import lm_eval_task
@@ -26,10 +26,15 @@ __all__ = [
     "identities",
     "label",
     "lm_eval_task",
+    "primary",
     "scores",
 ]
 
-EVALUATE = {"loglikelihood": loglikelihood.evaluate, **dict.fromkeys(generative.GENERATIVE, generative.evaluate)}
+EVALUATE = {
+    "loglikelihood": loglikelihood.evaluate,
+    **dict.fromkeys(generative.GENERATIVE, generative.evaluate),
+    of_lm_eval.PROTOCOL: of_lm_eval.evaluate,
+}
 """How each protocol scores a task."""
 
 
@@ -39,3 +44,10 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
     Raises Diverged where the model's outputs are not finite.
     """
     return EVALUATE[identity.protocol](lm, data, identity)
+
+
+def primary(data: Data, identity: EvaluationIdentity) -> str:
+    """The metric that stands for the task in averages."""
+    if identity.protocol == of_lm_eval.PROTOCOL:
+        return of_lm_eval.load(identity.task, data.config.seed, identity.limit).primary
+    return data.tasks[identity.task].primary_in(identity.format)

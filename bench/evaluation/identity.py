@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,8 @@ class EvaluationIdentity(Strict):
     """What decides a score besides the weights. Its hash names the items file."""
 
     task: str
-    task_version: int
+    task_version: int | str
+    """lm-eval's own tasks have texts."""
     protocol: str
     protocol_version: int
     format: str
@@ -84,17 +86,21 @@ class EvaluationIdentity(Strict):
 
     @property
     def file(self) -> str:
-        return f"{self.task}@{self.protocol}-{self.id}.parquet"
+        name = re.sub(r"[^A-Za-z0-9._-]", ".", self.task)  # lm-eval's own have a colon, or are paths
+        return f"{name}@{self.protocol}-{self.id}.parquet"
 
 
 def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool) -> list[EvaluationIdentity]:
-    """The evaluations that a cell of this sweep must have: every task by the first protocol, then by the next.
+    """The evaluations that a cell of this sweep must have: every task by the first protocol, then by the next; at
+    last lm-eval's own tasks, each as lm-eval defines it.
 
     Raises UserError for a protocol that is unknown or does not fit the data's format.
     """
     check_protocols(config, data.config.format)
     merged = mergeable and config.merge == "always"
-    return [
+    common = {"limit": config.limit, "dtype": dtype, "merged": merged}
+    common["autocast"] = True if not merged and dtype != "float32" else None
+    found = [
         EvaluationIdentity(
             task=task,
             task_version=data.tasks[task].version,
@@ -102,11 +108,24 @@ def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool
             protocol_version=PROTOCOLS[protocol].version,
             format=data.config.format,
             questions=data.questions_fingerprint(task),
-            limit=config.limit,
-            dtype=dtype,
-            merged=merged,
-            autocast=True if not merged and dtype != "float32" else None,
+            **common,
         )
         for protocol in config.protocols
         for task in data.questions
     ]
+    for name in config.of_lm_eval:
+        from bench.evaluation.of_lm_eval import PROTOCOL, load
+
+        harness = load(name, data.config.seed, config.limit)
+        found.append(
+            EvaluationIdentity(
+                task=name,
+                task_version=harness.version,
+                protocol=PROTOCOL,
+                protocol_version=1,
+                format="lm_eval",
+                questions=harness.fingerprint,
+                **common,
+            )
+        )
+    return found

@@ -150,10 +150,10 @@ class LanguageModel(HFLM):
         self.checked = SharingCheck(len(chosen), float(difference), float(max(EXACT, NOISE * noise)))
         if not self.checked.passed:
             self.share = "none"
+            kind = "at most" if exact else "on the mean"
             self.warnings.append(
-                f"with shared prefixes the log-likelihoods of {len(chosen)} questions are {difference:.2g} nats "
-                f"from those of whole texts ({'at most' if exact else 'on the mean'}; {self.checked.allowed:.2g} allowed), so "
-                "every text was computed whole"
+                f"with shared prefixes the log-likelihoods of {len(chosen)} questions are {difference:.2g} nats from "
+                f"those of whole texts ({kind}; {self.checked.allowed:.2g} allowed), so every text was computed whole"
             )
 
     def _values(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> np.ndarray:

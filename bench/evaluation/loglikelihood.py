@@ -45,17 +45,26 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
                 "question_id": question.key,
                 "cluster": cluster(question),
                 "prompt_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
-                "loglikelihoods": scores,
-                "lengths": lengths,
-                "gold": rendered.label,
-                "prediction": _argmax(scores),
-                "prediction_norm": _argmax([score / max(n, 1) for score, n in zip(scores, lengths, strict=True)]),
+                **choice_row(scores, lengths, rendered.label),
                 "acc": float(sample["acc"]),
                 "protocol": f"{identity.protocol}-v{identity.protocol_version}",
                 "task_version": identity.task_version,
             }
         )
     return check(pd.DataFrame(rows))
+
+
+def choice_row(scores: list[float], lengths: list[int], gold: int) -> dict[str, Any]:
+    """What a row says of a question's choices: log-likelihoods (nats), lengths (characters), and what is predicted
+    from them, as they are (acc) and divided by the lengths (acc_norm)."""
+    by_length = [score / max(length, 1) for score, length in zip(scores, lengths, strict=True)]
+    return {
+        "loglikelihoods": scores,
+        "lengths": lengths,
+        "gold": gold,
+        "prediction": _argmax(scores),
+        "prediction_norm": _argmax(by_length),
+    }
 
 
 def choice_scores(lm: Any, items: list[tuple[Question, Rendered]]) -> list[list[float]]:

@@ -24,14 +24,18 @@ class Outcome:
     """Including those that failed in an earlier run and were not tried again."""
 
 
-def run_sweep(plan: Plan, results: Results, progress: Progress, retry_failed: bool = False) -> Outcome:
-    """Run what is missing of a sweep, one cell after the other, in this process.
+def run_sweep(
+    plan: Plan, results: Results, progress: Progress, retry_failed: bool = False, train: bool = True
+) -> Outcome:
+    """Run what is missing of a sweep, one cell after the other, in this process; without `train`, only the scores of
+    what is trained.
 
     A cell that fails is recorded with its reason and the sweep goes on. A UserError ends the run: nothing that
     comes after would go better. KeyboardInterrupt passes through; what is whole is kept.
     """
     states = {planned.cell.id: state(planned, results, retry_failed) for planned in plan.cells}
-    todo = [planned for planned in plan.cells if states[planned.cell.id] in ("todo", "trained")]
+    wanted = ("todo", "trained") if train else ("trained",)
+    todo = [planned for planned in plan.cells if states[planned.cell.id] in wanted]
     if todo:  # what must be downloaded is asked for before anything is written
         for base in plan.sweep.base_model:
             found = base_models.find(base.id, base.revision)

@@ -1,0 +1,130 @@
+"""lm-eval's own multiple-choice tasks, `lm_eval:NAME` in `evaluation.tasks`, scored as lm-eval defines them.
+
+Their prompts, few-shot examples and splits are lm-eval's; the questions of a limit are drawn by the data seed like
+those of every other task. They are not looked through for questions that stand in the training data.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.errors import Diverged, UserError
+from bench.evaluation.identity import EvaluationIdentity
+from bench.evaluation.items import check
+from bench.evaluation.loglikelihood import choice_row
+from bench.sweep import LM_EVAL
+
+if TYPE_CHECKING:
+    from bench.data import Data
+
+
+PROTOCOL = "lm_eval"
+FEWSHOT_SEED = 1234
+"""As lm-eval's own runs have it."""
+
+
+@dataclass(frozen=True)
+class Harness:
+    """A task of lm-eval with the questions that are drawn from it."""
+
+    name: str
+    task: Any
+    version: str
+    documents: tuple[int, ...]
+    """Places in the task's evaluation split, ascending."""
+    fingerprint: str
+    """Hash of the questions and of how the task puts them."""
+
+    @property
+    def primary(self) -> str:
+        """acc_norm where the task reports it: its authors' word that lengths should not decide."""
+        return "acc_norm" if "acc_norm" in self.task.aggregation() else "acc"
+
+
+@functools.cache
+def load(name: str, seed: int, limit: int | None) -> Harness:
+    """A task of lm-eval by its name, `lm_eval:hellaswag`, or by its file, `lm_eval:my_task.yaml`; fetches its data.
+
+    Raises UserError for one that lm-eval does not know, a group of several, or one that is not multiple choice.
+    """
+    import lm_eval.tasks
+
+    spec = name.removeprefix(LM_EVAL)
+    is_file = spec.endswith(".yaml")
+    if is_file and not Path(spec).is_file():
+        raise UserError(f"evaluation.tasks: there is no file {spec}", f"Give {LM_EVAL}NAME or {LM_EVAL}PATH.yaml.")
+    manager = lm_eval.tasks.TaskManager(include_defaults=not is_file)  # the index of all takes nine seconds
+    if not is_file and spec not in manager.all_subtasks:
+        if spec in manager.all_tasks:
+            raise UserError(
+                f"evaluation.tasks: {name} is a group of tasks", "Name its tasks one by one: each has its own scores."
+            )
+        near = difflib.get_close_matches(spec, manager.all_subtasks, n=3)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"lm-eval has no task {spec!r}", f"{hint}`lm-eval ls tasks` lists them.")
+    (task,) = manager.load([spec])["tasks"].values()
+    if task.OUTPUT_TYPE != "multiple_choice":
+        raise UserError(
+            f"evaluation.tasks: {name} is of the kind {task.OUTPUT_TYPE}", "Only multiple_choice tasks have choices."
+        )
+    documents = list(task.eval_docs)
+    drawn = list(range(len(documents)))
+    random.Random(f"{seed}:{name}:limit").shuffle(drawn)
+    drawn = sorted(drawn[:limit])
+    config = {key: value for key, value in task.dump_config().items() if not key.startswith("dataset_")}
+    content = json.dumps([config, [documents[i] for i in drawn]], sort_keys=True, default=str, ensure_ascii=False)
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return Harness(name, task, str(task.VERSION), tuple(drawn), fingerprint)
+
+
+def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
+    """Score one task by the protocol `lm_eval`; rows as those of the `loglikelihood` protocol.
+
+    Raises Diverged where a log-likelihood is not finite.
+    """
+    import lm_eval
+
+    harness = load(identity.task, data.config.seed, identity.limit)
+    task, name = harness.task, harness.task.task_name
+    task.set_fewshot_seed(FEWSHOT_SEED)  # else each cell would see other examples in its prompts
+    results = lm_eval.evaluate(
+        lm, {name: task}, samples={name: list(harness.documents)}, log_samples=True, bootstrap_iters=0
+    )
+    rows = []
+    # A fill-in task has its answer where others have their text.
+    answer = task.doc_to_text if task.multiple_input else task.doc_to_target
+    for sample in sorted(results["samples"][name], key=lambda one: one["doc_id"]):
+        choices = task.doc_to_choice(sample["doc"])
+        scores = [float(response[0]) for response in sample["filtered_resps"]][: len(choices)]
+        if not all(map(math.isfinite, scores)):
+            raise Diverged(f"the model's log-likelihoods on {harness.name} are not finite")
+        right = answer(sample["doc"])
+        right = [choices.index(one) if isinstance(one, str) else one for one in _listed(right)]
+        row = choice_row(scores, [len(choice) for choice in choices], right[0])
+        if row["prediction"] in right:  # of several right answers any will do
+            row["gold"] = row["prediction"]
+        rows.append(
+            {
+                "question_id": sample["doc_hash"][:16],
+                "prompt_hash": sample["prompt_hash"][:16],
+                **row,
+                "acc": float(sample["acc"]),
+                "protocol": identity.label,
+                "task_version": identity.task_version,
+            }
+        )
+    return check(pd.DataFrame(rows))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,42 @@
+"""A recorded sweep with more to be scored: the same trained cells, more tasks or protocols."""
+
+from __future__ import annotations
+
+from bench.errors import UserError
+from bench.plan import Plan, make_plan, state
+from bench.store import Results
+from bench.sweep import Sweep, load_sweep
+
+
+def extended(results: Results, tasks: tuple[str, ...], protocols: tuple[str, ...], overrides: tuple[str, ...]) -> Plan:
+    """The plan of a results folder with these tasks and protocols added to what its cells are scored on.
+
+    Raises UserError for a folder that holds no sweep, and where the trained cells would be others: the questions of
+    an added task that stand in the training sets are removed from these, and the cells were trained with them; also
+    where no trained cell has kept its adapter.
+    """
+    before = results.plan()
+    sweep = load_sweep(results.path / "sweep.yaml", overrides)
+    evaluation = sweep.evaluation
+    # lm-eval's own tasks stand in the sweep alone, the rest also where the sweep left them to its training sets.
+    tasks = tuple(dict.fromkeys([*before["tasks"], *(evaluation.tasks or ()), *tasks]))
+    protocols = tuple(dict.fromkeys([*evaluation.protocols, *protocols]))
+    changed = {"tasks": tasks, "protocol": protocols if len(protocols) > 1 else protocols[0]}
+    content = {**sweep.model_dump(mode="json"), "evaluation": {**evaluation.model_dump(mode="json"), **changed}}
+    plan = make_plan(Sweep.model_validate(content))
+    known = {one.cell.folder for one in plan.cells}
+    others = [cell["name"] for cell in before["cells"] if cell["folder"] not in known]
+    if others:
+        removed = sum(one.removed for one in plan.data.overlap.values())
+        raise UserError(
+            f"{len(others)} of {len(before['cells'])} cells would be others, {others[0]} among them: with these tasks "
+            f"{removed} training rows stand in a test set and are removed, and what is recorded was trained with them",
+            "Leave out the task that shares questions with the training sets, or run it as a sweep of its own.",
+        )
+    waiting = [one for one in plan.cells if one.cell.data is not None and state(one, results) == "trained"]
+    if waiting and not any(results.folder(one.cell).adapter.is_dir() for one in waiting):
+        raise UserError(
+            f"none of the {len(waiting)} trained cells of {results.path} has kept its adapter",
+            "Adapters are not in git: train again where they are wanted (remove cells/, then bench run).",
+        )
+    return plan

@@ -1,0 +1,324 @@
+"""How fast questions are scored, against lm-eval's HFLM on the same questions, weights and machine in one run.
+
+    python tests/benchmarks/evaluation.py [--data FOLDER] [--repeats 3]
+
+400 questions of ARC-Easy and OpenBookQA, SmolLM2-135M-Instruct in bfloat16. HFLM has its cache off (it answers
+wrongly) and the best of five batch sizes. Every timing is a process of its own, which loads the model, scores a few
+questions to warm up, and then scores all of them; ours and theirs take turns. Memory is the process's peak while it
+scores, weights and all. Writes results/benchmarks/evaluation.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+RESULT = Path("results/benchmarks/evaluation.json")
+BATCHES = (1, 8, 16, 32, 64)
+QUESTIONS = 200
+"""Of each task."""
+RANK = 16
+
+
+def requests_of(data_dir: str | None) -> list[Any]:
+    """The benchmark's requests, as lm-eval makes them of a task."""
+    from lm_eval.api.instance import Instance
+
+    from bench.data import prepare
+    from bench.sweep import Sweep
+
+    settings = {"name": "benchmark", "base_model": "smollm2-135m-instruct", "methods": ["lora"], "samples": 1}
+    settings |= {"data": {"train": ["arc_easy", "openbookqa"], "dir": data_dir}, "evaluation": {"limit": QUESTIONS}}
+    data = prepare(Sweep.model_validate(settings))
+    return [
+        Instance("loglikelihood", {}, pair, number, metadata=(task, doc, 1))
+        for task in data.questions
+        for doc, (_, rendered) in enumerate(data.rendered(task))
+        for number, pair in enumerate(zip(rendered.contexts, rendered.continuations, strict=True))
+    ]
+
+
+def dora_cell() -> Any:
+    """A DoRA cell with PEFT's own weight norm, as a user of HFLM would load it."""
+    from bench import base_models, methods
+    from bench.sweep import BaseIdentity, Cell
+
+    skeleton = base_models.skeleton("smollm2-135m-instruct", None)
+    options = methods.get("dora").resolve({"rank": RANK, "lr": 1e-3, "norm": "peft"}, skeleton)
+    base = BaseIdentity(id="smollm2-135m-instruct", revision="", dtype="bfloat16")
+    return Cell(base=base, method="dora", method_version="1", options=options, samples=1, seed=0)
+
+
+def model_of(weights: str, adapter: Path) -> Any:
+    """The base, or a DoRA adapter on it, merged (by the harness: in float32, rounded once) or not."""
+    import torch
+
+    from bench import base_models, methods
+
+    model = base_models.load(base_models.find("smollm2-135m-instruct", None), "bfloat16", "sdpa").eval()
+    if weights == "base":
+        return model
+    method = methods.get("dora")
+    model = method.load(model, adapter, dora_cell()).eval()
+    return model if weights == "unmerged" else method.merge(model.float()).eval().to(torch.bfloat16)
+
+
+def make_adapter(folder: Path) -> None:
+    """A DoRA adapter with random weights of a trained one's size: an untrained one would change nothing."""
+    import torch
+
+    from bench import base_models, methods
+
+    torch.manual_seed(0)
+    method = methods.get("dora")
+    model = base_models.load(base_models.find("smollm2-135m-instruct", None), "bfloat16", "sdpa")
+    model = method.attach(model, dora_cell())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.01)
+    folder.mkdir()
+    method.save(model, folder)
+
+
+def contender(spec: dict[str, Any]) -> dict[str, Any]:
+    """Score all requests once, in this process."""
+    import torch
+
+    from bench import base_models
+
+    requests = requests_of(spec["data"])
+    model = model_of(spec["weights"], Path(spec["adapter"]))
+    tokenizer = base_models.load_tokenizer(base_models.find("smollm2-135m-instruct", None))
+    if "threads" in spec:
+        torch.set_num_threads(spec["threads"])
+    if spec.get("compile"):
+        torch._dynamo.config.cache_size_limit = 64
+        model.model.forward = torch.compile(model.model.forward, dynamic=True)
+    if spec["harness"] == "hflm":
+        from lm_eval.models.huggingface import HFLM
+
+        model.tie_weights = lambda: None
+        lm = HFLM(
+            pretrained=model,
+            tokenizer=tokenizer,
+            backend="causal",
+            batch_size=spec["batch"],
+            logits_cache=False,
+        )
+    else:
+        from bench.evaluation.lm import LanguageModel
+
+        lm = LanguageModel(model, tokenizer, None, spec.get("share", "any"))
+        lm.batch_tokens = spec.get("batch_tokens", lm.batch_tokens)
+    begun = time.perf_counter()
+    lm.loglikelihood(requests[:32], disable_tqdm=True)
+    warm = time.perf_counter() - begun
+    if hasattr(lm, "checked"):
+        lm.checked = None  # the check of a model's first questions is part of what is timed
+    forget_peak(model.device)
+    begun = time.perf_counter()
+    answers = lm.loglikelihood(requests, disable_tqdm=True)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - begun
+    return {
+        "seconds": seconds,
+        "warm_up_seconds": warm,
+        "peak_bytes": peak_bytes(model.device),
+        "answers": [score for score, _ in answers],
+    }
+
+
+def forget_peak(device: Any) -> None:
+    """Let `peak_bytes` count from now."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    else:  # Linux
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: Any) -> int:
+    """The most memory that this process held at one time, weights and all: of the device, or of the machine."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
+def work() -> dict[str, Any]:
+    """Of one scoring of all requests: tokens and products, and the machine's speed at such products."""
+    import torch
+
+    from bench import base_models
+    from bench.evaluation.tree import Scored, rows
+    from bench.training import encode_pair
+
+    requests = requests_of(None if len(sys.argv) < 3 else json.loads(sys.argv[2])["data"])
+    tokenizer = base_models.load_tokenizer(base_models.find("smollm2-135m-instruct", None))
+    scored = [Scored(*encode_pair(tokenizer, *one.args)) for one in requests]
+    trees = rows(scored, [(one.task_name, one.doc_id) for one in requests], 8192)
+    config = base_models.config("smollm2-135m-instruct", None)
+    model = base_models.load(base_models.find("smollm2-135m-instruct", None), "bfloat16", "sdpa")
+    head = config.hidden_size * config.vocab_size
+    body = sum(one.numel() for one in model.model.layers.parameters() if one.dim() == 2)
+    at_head = sum(len({token for _, path in row.paths for token in path}) for row in trees)
+    tokens = sum(map(len, trees))
+    return {
+        "questions": 2 * QUESTIONS,
+        "requests": len(requests),
+        "tokens_of_whole_texts": sum(len(one.inputs) for one in scored),
+        "tokens_needed": tokens,
+        "tokens_through_the_head": at_head,
+        "matrix_product_flops": 2 * (body * tokens + head * at_head),
+        "matrix_product_peak_flops_per_second": max(
+            product_speed(torch, 1024, config.hidden_size, n) for n in (576, 1536)
+        ),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if base_models.device().type == "cuda" else "cpu",
+    }
+
+
+def product_speed(torch: Any, rows: int, width: int, out: int) -> float:
+    """FLOP/s of one bfloat16 product of the model's own shapes, the best of several."""
+    from bench import base_models
+
+    device = base_models.device()
+    a = torch.randn(rows, width, dtype=torch.bfloat16, device=device)
+    weight = torch.randn(out, width, dtype=torch.bfloat16, device=device)
+    best = float("inf")
+    for _ in range(20):
+        begun = time.perf_counter()
+        for _ in range(10):
+            torch.nn.functional.linear(a, weight)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - begun) / 10)
+    return 2 * rows * width * out / best
+
+
+class Runs:
+    """Contenders in processes of their own."""
+
+    def __init__(self, data: str | None, adapter: Path) -> None:
+        self.common = {"data": data, "adapter": str(adapter)}
+
+    def __call__(self, harness: str, weights: str, **settings: Any) -> dict[str, Any]:
+        spec = {"harness": harness, "weights": weights, **settings, **self.common}
+        found = child("contender", spec)
+        shown = ", ".join(f"{key} {value}" for key, value in settings.items())
+        print(f"  {harness} {weights} {shown}: {found['seconds']:.1f} s", flush=True)
+        return found
+
+    def best_batch(self, weights: str) -> tuple[int, dict[int, float]]:
+        """HFLM's fastest batch size, one run of each."""
+        seconds = {batch: self("hflm", weights, batch=batch)["seconds"] for batch in BATCHES}
+        return min(seconds, key=seconds.__getitem__), seconds
+
+
+def child(role: str, spec: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, __file__, f"--{role}", json.dumps(spec)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{role} {spec} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compared(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """One comparison in the form of the results file; pairs ran one after the other."""
+    ratios = [b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)]
+    apart = [abs(a - b) for a, b in zip(ours[0]["answers"], theirs[0]["answers"], strict=True)]
+    row = {
+        "name": name,
+        "ours_s": round(statistics.median(one["seconds"] for one in ours), 2),
+        "theirs_s": round(statistics.median(one["seconds"] for one in theirs), 2),
+        "ratio": {
+            "min": round(min(ratios), 2),
+            "median": round(statistics.median(ratios), 2),
+            "max": round(max(ratios), 2),
+        },
+        "repeats": len(ratios),
+        "ours_peak_mb": round(max(one["peak_bytes"] for one in ours) / 1e6),
+        "theirs_peak_mb": round(max(one["peak_bytes"] for one in theirs) / 1e6),
+        "mean_difference_of_a_loglikelihood": round(statistics.mean(apart), 4),
+        **more,
+    }
+    print(f"{name}: {row['ratio']['median']}x ({row['ratio']['min']} to {row['ratio']['max']})", flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="a folder of LLM-Adapters' JSON; default: the hub")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        adapter = Path(folder) / "adapter"
+        child("adapter", {"adapter": str(adapter)})
+        run, machine = Runs(given.data, adapter), child("work", {"data": given.data})
+        batch, by_batch = run.best_batch("base")
+        slow, by_batch_unmerged = run.best_batch("unmerged")
+        comparisons = []
+        for name, ours, theirs, size, note in (
+            ("base_vs_hflm_best", "base", "base", batch, "equal work"),
+            ("dora_merged_vs_hflm_merged", "merged", "merged", batch, "equal work"),
+            ("dora_merged_vs_hflm_unmerged", "merged", "unmerged", slow, "defaults compared: ours merges first"),
+        ):
+            mine, others = [], []
+            for _ in range(given.repeats):
+                mine.append(run("ours", ours))
+                others.append(run("hflm", theirs, batch=size))
+            comparisons.append(compared(name, mine, others, hflm_batch=size, note=note))
+        tried = [
+            {"what": what, "seconds": round(found["seconds"], 2), "warm_up_s": round(found["warm_up_seconds"], 2)}
+            for what, found in (
+                *((f"{n} tokens a batch", run("ours", "base", batch_tokens=n)) for n in (256, 512, 2048, 4096)),
+                ("one thread", run("ours", "base", threads=1)),
+                ("torch.compile, dynamic shapes", run("ours", "base", compile=True)),
+                ("no shared prefixes", run("ours", "base", share="none")),
+            )
+        ]
+    flops = machine["matrix_product_flops"] / comparisons[0]["ours_s"]
+    machine["share_of_peak"] = round(flops / machine["matrix_product_peak_flops_per_second"], 3)
+    content = {
+        "comparisons": comparisons,
+        "hflm_seconds_by_batch": {"base": by_batch, "dora_unmerged": by_batch_unmerged},
+        "tried": tried,
+        "work": machine,
+        "environment": environment(),
+    }
+    from bench.store import write_json
+
+    write_json(RESULT, content)
+    print(f"written: {RESULT}; {machine['share_of_peak']:.0%} of the machine's matrix-product speed")
+
+
+def environment() -> dict[str, Any]:
+    import platform
+    from importlib.metadata import version
+
+    packages = {name: version(name) for name in ("torch", "transformers", "peft", "lm-eval")}
+    return {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--contender"]:
+        print(json.dumps(contender(json.loads(sys.argv[2]))))
+    elif sys.argv[1:2] == ["--work"]:
+        print(json.dumps(work()))
+    elif sys.argv[1:2] == ["--adapter"]:
+        make_adapter(Path(json.loads(sys.argv[2])["adapter"]))
+        print("{}")
+    else:
+        main()
