@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench import statistics
-from bench.evaluation import check, scores
+from bench.evaluation import check, label, scores
 from bench.statistics import Answers, question_noise
 from bench.store import CellFolder, Results
 
@@ -275,8 +275,7 @@ def _recomputed(
 
 
 def _protocol(evaluation: dict[str, Any]) -> str:
-    name, version = evaluation["protocol"], evaluation["protocol_version"]
-    return name if name.endswith(f"-v{version}") else f"{name}-v{version}"
+    return label(evaluation["protocol"], evaluation["protocol_version"])
 
 
 def _score(folder: str, one: dict[str, Any]) -> dict[str, Any]:

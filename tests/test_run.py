@@ -60,10 +60,22 @@ def test_costs_and_the_exactness_of_merging_are_recorded(finished: tuple[Path, P
         metrics = json.loads(path.read_text())
         assert metrics["merge_max_abs_diff"]["float32"] < 1e-5
         assert metrics["merge_max_abs_diff"]["bfloat16"] < 0.2
+        flips = metrics["merge_flips"]  # float32: no answer turns on merging
+        assert flips["n"] >= 60 and flips["flips_above_margin"] == 0 and flips["margin"] == 0.01
+        assert metrics["sharing_check"]["share"] == "any" and metrics["sharing_check"]["difference"] < 1e-3
+        assert metrics["warnings"] == []
         costs = metrics["costs"]
         assert costs["base_bytes"] > 4 * 20_000
         if costs["trainable"]:  # AdamW keeps two numbers a weight, and a count of steps a tensor
             assert 8 * costs["trainable"] <= costs["optimizer_bytes"] < 8 * costs["trainable"] + 4 * 500
+
+
+def test_flips_are_counted_and_those_beyond_the_margin_apart() -> None:
+    from bench.run import _flips
+
+    before = [[-1.0, -2.0], [-1.0, -1.1], [-3.0, -2.0], [-5.0, -1.0]]
+    after = [[-1.2, -2.1], [-1.2, -1.1], [-2.5, -2.0], [-1.0, -1.4]]
+    assert _flips(before, after, margin=0.5) == {"n": 4, "flips": 2, "flips_above_margin": 1, "margin": 0.5}
 
 
 def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_model: Path) -> None:

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.costs import computing_in
+from bench.evaluation.generation import generate_until
 from bench.evaluation.tree import Row, Scored, rows
 from bench.head import HeadAt, drop_prompt_mask
 from bench.methods.method import SharedPrefix
@@ -158,6 +159,12 @@ class LanguageModel(HFLM):
 
     def _values(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> np.ndarray:
         return np.array([value for value, _ in self._answers(scored, groups)])
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """The text generated for each request, in their order (`generation.generate_until`)."""
+        return generate_until(
+            self, requests, self.batch_tokens, self.most_rows, self.computing_dtype, lambda *seen: self.advance(*seen)
+        )
 
     def _loglikelihood_tokens(
         self,
