@@ -112,11 +112,12 @@ def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: i
     facts = method.facts_for(cell.options)
     # Two evaluations of one cell never differ in being merged: the sweep says it, and a method can or cannot.
     merged = any(one.merged for one in planned.evaluations)
-    share = facts.shared_prefix
     if merged:
-        model, share = _merged(model, method, planned, data, tokenizer, metrics), "any"
+        model = _merged(model, method, planned, data, tokenizer, metrics)
+        lm = LanguageModel(model, tokenizer, batch_size, "any")
+    else:
+        lm = LanguageModel(model, tokenizer, batch_size, facts.shared_prefix, cell.base.dtype, facts.pads_left)
     metrics.setdefault("evaluations", {})
-    lm = LanguageModel(model, tokenizer, batch_size, share, None if merged else cell.base.dtype)
     for identity in planned.evaluations:
         if identity.id in metrics["evaluations"]:
             continue

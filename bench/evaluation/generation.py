@@ -55,6 +55,7 @@ def generate_until(
     most_rows: int | None = None,
     dtype: str = "float32",
     advance: Callable[[int, int, str], None] = lambda done, total, note: None,
+    pads_left: bool = True,
 ) -> list[str]:
     """The text generated for each request, in their order: lm-eval's `generate_until` for the model `lm`.
 
@@ -64,8 +65,9 @@ def generate_until(
     tokens among them; halved when memory runs out) and `most_rows` rows. Several are transformers' beam search, one
     prompt at a time, for which `until` only cuts the best beam's text.
 
-    Where a method puts virtual tokens before the text as embeddings, a batch holds prompts of one length only: PEFT has
-    the padding between the two count as positions, which moves the logits (5e-4 where float32 moves them by 1e-7).
+    Where a method cannot bear padding on the left (`pads_left` of its facts), a batch holds prompts of one length only:
+    PEFT counts the padding between virtual tokens and text as positions, which moves the logits (5e-4 where float32
+    moves them by 1e-7).
 
     `dtype` is what forward passes compute in (`computing_in`); `advance(done, total, note)` is told of the prompts
     done. Raises ValueError for generation kwargs that it does not know, Diverged where a logit is not a number.
@@ -85,7 +87,7 @@ def generate_until(
         # Longest first: rows of a batch are of like length, and what does not fit in memory fails at once.
         waiting.sort(key=lambda prompt: -len(prompt.ids))
         while waiting:
-            size = _size(lm.model, waiting, settings, batch_tokens, most_rows)
+            size = _size(waiting, settings, batch_tokens, most_rows, pads_left)
             try:
                 generated = _generate(lm, [prompt.ids for prompt in waiting[:size]], settings, dtype)
             except RuntimeError as error:
@@ -115,7 +117,7 @@ def _settings(kwargs: dict[str, Any], max_new_tokens: int) -> _Settings:
 
 
 def _size(
-    model: torch.nn.Module, waiting: list[_Prompt], settings: _Settings, batch_tokens: int, most_rows: int | None
+    waiting: list[_Prompt], settings: _Settings, batch_tokens: int, most_rows: int | None, pads_left: bool
 ) -> int:
     """How many of the waiting prompts the next batch holds."""
     if settings.num_beams > 1:
@@ -123,10 +125,7 @@ def _size(
     longest = len(waiting[0].ids)
     size = max(1, batch_tokens // (longest + settings.max_new_tokens))
     size = min(size, most_rows or size, len(waiting))
-    config = getattr(model, "active_peft_config", None)
-    if getattr(config, "is_prompt_learning", False) and config.peft_type not in ("PREFIX_TUNING", "CARTRIDGE"):
-        size = min(size, sum(len(prompt.ids) == longest for prompt in waiting))
-    return size
+    return size if pads_left else min(size, sum(len(prompt.ids) == longest for prompt in waiting))
 
 
 @torch.inference_mode()

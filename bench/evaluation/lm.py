@@ -54,7 +54,7 @@ EXACT = 1e-3
 
 NOISE = 3
 """In half precision the shape of a batch alone moves a log-likelihood by some tenths of a nat: sharing is wrong where
-it moves them by more than this many times as much, on the mean."""
+it moves them by more than this many times as much, on the mean, and by more than neighbouring logits differ."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class LanguageModel(HFLM):
         batch_size: int | None = None,
         share: SharedPrefix = "none",
         autocast: str | None = None,
+        pads_left: bool = True,
     ) -> None:
         # HFLM would tie the weights anew; they are, and an adapted embedding (trainable tokens) cannot bear it twice.
         model.tie_weights = lambda: None
@@ -105,7 +106,7 @@ class LanguageModel(HFLM):
         self.share: SharedPrefix = share if takes_tree_mask(model) else "none"
         self.checked: SharingCheck | None = None
         self.warnings: list[str] = []
-        self.most_rows = batch_size
+        self.most_rows, self.pads_left = batch_size, pads_left
         self.batch_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.computing_dtype = autocast or "float32"
         self.advance: Callable[[int, int, str], None] = lambda done, total, note: None
@@ -148,7 +149,8 @@ class LanguageModel(HFLM):
         finally:
             self.advance, self.most_rows = advance, most
         difference = apart.max() if exact else apart.mean()
-        self.checked = SharingCheck(len(chosen), float(difference), float(max(EXACT, NOISE * noise)))
+        allowed = EXACT if exact else max(NOISE * noise, self._resolution(few[0]))
+        self.checked = SharingCheck(len(chosen), float(difference), float(allowed))
         if not self.checked.passed:
             self.share = "none"
             kind = "at most" if exact else "on the mean"
@@ -157,14 +159,26 @@ class LanguageModel(HFLM):
                 f"those of whole texts ({kind}; {self.checked.allowed:.2g} allowed), so every text was computed whole"
             )
 
+    def _resolution(self, one: Scored) -> float:
+        """Nats by which neighbouring values of a logit differ where the model's are largest: what half precision can
+        tell at all. Two recomputes may agree to the last bit and still be no finer than this."""
+        length = len(one.inputs)
+        inputs = {
+            "input_ids": torch.tensor([one.inputs], device=self.device),
+            "prompt_mask": torch.tensor([[place < len(one.context) for place in range(length)]], device=self.device),
+        }
+        last = torch.tensor([[0], [length - 1]], device=self.device)
+        with torch.inference_mode(), HeadAt(self.model, last, length), computing_in(self.computing_dtype, self.device):
+            logits = self.model(**inputs, use_cache=False).logits
+        return float(logits.abs().max()) * torch.finfo(logits.dtype).eps
+
     def _values(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> np.ndarray:
         return np.array([value for value, _ in self._answers(scored, groups)])
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """The text generated for each request, in their order (`generation.generate_until`)."""
-        return generate_until(
-            self, requests, self.batch_tokens, self.most_rows, self.computing_dtype, lambda *seen: self.advance(*seen)
-        )
+        limits = (self.batch_tokens, self.most_rows, self.computing_dtype)
+        return generate_until(self, requests, *limits, advance=self.advance, pads_left=self.pads_left)
 
     def _loglikelihood_tokens(
         self,

@@ -202,9 +202,15 @@ class AnyPeft(PeftMethod):
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
         adapted = super()._adapted(model, config, cell)
         if facts_of(cell.options["peft"]["peft_type"]).needs_task_ids:
-            adapted.register_forward_pre_hook(_first_task, with_kwargs=True)
-            generate = adapted.generate
-            adapted.generate = lambda **inputs: generate(**_first_task(adapted, (), inputs)[1])
+            from peft.tuners.poly.layer import PolyLayer
+
+            # By layer where they are asked there: in generation rows come (beams) and go (those that have ended).
+            layers = [one for one in adapted.modules() if isinstance(one, PolyLayer)]
+            for door in layers or [adapted]:
+                door.register_forward_pre_hook(_first_task, with_kwargs=True)
+            if not layers:
+                generate = adapted.generate
+                adapted.generate = lambda **inputs: generate(**_first_task(adapted, (), inputs)[1])
         return adapted
 
     def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
@@ -253,6 +259,7 @@ def _facts(entry: PeftFacts) -> Facts:
         lr_grid=(entry.lr / 3, entry.lr, entry.lr * 3),
         source=entry.source,
         cannot_merge=entry.cannot_merge,
+        pads_left=entry.pads_left,
     )
 
 
@@ -299,9 +306,8 @@ def _first_task(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple
     """All rows are of task 0."""
     import torch
 
-    tokens = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-    kwargs["task_ids"] = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
-    return args, kwargs
+    rows = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+    return args, {**kwargs, "task_ids": torch.zeros(len(rows), dtype=torch.long, device=rows.device)}
 
 
 ANY_PEFT = (

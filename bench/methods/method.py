@@ -43,6 +43,9 @@ class Facts:
     """Rates to try, log-spaced around the published one."""
     source: str
     """The paper, with the section or table that the defaults come from."""
+    pads_left: bool = True
+    """Prompts of a batch in generation may be filled up on the left. Not so where PEFT puts virtual tokens before the
+    text as embeddings: it counts the padding between the two as positions, which moves the logits."""
     cannot_merge: str = ""
     """Why its change cannot be folded into the base's weights; empty where it can."""
     no_weight_decay: str = ""

@@ -41,6 +41,7 @@ class PeftFacts:
     targets: Literal["linear", "own", "none"] = "linear"
     """Modules by default: every linear layer but the head, PEFT's own choice for the architecture, or none to name."""
     shared_prefix: SharedPrefix = "any"
+    pads_left: bool = True
     cannot_merge: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Where they differ from PEFT's."""
@@ -61,7 +62,7 @@ class PeftFacts:
 
 def _prompt(name: str, summary: str, source: str, lr: float, **more: Any) -> PeftFacts:
     """The family that puts virtual tokens before the text."""
-    more = {"defaults": {"num_virtual_tokens": 20}, "rank_field": "num_virtual_tokens", **more}
+    more = {"defaults": {"num_virtual_tokens": 20}, "rank_field": "num_virtual_tokens", "pads_left": False, **more}
     return PeftFacts(
         name,
         summary,
@@ -157,7 +158,9 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         sized_defaults=_most_layers,
         architectures=("llama", "mistral", "gpt2"),
     ),
-    "PREFIX_TUNING": _prompt("prefix", "learned keys and values before each layer's", "arXiv 2101.00190", 1e-2),
+    "PREFIX_TUNING": _prompt(
+        "prefix", "learned keys and values before each layer's", "arXiv 2101.00190", 1e-2, pads_left=True
+    ),
     "PROMPT_TUNING": _prompt("prompt", "learned embeddings before the text", "arXiv 2104.08691", 3e-2),
     "P_TUNING": _prompt("p_tuning", "embeddings before the text, from a small network", "arXiv 2103.10385", 1e-3),
     "MULTITASK_PROMPT_TUNING": _prompt(
@@ -175,7 +178,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         rank_field=None,
         defaults={},
     ),
-    "CARTRIDGE": _prompt("cartridge", "a trained key-value cache", "arXiv 2506.06266", 1e-2),
+    "CARTRIDGE": _prompt("cartridge", "a trained key-value cache", "arXiv 2506.06266", 1e-2, pads_left=True),
     "IA3": PeftFacts(
         "ia3",
         "trained scalings of keys, values and feed-forward activations",

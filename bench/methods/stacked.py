@@ -131,6 +131,7 @@ class Stacked(Method):
             summary=f"{self.edit.name} on top of {self.weights.name}",
             rank="of both parts",
             shared_prefix=min(edit.shared_prefix, weights.shared_prefix, key=get_args(SharedPrefix).index),
+            pads_left=edit.pads_left and weights.pads_left,
             lr_grid=weights.lr_grid,
             source=f"{edit.source}; {weights.source}",
             cannot_merge=edit.cannot_merge or weights.cannot_merge,

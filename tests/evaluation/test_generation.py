@@ -11,6 +11,7 @@ from conftest import make_tiny_model
 from test_training import trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bench import methods
 from bench.errors import Diverged
 from bench.evaluation import generation
 from bench.evaluation.lm import LanguageModel
@@ -248,10 +249,11 @@ def test_unmerged_methods_generate_batched_as_one_by_one(method: str, tmp_path: 
     base, tokenizer = load(sharp)
     model, _ = trained(tmp_path, sharp, method, {"epochs": 2, "batch_size": 4}, **UNMERGED[method])
     model.eval()
-    lm = LanguageModel(model, tokenizer, 16)
+    facts = methods.METHODS[method].facts
+    lm = LanguageModel(model, tokenizer, 16, pads_left=facts.pads_left)
     untuned = one_by_one(base, tokenizer, PROMPTS)
     for beams in (1, 4):
         theirs = one_by_one(model, tokenizer, PROMPTS, num_beams=beams)
-        texts = generation.generate_until(lm, requests(PROMPTS, num_beams=beams), batch_tokens=10_000)
+        texts = lm.generate_until(requests(PROMPTS, num_beams=beams))
         assert texts == [tokenizer.decode(new, skip_special_tokens=True) for new in theirs]
         assert len(set(texts)) > 1 and theirs != untuned

@@ -255,6 +255,29 @@ def test_generates_batched_as_one_by_one(name: str, outcomes: Any, tiny_model: P
     assert batched == [generated([text])[0] for text in texts]
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_answers_generated_in_batches_are_those_of_one_by_one(name: str, outcomes: Any, tiny_model: Path) -> None:
+    """Through the harness's decoder, where rows leave the batch as they end, and by beams."""
+    from lm_eval.api.instance import Instance
+
+    one, tokenizer = outcomes(name), AutoTokenizer.from_pretrained(tiny_model)
+    model = one.loaded()
+    facts = one.method.facts_for(one.cell.options)
+
+    def generated(size: int, **settings: Any) -> list[str]:
+        lm = LanguageModel(model, tokenizer, size, facts.shared_prefix, pads_left=facts.pads_left)
+        kwargs = {"max_gen_toks": 6, **settings}
+        texts = [f"Question: what is {number}?\nAnswer:" for number in (3, 12345, 77, 12)]
+        return lm.generate_until([Instance("generate_until", {}, (text, kwargs), 0) for text in texts])
+
+    whole = generated(1)
+    assert generated(4) == whole
+    stop = max(whole, key=len)[1:2]  # a text that some of them hold
+    if stop:
+        assert generated(4, until=[stop]) == generated(1, until=[stop]) == [text.partition(stop)[0] for text in whole]
+    assert len(generated(1, num_beams=4)) == 4
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_a_token_sees_neither_its_neighbours_nor_what_follows(name: str, outcomes: Any, tiny_model: Path) -> None:
     """A row alone gives the logits that it gives in a padded batch, and a later token changes no earlier logits
