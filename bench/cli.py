@@ -169,12 +169,14 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="A sweep's results folder.", show_default=False)],
     tasks: Annotated[str, typer.Option(help="Tasks to add, with commas between; default: those of the sweep.")] = "",
     protocol: Annotated[str, typer.Option(help="Protocols to add, with commas between.")] = "",
+    skip_lost: Annotated[
+        bool, typer.Option("--skip-lost", help="Go on without the cells that did not keep their adapters.")
+    ] = False,
     set: Set = None,
 ) -> None:
     """Score the trained cells of a results folder on more tasks, or by more protocols, without training.
 
-    A cell that did not keep its adapter cannot be; what it has stays, and the others go on. The sweep.yaml in the
-    folder is brought up to date, and so is the report. Exit codes as those of `bench run`.
+    The sweep.yaml in the folder is brought up to date, and so is the report. Exit codes as those of `bench run`.
     """
     from bench.report import write_report
     from bench.runner import run_sweep
@@ -183,7 +185,7 @@ def evaluate(
     from bench.store import Results
 
     results = Results(folder)
-    planned = extended(results, _listed(tasks), _listed(protocol), tuple(set or ()))
+    planned = extended(results, _listed(tasks), _listed(protocol), tuple(set or ()), skip_lost)
     with Progress() as progress:
         outcome = run_sweep(planned, results, progress, train=False)
     print(f"report: {write_report(results)}")

@@ -15,6 +15,7 @@ from bench import statistics
 from bench.evaluation import check, label, scores
 from bench.statistics import Answers, question_noise
 from bench.store import CellFolder, Results
+from bench.sweep import ReportConfig
 
 SCORES = ("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm")
 SCORES += ("majority", "chance", "parse_rate", "acc_parsed")
@@ -22,6 +23,10 @@ QUESTIONS = ("folder", "protocol", "task", "question_id", "cluster", "correct")
 DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "p", "p_adjusted")
 DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
 DIFFERENCES += ("verdict",)
+
+
+RULES = ReportConfig()
+"""How cells are compared where a sweep says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +115,13 @@ def averaged(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores["protocol"] == scores["protocol"].iloc[0]] if len(scores) else scores
 
 
-def baseline_of(cells: pd.DataFrame) -> str | None:
-    """The method that the others are compared with: LoRA, else the first trained one with a rank; None without one."""
+def baseline_of(cells: pd.DataFrame, chosen: str | None = None) -> str | None:
+    """The method that the others are compared with: the chosen one, else LoRA, else the first trained one with a rank;
+    None without one."""
     done = trained(cells)
     methods = list(dict.fromkeys(done[done["rank"].notna()]["method"]))
+    if chosen in methods:
+        return chosen
     return "lora" if "lora" in methods else methods[0] if methods else None
 
 
@@ -130,9 +138,11 @@ def labels(cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def differences(cells: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Each series against the baseline method (LoRA, else the first trained one) at equal base, rank, samples and
-    training settings, by the average accuracy (points).
+def differences(
+    cells: pd.DataFrame, questions: pd.DataFrame | None = None, rules: ReportConfig = RULES
+) -> pd.DataFrame:
+    """Each series against the baseline method (`baseline_of`) at equal base, rank, samples and training settings, by
+    the average accuracy (points).
 
     Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
     have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
@@ -144,7 +154,7 @@ def differences(cells: pd.DataFrame, questions: pd.DataFrame | None = None) -> p
     if done["method"].nunique() < 2:
         return pd.DataFrame(columns=DIFFERENCES)
     done = done.assign(settings=done["training"].map(repr))
-    baseline = baseline_of(cells)
+    baseline = baseline_of(cells, rules.baseline)
     keys = ["base", "rank", "samples", "settings"]
     answered = _answered(questions) if questions is not None else {}
     rows, family = [], []
@@ -171,14 +181,14 @@ def differences(cells: pd.DataFrame, questions: pd.DataFrame | None = None) -> p
                 family.append(values)
     adjusted = statistics.holm([row["mcnemar_p"] for row in rows])
     comparisons = sum(len(values) >= statistics.SEEDS for values in family)
-    for row, values, judged, p in zip(rows, family, statistics.judge(family), adjusted, strict=True):
-        row |= _over_seeds(values, judged, comparisons) | {"mcnemar_p_adjusted": p}
+    for row, values, judged, p in zip(rows, family, statistics.judge(family, rules.tie_margin), adjusted, strict=True):
+        row |= _over_seeds(values, judged, comparisons, rules.tie_margin) | {"mcnemar_p_adjusted": p}
     return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
-def _over_seeds(values: Sequence[float], judged: statistics.Judged, comparisons: int) -> dict[str, Any]:
+def _over_seeds(values: Sequence[float], judged: statistics.Judged, comparisons: int, margin: float) -> dict[str, Any]:
     interval, deviation = judged.interval, statistics.spread(values)
-    needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons) if interval else None
+    needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin) if interval else None
     return {
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
@@ -268,7 +278,8 @@ def _recomputed(
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return recorded, None
-    keys = [key for key in ("acc", "acc_norm", "n") if recorded.get(key) is not None and found.get(key) is not None]
+    keys = ("acc", "acc_norm", "n", "score", "parse_rate", "acc_parsed")
+    keys = [key for key in keys if recorded.get(key) is not None and found.get(key) is not None]
     if any(abs(found[key] - recorded[key]) > 1e-9 for key in keys):
         problems.append(f"{name}: recorded {recorded['acc']:.4f}, its rows give {found['acc']:.4f}; the rows are shown")
     return {**recorded, **found}, items

@@ -64,6 +64,7 @@ class Plan:
             "tasks": list(self.data.questions),
             "format": self.data.config.format,
             "protocols": list(self.sweep.evaluation.protocols),
+            "report": self.sweep.report.model_dump(mode="json"),
             "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
             "deduplicated": self.data.config.deduplicate,
             "cells": [

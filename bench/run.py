@@ -159,7 +159,8 @@ def _merged(model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer
         return None
     batch = _probe_batch(data, tokenizer, planned.training)
     asked = _development(data)
-    before = choice_scores(LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype), asked)
+    unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)
+    before = choice_scores(unmerged_lm, asked)
     # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides.
     half = cell.base.dtype if cell.base.dtype != "float32" else "bfloat16"
     unmerged = {half: probe(model.eval(), batch, half)}
@@ -175,6 +176,8 @@ def _merged(model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer
         dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in ("float32", half)
     }
     after = choice_scores(LanguageModel(model, tokenizer, None, "any"), asked)
+    # Of the merged model the scoring itself says it.
+    metrics["warnings"] = [*metrics.get("warnings", []), *(f"unmerged: {text}" for text in unmerged_lm.warnings)]
     metrics["merge_flips"] = _flips(before, after, FLIP_MARGIN.get(cell.base.dtype, HALF_MARGIN))
     return model
 

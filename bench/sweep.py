@@ -201,6 +201,15 @@ class EvaluationConfig(Strict):
         return (self.protocol,) if isinstance(self.protocol, str) else tuple(dict.fromkeys(self.protocol))
 
 
+class ReportConfig(Strict):
+    """How cells are compared. Nothing of a cell: `bench run` with another choice only writes the report anew."""
+
+    baseline: str | None = None
+    """The method that the others are compared with. Default: LoRA, else the first that has a rank."""
+    tie_margin: float = Field(1.0, gt=0)
+    """Points: a difference whose interval over seeds lies within this of zero is a tie."""
+
+
 class Sweep(Strict):
     """One sweep file."""
 
@@ -219,6 +228,7 @@ class Sweep(Strict):
     training: dict[str, Any] = Field(default_factory=dict)
     """TrainingConfig; a list in a field makes a cell for each value."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
 
     @field_validator("base_model", mode="before")
     @classmethod
@@ -250,6 +260,13 @@ class Sweep(Strict):
         if any(isinstance(n, int) and n < 1 for n in samples):
             raise ValueError("samples must be at least 1; the untuned base is in every sweep already")
         return samples
+
+    @model_validator(mode="after")
+    def _baseline_is_there(self) -> Sweep:
+        methods = [one["method"] for one in self.methods]
+        if self.report.baseline is not None and self.report.baseline not in methods:
+            raise ValueError(f"report.baseline {self.report.baseline!r} is none of the methods: {', '.join(methods)}")
+        return self
 
     @model_validator(mode="after")
     def _training_is_valid(self) -> Sweep:

@@ -70,7 +70,7 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: 
     if not context:
         prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         ids = tokenizer.encode(continuation, add_special_tokens=False)
-        return [prefix], ids[1:] if ids[0] == prefix else ids
+        return [prefix], ids[1:] if ids[:1] == [prefix] else ids
     stripped = context.rstrip()
     continuation = context[len(stripped) :] + continuation
     # A text that already begins with the beginning-of-text token gets no second one.

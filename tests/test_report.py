@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import bench
 from scipy import stats
 
 from bench import frames, statistics
 from bench.report import figures, published, write_report
 from bench.report.finding import finding, sentence
 from bench.report.tables import _differences
+from bench.statistics import judge
 from bench.store import Results
 
 REQUESTING = {"src", "href", "xlink:href", "action", "data", "poster", "srcset", "background"}
@@ -403,7 +405,7 @@ def test_verdicts_are_adjusted_for_the_rows_of_the_table() -> None:
     text = " ".join(said(rows))
     assert "dora against lora is unresolved: +2.7 [0.8, 4.6] over 3 seeds, adjusted p 0.0" in text
     assert f"If difference and spread stayed so, {dora['seeds_needed']:.0f} seeds would tell." in text
-    (table,) = _differences(found.reset_index())
+    (table,) = _differences(found.reset_index(), "", 1.0)
     assert table.heads[5:] == [
         "difference", "95 % over seeds (unadjusted)", "adjusted p", "detectable", "seeds to tell", "verdict",
     ]  # fmt: skip
@@ -700,3 +702,27 @@ def test_a_figure_that_is_no_longer_drawn_is_taken_away(finished: tuple[Path, Pa
         "accuracy_by_method.svg",
         "accuracy_by_method.png",
     }
+
+
+def test_the_baseline_and_the_margin_of_a_tie_are_the_sweeps(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    """Chosen afterwards: nothing is trained again, and the comparisons turn round."""
+    config, results = finished
+    folder = tmp_path / "tiny"
+    shutil.copytree(results, folder)
+    before = {path: path.read_bytes() for path in folder.glob("cells/*/metrics.json")}
+    done = bench(
+        "run", config, "--results", tmp_path, "--set", "report.baseline=dora", "--set", "report.tie_margin=2.5"
+    )
+    assert done.exit_code == 0, done.output
+    assert before == {path: path.read_bytes() for path in before}
+    table = pd.read_csv(folder / "report" / "tables" / "differences.csv")
+    assert set(table["baseline"]) == {"dora"} and set(table["series"]) == {"lora"}
+    assert json.loads((folder / "plan.json").read_text())["report"] == {"baseline": "dora", "tie_margin": 2.5}
+    done = bench("plan", config, "--set", "report.baseline=vera")
+    assert done.exit_code == 2 and "report.baseline 'vera' is none of the methods: lora, dora, full" in done.output
+
+
+def test_a_wider_margin_makes_a_tie() -> None:
+    differences = [[2.0, 1.4, 1.6], [0.2, 0.1, 0.3]]
+    assert [one.verdict for one in judge(differences, 1.0)] == ["better", "tie"]
+    assert [one.verdict for one in judge(differences, 2.5)] == ["tie", "tie"]

@@ -112,7 +112,7 @@ def _settings(kwargs: dict[str, Any], max_new_tokens: int) -> _Settings:
     if kwargs.get("do_sample") or kwargs.get("temperature"):
         raise ValueError("answers are not sampled here: do_sample must be false and temperature 0")
     until = kwargs.get("until") or ()
-    until = (until,) if isinstance(until, str) else tuple(until)
+    until = tuple(one for one in ((until,) if isinstance(until, str) else until) if one)
     return _Settings(until, kwargs.get("max_gen_toks", max_new_tokens), kwargs.get("num_beams", 1))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +53,7 @@ EXACT = 1e-3
 
 NOISE = 3
 """In half precision the shape of a batch alone moves a log-likelihood by some tenths of a nat: sharing is wrong where
-it moves them by more than this many times as much, on the mean, and by more than neighbouring logits differ."""
+it moves them by more than this many times as much, on the mean, and by more than the logits' own rounding."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,14 @@ class SharingCheck:
     """How far scores with shared prefixes are from those of texts computed whole, on a few questions."""
 
     questions: int
-    difference: float
-    """Nats: the largest in float32, the mean in half precision; NaN where the model refuses such rows."""
+    difference: float | None
+    """Nats: the largest in float32, the mean in half precision; None where the model refuses such rows, or the scores
+    are no numbers."""
     allowed: float
 
     @property
     def passed(self) -> bool:
-        return self.difference <= self.allowed  # not so where it is no number
+        return self.difference is not None and self.difference <= self.allowed
 
 
 class LanguageModel(HFLM):
@@ -126,12 +126,21 @@ class LanguageModel(HFLM):
 
     def _check_sharing(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> None:
         """Score a few questions both ways, and share nothing where that changes what they come to."""
-        sizes = Counter(groups)
-        shared = [group for group, size in sizes.items() if size > 1]
-        if not shared:
+        members: dict[Hashable, list[int]] = {}
+        for number, group in enumerate(groups):
+            members.setdefault(group, []).append(number)
+        asked = list(members.values())
+        step = max(1, len(asked) // CHECKED_QUESTIONS)  # spread over the task
+        kept: list[int] = []
+        questions = 0
+        for place in sorted(range(len(asked)), key=lambda place: (place % step, place)):
+            if self._branches([scored[number] for number in asked[place]]):
+                kept += asked[place]
+                questions += 1
+            if questions == CHECKED_QUESTIONS:
+                break
+        if not kept:  # nothing is shared here that could be wrong; the next call looks again
             return
-        chosen = set(shared[:: max(1, len(shared) // CHECKED_QUESTIONS)][:CHECKED_QUESTIONS])
-        kept = [number for number, group in enumerate(groups) if group in chosen]
         few, alone = [scored[number] for number in kept], [None] * len(kept)
         exact = self.computing_dtype == "float32" and self.model.dtype == torch.float32
         advance, self.advance = self.advance, lambda done, total, note: None
@@ -142,26 +151,33 @@ class LanguageModel(HFLM):
             noise = 0.0 if exact else np.abs(self._values(few, alone) - whole).mean()
             try:
                 apart = np.abs(self._values(few, [groups[number] for number in kept]) - whole)
-            except RuntimeError as error:
-                if should_reduce_batch_size(error):
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                if isinstance(error, RuntimeError) and should_reduce_batch_size(error):
                     raise
                 apart = np.array([np.nan])  # it does not take such rows at all
         finally:
             self.advance, self.most_rows = advance, most
         difference = apart.max() if exact else apart.mean()
         allowed = EXACT if exact else max(NOISE * noise, self._resolution(few[0]))
-        self.checked = SharingCheck(len(chosen), float(difference), float(allowed))
+        known = float(difference) if np.isfinite(difference) else None
+        self.checked = SharingCheck(questions, known, float(allowed))
         if not self.checked.passed:
             self.share = "none"
             kind = "at most" if exact else "on the mean"
             self.warnings.append(
-                f"with shared prefixes the log-likelihoods of {len(chosen)} questions are {difference:.2g} nats from "
+                f"with shared prefixes the log-likelihoods of {questions} questions are {difference:.2g} nats from "
                 f"those of whole texts ({kind}; {self.checked.allowed:.2g} allowed), so every text was computed whole"
             )
 
+    def _branches(self, question: list[Scored]) -> bool:
+        """Whether the texts of a question make a row with branches, none of them over the limit."""
+        if len(question) < 2 or any(len(one.inputs) > self.max_length for one in question):
+            return False
+        return any(row.branches for row in rows(question, [0] * len(question), self.max_length))
+
     def _resolution(self, one: Scored) -> float:
-        """Nats by which neighbouring values of a logit differ where the model's are largest: what half precision can
-        tell at all. Two recomputes may agree to the last bit and still be no finer than this."""
+        """Nats by which rounding moves the model's largest logits on the mean, a quarter of what lies between two
+        neighbouring values: two recomputes may agree to the last bit and still be no finer than this."""
         length = len(one.inputs)
         inputs = {
             "input_ids": torch.tensor([one.inputs], device=self.device),
@@ -170,7 +186,7 @@ class LanguageModel(HFLM):
         last = torch.tensor([[0], [length - 1]], device=self.device)
         with torch.inference_mode(), HeadAt(self.model, last, length), computing_in(self.computing_dtype, self.device):
             logits = self.model(**inputs, use_cache=False).logits
-        return float(logits.abs().max()) * torch.finfo(logits.dtype).eps
+        return float(logits.abs().max()) * torch.finfo(logits.dtype).eps / 4
 
     def _values(self, scored: Sequence[Scored], groups: Sequence[Hashable]) -> np.ndarray:
         return np.array([value for value, _ in self._answers(scored, groups)])
@@ -195,6 +211,8 @@ class LanguageModel(HFLM):
         """Score continuations; those of one group may share a row."""
         kept, allowed = [], []
         for one, group in zip(scored, groups, strict=True):
+            if not one.context:
+                raise ValueError("a context of white space alone has no token that predicts the choice")
             if not 0 < len(one.continuation) <= self.max_length:
                 raise ValueError(
                     f"a choice of {len(one.continuation)} tokens; from 1 to {self.max_length} can be scored"

@@ -43,7 +43,7 @@ class Harness:
     documents: tuple[int, ...]
     """Places in the task's evaluation split, ascending."""
     fingerprint: str
-    """Hash of the questions and of how the task puts them."""
+    """Hash of all that is asked: contexts, few-shot examples among them, and choices."""
 
     @property
     def primary(self) -> str:
@@ -55,7 +55,8 @@ class Harness:
 def load(name: str, seed: int, limit: int | None) -> Harness:
     """A task of lm-eval by its name, `lm_eval:hellaswag`, or by its file, `lm_eval:my_task.yaml`; fetches its data.
 
-    Raises UserError for one that lm-eval does not know, a group of several, or one that is not multiple choice.
+    Raises UserError for one that lm-eval does not know, a group of several, one that is not multiple choice, and one
+    that has several right answers to a question or scores of another kind than the share of right ones.
     """
     import lm_eval.tasks
 
@@ -81,10 +82,41 @@ def load(name: str, seed: int, limit: int | None) -> Harness:
     drawn = list(range(len(documents)))
     random.Random(f"{seed}:{name}:limit").shuffle(drawn)
     drawn = sorted(drawn[:limit])
-    config = {key: value for key, value in task.dump_config().items() if not key.startswith("dataset_")}
-    content = json.dumps([config, [documents[i] for i in drawn]], sort_keys=True, default=str, ensure_ascii=False)
+    _check(name, task, [documents[i] for i in drawn])
+    task.set_fewshot_seed(FEWSHOT_SEED)
+    task.build_all_requests(samples=drawn, rank=0, world_size=1)
+    asked = [list(one.arguments) for one in sorted(task.instances, key=lambda one: (one.doc_id, one.idx))]
+    content = json.dumps(asked, ensure_ascii=False)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
     return Harness(name, task, str(task.VERSION), tuple(drawn), fingerprint)
+
+
+def _check(name: str, task: Any, documents: list[Any]) -> None:
+    """Raises UserError for a task whose score is not the share of questions with the right choice on top."""
+    metrics = task.aggregation()
+    other = [metric for metric in ("acc", "acc_norm") if getattr(metrics.get(metric), "__name__", "mean") != "mean"]
+    if "acc" not in metrics or other or task.config.process_results is not None:
+        raise UserError(
+            f"evaluation.tasks: {name} is scored by {', '.join(metrics)}, in a way of its own",
+            "Only tasks whose acc is the share of right answers can be scored here; lm-eval alone can score it.",
+        )
+    for document in documents:
+        right, choices = _right(task, document), task.doc_to_choice(document)
+        if not isinstance(right, int) or not 0 <= right < len(choices):
+            raise UserError(
+                f"evaluation.tasks: {name} has a question whose right answer is {right!r} of {len(choices)} choices",
+                "Only tasks with one right choice a question can be scored here; lm-eval alone can score it.",
+            )
+
+
+def _right(task: Any, document: Any) -> Any:
+    """The place of the right choice of a document; whatever the task gives where it is no such place."""
+    # A fill-in task has its answer where others have their text.
+    right = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
+    if isinstance(right, str):
+        choices = task.doc_to_choice(document)
+        return choices.index(right) if right in choices else int(right) if right.isdigit() else right
+    return right
 
 
 def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
@@ -101,30 +133,19 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
         lm, {name: task}, samples={name: list(harness.documents)}, log_samples=True, bootstrap_iters=0
     )
     rows = []
-    # A fill-in task has its answer where others have their text.
-    answer = task.doc_to_text if task.multiple_input else task.doc_to_target
     for sample in sorted(results["samples"][name], key=lambda one: one["doc_id"]):
         choices = task.doc_to_choice(sample["doc"])
         scores = [float(response[0]) for response in sample["filtered_resps"]][: len(choices)]
         if not all(map(math.isfinite, scores)):
             raise Diverged(f"the model's log-likelihoods on {harness.name} are not finite")
-        right = answer(sample["doc"])
-        right = [choices.index(one) if isinstance(one, str) else one for one in _listed(right)]
-        row = choice_row(scores, [len(choice) for choice in choices], right[0])
-        if row["prediction"] in right:  # of several right answers any will do
-            row["gold"] = row["prediction"]
         rows.append(
             {
                 "question_id": sample["doc_hash"][:16],
                 "prompt_hash": sample["prompt_hash"][:16],
-                **row,
+                **choice_row(scores, [len(choice) for choice in choices], _right(task, sample["doc"])),
                 "acc": float(sample["acc"]),
                 "protocol": identity.label,
                 "task_version": identity.task_version,
             }
         )
     return check(pd.DataFrame(rows))
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -65,6 +65,15 @@ class Row:
                 path.append(at)
         self.paths.append((number, path))
 
+    def shared(self, one: Scored) -> int:
+        """How many of its tokens the row has already."""
+        at, known = -1, 0
+        for token in one.inputs:
+            if (at, token) not in self._children:
+                break
+            at, known = self._children[at, token], known + 1
+        return known
+
     @property
     def branches(self) -> bool:
         """Whether it is more than a plain text."""
@@ -89,7 +98,7 @@ def rows(scored: Sequence[Scored], groups: Iterable[Hashable], longest: int) -> 
     made = []
     for number, (one, group) in enumerate(zip(scored, groups, strict=True)):
         row = open_rows.get((group, one.inputs[0])) if group is not None else None
-        if row is None or len(row) + len(one.inputs) > longest:
+        if row is None or len(row) + len(one.inputs) - row.shared(one) > longest:
             row = Row()
             made.append(row)
             open_rows[group, one.inputs[0]] = row

@@ -381,5 +381,6 @@ def facts_of(peft_type: str) -> PeftFacts:
         rank_field=None,
         targets="own",
         shared_prefix="none",
+        pads_left=False,
         cannot_merge="the registry does not know whether it can be",
     )

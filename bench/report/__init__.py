@@ -16,6 +16,7 @@ from bench.report import figures
 from bench.report.finding import finding
 from bench.report.tables import tables
 from bench.store import Results, write_text, writing
+from bench.sweep import ReportConfig
 
 
 def write_report(results: Results) -> Path:
@@ -25,19 +26,20 @@ def write_report(results: Results) -> Path:
     """
     plan = results.plan()
     read = frames.read(results)
-    differences = frames.differences(read.cells, read.questions)
+    rules = ReportConfig.model_validate(plan.get("report", {}))
+    differences = frames.differences(read.cells, read.questions, rules)
     drawn = figures.draw(read.cells, read.scores)
     failures = read.cells[read.cells["status"] != "done"]
     content = {
         "name": plan["name"],
         "notes": plan["notes"],
-        "finding": finding(read.cells, differences),
+        "finding": finding(read.cells, differences, rules),
         "coverage": _coverage(read),
         "failures": failures[["name", "status", "reason", "traceback"]].to_dict("records"),
         "problems": read.problems,
         "warnings": read.warnings,
         "figures": drawn,
-        "tables": tables(plan, read, differences),
+        "tables": tables(plan, read, differences, rules.tie_margin),
         "provenance": _provenance(results, plan),
         "sweep": (results.path / "sweep.yaml").read_text(encoding="utf-8"),
     }

@@ -8,21 +8,22 @@ import pandas as pd
 
 from bench import frames
 from bench.statistics import LEVEL, MOST_SEEDS, TIE_MARGIN, noise_floor
+from bench.sweep import ReportConfig
 
 MANY = 8
 """More comparisons than this are counted in a sentence or two instead of being said one by one."""
 
 
-def finding(cells: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+def finding(cells: pd.DataFrame, differences: pd.DataFrame, rules: ReportConfig = frames.RULES) -> list[str]:
     """What the done cells say, and what they do not."""
     done = frames.trained(cells)
     if done.empty:
         return ["No trained cell is done yet."]
     if len(differences) > MANY:
-        sentences = _counted(differences, frames.baseline_of(cells))
+        sentences = _counted(differences, frames.baseline_of(cells, rules.baseline))
     else:
-        sentences = [sentence(row) for row in differences.itertuples()]
-    sentences += _uncompared(cells, differences)
+        sentences = [sentence(row, rules.tie_margin) for row in differences.itertuples()]
+    sentences += _uncompared(cells, differences, rules.baseline)
     sentences.append(_noise(done))
     untuned = cells[(cells["status"] == "done") & (cells["method"] == "base")]["average"]
     if len(untuned):
@@ -73,10 +74,10 @@ def _counted(differences: pd.DataFrame, baseline: str | None) -> list[str]:
     return sentences
 
 
-def _uncompared(cells: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+def _uncompared(cells: pd.DataFrame, differences: pd.DataFrame, chosen: str | None) -> list[str]:
     """The trained methods that have no equal to be paired with, in one sentence."""
     done = frames.trained(cells)
-    baseline = frames.baseline_of(cells)
+    baseline = frames.baseline_of(cells, chosen)
     if done["method"].nunique() < 2:
         return []
     compared = set(zip(differences["series"], differences["rank"], differences["samples"], strict=True))
@@ -106,8 +107,13 @@ def _noise(done: pd.DataFrame) -> str:
     )
 
 
-def sentence(row: Any) -> str:
-    """One row of the differences as a sentence."""
+def points_text(points: float) -> str:
+    """`1 point`, `2.5 points`."""
+    return f"{points:g} point{'s' if points != 1 else ''}"
+
+
+def sentence(row: Any, margin: float = TIE_MARGIN) -> str:
+    """One row of the differences as a sentence; `margin` is that of a tie (points)."""
     at = f"rank {row.rank:g}, {row.samples:,} samples" if pd.notna(row.rank) else f"{row.samples:,} samples"
     apart = f"{abs(row.difference):.1f} points {'above' if row.difference >= 0 else 'below'} {row.baseline}"
     if row.verdict == "these two runs":
@@ -119,7 +125,7 @@ def sentence(row: Any) -> str:
         )
     interval = f"{row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}] over {row.seeds} seeds"
     if row.verdict == "tie":
-        return f"At {at}, {row.series} and {row.baseline} tie: {interval}, within {TIE_MARGIN:g} point."
+        return f"At {at}, {row.series} and {row.baseline} tie: {interval}, within {points_text(margin)}."
     adjusted = f"adjusted p {p_text(row.p_adjusted)}"
     if row.verdict == "unresolved":
         return (

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench import frames
 from bench.report import published
-from bench.report.finding import p_text, seeds_text
+from bench.report.finding import p_text, points_text, seeds_text
 from bench.statistics import TIE_MARGIN
 
 
@@ -23,11 +23,13 @@ class Table:
     note: str = ""
 
 
-def tables(plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame) -> list[Table]:
+def tables(
+    plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame, tie_margin: float = TIE_MARGIN
+) -> list[Table]:
     """All tables of a report, in their order."""
     found = [*_by_task(read), *_intervals(read), *_parsing(read), _costs(read.cells), *_merging(read.cells)]
     several = read.scores["protocol"].nunique() > 1
-    found += _differences(differences, frames.averaged(read.scores)["protocol"].iloc[0] if several else "")
+    found += _differences(differences, frames.averaged(read.scores)["protocol"].iloc[0] if several else "", tie_margin)
     overlap = [
         [name, str(one["by_question"]), str(one["by_question_and_choices"]), str(one["removed"])]
         for name, one in plan["overlap"].items()
@@ -52,7 +54,7 @@ def tables(plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame)
     return found
 
 
-def _differences(differences: pd.DataFrame, protocol: str = "") -> list[Table]:
+def _differences(differences: pd.DataFrame, protocol: str, tie_margin: float) -> list[Table]:
     """The paired differences; a column that no row fills is left out. `protocol`: theirs, where there are several."""
     if differences.empty:
         return []
@@ -84,9 +86,9 @@ def _differences(differences: pd.DataFrame, protocol: str = "") -> list[Table]:
         note += (
             "Over seeds: Student's t, unadjusted; p is adjusted for the number of comparisons (Holm). Detectable: what "
             "a single comparison with this spread and so many seeds finds with 80 % power (5 %, two-sided). A tie is "
-            f"an interval over seeds within {TIE_MARGIN:g} point of zero; better and worse have an adjusted p below "
-            "0.05; seeds to tell brings an unresolved one to either with 80 % power, if difference and spread stayed "
-            "so. "
+            f"an interval over seeds within {points_text(tie_margin)} of zero; better and worse have an adjusted p "
+            "below 0.05; seeds to tell brings an unresolved one to either with 80 % power, if difference and spread "
+            "stayed so. "
         )
     if (differences["verdict"] == "these two runs").any():
         note += "Below three seeds there is no interval over seeds and no verdict on the methods. "

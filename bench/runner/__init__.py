@@ -67,20 +67,22 @@ def _run_recorded(planned: PlannedCell, plan: Plan, folder: CellFolder, progress
 
     from bench.run import run_cell
 
+    # A cell that cannot be scored on one task more is still a trained one, with the scores that it has.
+    finished = bool(folder.metrics().get("evaluations"))
     try:
         run_cell(planned, plan.data, folder, plan.sweep.evaluation.batch_size, progress)
     except CellProblem as error:
-        # A finished cell that cannot be scored on one task more is still a trained one.
         return _record(folder, "trained" if "costs" in folder.metrics() else "failed", error)
     except UserError:
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return _record(folder, "oom", error)
+        return _record(folder, "trained" if finished else "oom", error)
     except Diverged as error:
-        return _record(folder, "diverged", error)
+        return _record(folder, "trained" if finished else "diverged", error)
     except Exception as error:  # a failed cell is a result: recorded, counted and shown
-        return _record(folder, "failed", error)
-    mean = [one["score"] for one in folder.metrics()["evaluations"].values()]
+        return _record(folder, "trained" if finished else "failed", error)
+    recorded, first = folder.metrics()["evaluations"], planned.evaluations[0].protocol
+    mean = [recorded[one.id]["score"] for one in planned.evaluations if one.protocol == first]
     return f"done, average {100 * sum(mean) / len(mean):.1f}"
 
 

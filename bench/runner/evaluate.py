@@ -8,12 +8,18 @@ from bench.store import Results
 from bench.sweep import Sweep, load_sweep
 
 
-def extended(results: Results, tasks: tuple[str, ...], protocols: tuple[str, ...], overrides: tuple[str, ...]) -> Plan:
+def extended(
+    results: Results,
+    tasks: tuple[str, ...],
+    protocols: tuple[str, ...],
+    overrides: tuple[str, ...],
+    skip_lost: bool = False,
+) -> Plan:
     """The plan of a results folder with these tasks and protocols added to what its cells are scored on.
 
     Raises UserError for a folder that holds no sweep, and where the trained cells would be others: the questions of
     an added task that stand in the training sets are removed from these, and the cells were trained with them; also
-    where no trained cell has kept its adapter.
+    where trained cells have not kept their adapters, of some of which `skip_lost` makes nothing.
     """
     before = results.plan()
     sweep = load_sweep(results.path / "sweep.yaml", overrides)
@@ -34,9 +40,11 @@ def extended(results: Results, tasks: tuple[str, ...], protocols: tuple[str, ...
             "Leave out the task that shares questions with the training sets, or run it as a sweep of its own.",
         )
     waiting = [one for one in plan.cells if one.cell.data is not None and state(one, results) == "trained"]
-    if waiting and not any(results.folder(one.cell).adapter.is_dir() for one in waiting):
+    lost = [one.cell.name for one in waiting if not results.folder(one.cell).adapter.is_dir()]
+    if lost and (len(lost) == len(waiting) or not skip_lost):
         raise UserError(
-            f"none of the {len(waiting)} trained cells of {results.path} has kept its adapter",
-            "Adapters are not in git: train again where they are wanted (remove cells/, then bench run).",
+            f"{len(lost)} of {len(waiting)} trained cells have not kept their adapters, {lost[0]} among them",
+            "Adapters are not in git: train such cells again (remove their folders, then bench run), or, while some "
+            "have theirs, give --skip-lost: without the new scores the others drop out of the report's averages.",
         )
     return plan

@@ -180,6 +180,7 @@ def work() -> dict[str, Any]:
         "requests": len(requests),
         "tokens_of_whole_texts": sum(len(one.inputs) for one in scored),
         "tokens_needed": tokens,
+        "tokens_processed": processed(list(map(len, trees)), base_models.device().type),
         "tokens_through_the_head": at_head,
         "matrix_product_flops": 2 * (body * tokens + head * at_head),
         "matrix_product_peak_flops_per_second": max(
@@ -188,6 +189,18 @@ def work() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if base_models.device().type == "cuda" else "cpu",
     }
+
+
+def processed(lengths: list[int], device: str) -> int:
+    """Tokens of the batches that rows of these lengths, the longest first, are packed into, padding among them."""
+    from bench.evaluation.lm import BATCH_TOKENS
+
+    tokens = 0
+    while lengths:
+        batch = lengths[: max(1, BATCH_TOKENS[device] // lengths[0])]
+        tokens += batch[0] * len(batch)
+        lengths = lengths[len(batch) :]
+    return tokens
 
 
 def product_speed(torch: Any, rows: int, width: int, out: int) -> float:

@@ -186,7 +186,8 @@ def test_a_row_holds_each_shared_token_once() -> None:
             at = parents[at]
         assert set(row.visible(len(row))[token].nonzero()[0]) == seen
     assert len(rows(one, ["q", "q", "r", None], longest=99)) == 3
-    assert len(rows(one, ["q"] * 4, longest=9)) == 2
+    assert len(rows(one, ["q"] * 4, longest=7)) == 1  # what is shared does not count again
+    assert len(rows(one, ["q"] * 4, longest=6)) == 2
 
 
 def test_sharing_that_changes_scores_is_found_and_given_up(tiny_model: Path, tmp_path: Path) -> None:
@@ -250,3 +251,20 @@ def test_a_choice_without_tokens_is_refused(tiny_model: Path) -> None:
     for choice in ("", "x" * 600):
         with pytest.raises(ValueError, match="from 1 to 512 can be scored"):
             LanguageModel(model, tokenizer, 1, "any").loglikelihood(question_requests([("Q:", choice)]))
+
+
+def test_the_check_waits_for_a_question_with_branches(tiny_model: Path, tmp_path: Path) -> None:
+    """One-token answers share everything and have no branch: nothing is proved by them."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model, _ = trained(tmp_path, tiny_model, "prefix", {"epochs": 2, "batch_size": 4}, lr=1.0, rank=8)
+    lm = LanguageModel(model.eval(), tokenizer, None, "any")
+    lm.loglikelihood(question_requests([("Q:", "a"), ("Q:", "b")], [("R:", "aa"), ("R:", "ab")]))
+    assert lm.checked is None and lm.share == "any"
+    lm.loglikelihood(question_requests([("Q:", "ax"), ("Q:", "bx")]))
+    assert lm.share == "none" and not lm.checked.passed
+
+
+def test_a_context_of_white_space_alone_is_refused(tiny_model: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    with pytest.raises(ValueError, match="white space alone"):
+        LanguageModel(model, tokenizer, 1, "any").loglikelihood(question_requests([("  ", "a")]))

@@ -9,8 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import bench
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bench import evaluation
 
 ROWS = [{"ask": f"Is {n} even?", "options": ["yes", "no", "perhaps"], "right": n % 2} for n in range(12)]
 TASK = """
@@ -106,14 +109,83 @@ def test_what_cannot_be_added_is_refused(folder: Path, tmp_path: Path) -> None:
     for adapter in folder.glob("cells/*/adapter"):
         shutil.rmtree(adapter)
     done = bench("evaluate", folder, "--tasks", "world_three")
-    assert done.exit_code == 2 and "none of the 5 trained cells" in done.output
+    assert done.exit_code == 2 and "5 of 5 trained cells have not kept" in done.output
     assert (folder / "plan.json").read_text() == plan
 
 
 def test_a_cell_without_its_adapter_is_left_out(folder: Path) -> None:
     (lost,) = folder.glob("cells/lora-r2-*")
     shutil.rmtree(lost / "adapter")
+    plan = (folder / "plan.json").read_text()
     done = bench("evaluate", folder, "--tasks", "world_three")
+    assert done.exit_code == 2 and f"1 of 5 trained cells have not kept their adapters, {lost.name[:-9]}" in done.output
+    assert (folder / "plan.json").read_text() == plan  # nothing is begun
+    done = bench("evaluate", folder, "--tasks", "world_three", "--skip-lost")
     assert done.exit_code == 1 and "1 of 6 cells lack scores" in done.output
     for name, metrics in metrics_of(folder).items():
         assert len(metrics["evaluations"]) == (4 if name == lost.name else 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"metric_list": [{"metric": "f1"}]}, "is scored by f1, in a way of its own"),
+        ({"doc_to_target": "[0, 1]"}, "whose right answer is"),
+        ({"doc_to_target": "maybe"}, "whose right answer is 'maybe' of 3 choices"),
+        ({"output_type": "generate_until", "metric_list": [{"metric": "exact_match"}]}, "of the kind generate_until"),
+    ],
+)
+def test_tasks_that_would_be_scored_wrongly_are_refused_in_the_plan(
+    change: dict[str, Any], problem: str, folder: Path, task_file: Path
+) -> None:
+    task_file.write_text(yaml.safe_dump({**yaml.safe_load(task_file.read_text()), **change}))
+    done = bench("evaluate", folder, "--tasks", f"lm_eval:{task_file}")
+    assert done.exit_code == 2 and problem in done.output, done.output
+
+
+def test_a_task_that_fails_takes_nothing_from_a_finished_cell(
+    folder: Path, task_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.evaluation import of_lm_eval
+
+    def fails(*given: Any) -> None:
+        raise RuntimeError("no such luck")
+
+    before = metrics_of(folder)
+    monkeypatch.setitem(evaluation.EVALUATE, of_lm_eval.PROTOCOL, fails)
+    done = bench("evaluate", folder, "--tasks", f"lm_eval:{task_file}")
+    assert done.exit_code == 1
+    for name, metrics in metrics_of(folder).items():
+        assert metrics["status"] == "trained" and "no such luck" in metrics["reason"]
+        assert metrics["evaluations"] == before[name]["evaluations"]
+    monkeypatch.undo()
+    assert bench("evaluate", folder).exit_code == 0  # tried again
+    assert all(one["status"] == "done" for one in metrics_of(folder).values())
+
+
+def test_a_fill_in_task_has_its_answer_where_others_have_their_text(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As lm-eval writes WinoGrande: the choices stand in the contexts."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = tmp_path / "blanks.jsonl"
+    blanks = [{"option": [f"Ann {n}", f"Andrew {n}"], "rest": "had come late.", "right": n % 2} for n in range(6)]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in blanks))
+    task = {
+        "task": "blanks",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(rows)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "right",
+        "doc_to_choice": "option",
+        "doc_to_target": "rest",
+        "metric_list": [{"metric": "acc"}],
+    }
+    path = tmp_path / "blanks.yaml"
+    path.write_text(yaml.safe_dump(task))
+    done = bench("evaluate", folder, "--tasks", f"lm_eval:{path}")
+    assert done.exit_code == 0, done.output
+    for cell in folder.glob("cells/*"):
+        (items,) = (pd.read_parquet(one) for one in cell.glob("items/lm_eval*"))
+        assert sorted(items["gold"]) == [0, 0, 0, 1, 1, 1]
