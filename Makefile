@@ -9,7 +9,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/bench run configs/quickstart.yaml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 # DATA: a folder of LLM-Adapters' JSON; without it, the hub. Leave the machine to it.
 benchmark: $(VENV)/.installed
