@@ -282,6 +282,7 @@ def test_intervals_over_seeds_cover_what_they_claim(seeds: int) -> None:
     values = np.random.default_rng(seeds).normal(0.7, 1.7, (runs, seeds))
     intervals = [mean_interval(row) for row in values.tolist()]
     covered = sum(one.low <= 0.7 <= one.high for one in intervals) / runs
+    print(f"intervals over {seeds} seeds cover {covered:.1%}")
     assert abs(covered - 0.95) < within(0.95, runs)
 
 
@@ -297,6 +298,7 @@ def test_false_verdicts_of_a_family_are_at_most_one_in_twenty(comparisons: int, 
     false = sum(any(one.verdict in ("better", "worse") for one in family) for family in families) / runs
     assert false <= 0.05 + within(0.05, runs)
     unadjusted = sum(any(one.p < 0.05 for one in family) for family in families) / runs
+    print(f"{comparisons} comparisons over {seeds} seeds: a false verdict in {false:.1%}, unadjusted {unadjusted:.1%}")
     assert unadjusted > 0.12  # what the adjustment is for
 
 
@@ -335,6 +337,7 @@ def test_questions_alone_cover_half_of_what_they_claim_where_seeds_vary() -> Non
     means = 100 * correct.mean(axis=3)
     over_seeds = [mean_interval(one) for one in (means[:, 1] - means[:, 0]).tolist()]
     by_seeds = sum(one.low <= 0 <= one.high for one in over_seeds) / runs
+    print(f"questions alone cover {by_questions:.1%}, seeds {by_seeds:.1%}")
     assert 0.40 < by_questions < 0.56
     assert abs(by_seeds - 0.95) < within(0.95, runs)
 

@@ -29,7 +29,7 @@ import pandas as pd
 from bench.data import Data, Question, Rendered, Task
 from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, cluster
 from bench.evaluation.identity import EvaluationIdentity
-from bench.evaluation.items import check
+from bench.evaluation.items import check, samples_of
 
 RESPONSE = "### Response:"
 NEW_TOKENS = 32
@@ -53,14 +53,9 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
     `lm` is any lm-eval model. `parsed` is the answer as the parser found it, empty where it found none; `prediction`
     is the index of the choice with that name, -1 where there is none.
     """
-    import lm_eval
-
     items = data.rendered(identity.task)
     definition = data.tasks[identity.task]
-    # Not simple_evaluate: it indexes every task that lm-eval has, for nine seconds a call.
-    task = lm_eval_task(items, definition, identity)
-    results = lm_eval.evaluate(lm, {identity.task: task}, log_samples=True, bootstrap_iters=0)
-    samples = sorted(results["samples"][identity.task], key=lambda sample: sample["doc_id"])
+    samples = samples_of(lm, identity.task, lm_eval_task(items, definition, identity))
     rows = []
     for (question, _), sample in zip(items, samples, strict=True):
         prompt, parsed = sample["doc"]["prompt"], sample["filtered_resps"][0]

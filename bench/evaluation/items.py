@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+
+from bench.errors import Diverged
+
+
+def samples_of(lm: Any, name: str, task: Any, documents: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """lm-eval's samples of a task that it has just run, in the order of the documents (all of them by default).
+
+    Raises Diverged where a log-likelihood is not finite.
+    """
+    import lm_eval
+
+    chosen = None if documents is None else {name: list(documents)}
+    # Not simple_evaluate: it indexes every task that lm-eval has, for nine seconds a call.
+    results = lm_eval.evaluate(lm, {name: task}, samples=chosen, log_samples=True, bootstrap_iters=0)
+    samples = results["samples"][name]
+    # The response of a log-likelihood is a pair, that of a generation a text.
+    responses = [one for sample in samples for one in sample["filtered_resps"] if not isinstance(one, str)]
+    if not all(math.isfinite(one[0]) for one in responses):
+        raise Diverged(f"the model's log-likelihoods on {name} are not finite")
+    return sorted(samples, key=lambda sample: sample["doc_id"])
 
 
 def check(items: pd.DataFrame) -> pd.DataFrame:

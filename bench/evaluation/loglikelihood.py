@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from typing import Any
 
 import pandas as pd
@@ -13,9 +12,8 @@ from bench.data import Data, Question, Rendered
 from bench.data.questions import cluster
 from bench.data.tasks import template
 from bench.data.tasks.rows import document
-from bench.errors import Diverged
 from bench.evaluation.identity import EvaluationIdentity
-from bench.evaluation.items import check
+from bench.evaluation.items import check, samples_of
 
 
 def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
@@ -23,17 +21,8 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
 
     `lm` is any lm-eval model. Raises Diverged where a log-likelihood is not finite.
     """
-    import lm_eval
-
     items = data.rendered(identity.task)
-    task = lm_eval_task(items, identity)
-    # Not simple_evaluate: it indexes every task that lm-eval has, for nine seconds a call.
-    results = lm_eval.evaluate(lm, {identity.task: task}, log_samples=True, bootstrap_iters=0)
-    if not all(
-        math.isfinite(one[0]) for sample in results["samples"][identity.task] for one in sample["filtered_resps"]
-    ):
-        raise Diverged(f"the model's log-likelihoods on {identity.task} are not finite")
-    samples = sorted(results["samples"][identity.task], key=lambda sample: sample["doc_id"])
+    samples = samples_of(lm, identity.task, lm_eval_task(items, identity))
     rows = []
     for (question, rendered), sample in zip(items, samples, strict=True):
         scores = [float(response[0]) for response in sample["filtered_resps"]]
@@ -47,7 +36,7 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
                 "prompt_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
                 **choice_row(scores, lengths, rendered.label),
                 "acc": float(sample["acc"]),
-                "protocol": f"{identity.protocol}-v{identity.protocol_version}",
+                "protocol": identity.label,
                 "task_version": identity.task_version,
             }
         )

@@ -10,7 +10,6 @@ import difflib
 import functools
 import hashlib
 import json
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.errors import Diverged, UserError
+from bench.errors import UserError
 from bench.evaluation.identity import EvaluationIdentity
-from bench.evaluation.items import check
+from bench.evaluation.items import check, samples_of
 from bench.evaluation.loglikelihood import choice_row
 from bench.sweep import LM_EVAL
 
@@ -124,20 +123,13 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
 
     Raises Diverged where a log-likelihood is not finite.
     """
-    import lm_eval
-
     harness = load(identity.task, data.config.seed, identity.limit)
-    task, name = harness.task, harness.task.task_name
+    task = harness.task
     task.set_fewshot_seed(FEWSHOT_SEED)  # else each cell would see other examples in its prompts
-    results = lm_eval.evaluate(
-        lm, {name: task}, samples={name: list(harness.documents)}, log_samples=True, bootstrap_iters=0
-    )
     rows = []
-    for sample in sorted(results["samples"][name], key=lambda one: one["doc_id"]):
+    for sample in samples_of(lm, task.task_name, task, harness.documents):
         choices = task.doc_to_choice(sample["doc"])
         scores = [float(response[0]) for response in sample["filtered_resps"]][: len(choices)]
-        if not all(map(math.isfinite, scores)):
-            raise Diverged(f"the model's log-likelihoods on {harness.name} are not finite")
         rows.append(
             {
                 "question_id": sample["doc_hash"][:16],

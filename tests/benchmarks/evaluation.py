@@ -157,7 +157,7 @@ def peak_bytes(device: Any) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
-def work() -> dict[str, Any]:
+def work(spec: dict[str, Any]) -> dict[str, Any]:
     """Of one scoring of all requests: tokens and products, and the machine's speed at such products."""
     import torch
 
@@ -165,7 +165,7 @@ def work() -> dict[str, Any]:
     from bench.evaluation.tree import Scored, rows
     from bench.training import encode_pair
 
-    requests = requests_of(None if len(sys.argv) < 3 else json.loads(sys.argv[2])["data"])
+    requests = requests_of(spec["data"])
     tokenizer = base_models.load_tokenizer(base_models.find("smollm2-135m-instruct", None))
     scored = [Scored(*encode_pair(tokenizer, *one.args)) for one in requests]
     trees = rows(scored, [(one.task_name, one.doc_id) for one in requests], 8192)
@@ -329,7 +329,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--contender"]:
         print(json.dumps(contender(json.loads(sys.argv[2]))))
     elif sys.argv[1:2] == ["--work"]:
-        print(json.dumps(work()))
+        print(json.dumps(work(json.loads(sys.argv[2]))))
     elif sys.argv[1:2] == ["--adapter"]:
         make_adapter(Path(json.loads(sys.argv[2])["adapter"]))
         print("{}")
