@@ -240,6 +240,22 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def synchronize(where: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU has."""
+    import torch
+
+    if where.type != "cpu":
+        getattr(torch, where.type).synchronize()
+
+
+def computing_in(dtype: str, where: torch.device) -> torch.autocast:
+    """Forward passes in `dtype` whatever the weights are kept in: the arithmetic of training; float32 is left alone."""
+    import torch
+
+    half = dtype != "float32"
+    return torch.autocast(where.type, dtype=getattr(torch, dtype) if half else None, enabled=half)
+
+
 def resolve_dtype(asked: str) -> Choice:
     """`auto` becomes bfloat16 where the device computes in it natively, else float32; with the reason."""
     import torch

@@ -26,6 +26,16 @@ class Diverged(Exception):
     """A training whose loss or gradient is no longer finite. The cell is recorded as `diverged`."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the machine had no memory left, in whatever words the library says it."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, Exception) and should_reduce_batch_size(error)
+    )
+
+
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> UserError:
     """A UserError for a name that is not among the allowed ones, with the nearest of them."""
     names = sorted(allowed)

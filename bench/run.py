@@ -1,4 +1,4 @@
-"""One cell from start to finish, in reading order: base model, method, training, scores, record.
+"""One cell from start to finish, in reading order: base model, method, training, scores, costs, record.
 
 A cell can be run anywhere and any number of times: what is recorded already is not done again, and whatever
 moment the process is killed at, the next run goes on from the last whole file.
@@ -7,286 +7,307 @@ moment the process is killed at, the next run goes on from the last whole file.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import gc
 import json
 import os
-import platform
 import shutil
-import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-from transformers import set_seed
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from bench import base_models, evaluation, methods
-from bench.costs import model_bytes, probe
-from bench.data import Data, Example, Question, Rendered
-from bench.data.questions import render
-from bench.errors import CellProblem
-from bench.evaluation.lm import LanguageModel
-from bench.evaluation.loglikelihood import choice_scores
+from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
+from bench.data import Data
+from bench.environment import environment
+from bench.errors import CellProblem, out_of_memory
+from bench.evaluation.latency import latency
+from bench.evaluation.lm import Counted, LanguageModel
 from bench.head import drop_prompt_mask
+from bench.merging import merge
+from bench.methods.method import Method
 from bench.plan import PlannedCell
 from bench.runner.progress import Progress
 from bench.store import CellFolder, write_json, write_text
-from bench.training import Collator, TrainingResult, encode, train
-
-RECORDED_PACKAGES = (
-    "bench-peft",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "lm-eval",
-    "datasets",
-    "numpy",
-    "pyreft",
-    "galore-torch",
-    "bitsandbytes",
-)
-
-PROBED_QUESTIONS = 2
-"""Questions of each task on which merged and unmerged logits are compared."""
-
-FLIP_QUESTIONS = 60
-"""Development questions, over all training sets, whose answers are compared between merged and unmerged."""
-
-FLIP_MARGIN = {"float32": 0.01}
-HALF_MARGIN = 0.5
-"""Nats between the two likeliest choices: where an answer flips beyond it, merging has changed the model and not just
-its rounding, which moves a log-likelihood by up to 0.4 in half precision."""
+from bench.sweep import Sweep, TrainingConfig
+from bench.training import TrainingResult, micro_batches, train
 
 
-def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, batch_size: int | None, progress: Progress) -> None:
+def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, sweep: Sweep, progress: Progress) -> None:
     """Train and score one cell and record it in its folder.
 
     Raises whatever went wrong; what was whole by then is kept (the runner records the reason).
     """
-    cell = planned.cell
-    method = methods.get(cell.method)
-    base = base_models.find(planned.base.id, planned.base.revision)
-    tokenizer = base_models.load_tokenizer(base)
-    metrics = folder.metrics()
-    write_json(folder.path / "cell.json", cell.model_dump(mode="json"))
+    level = resident_level()
+    with Occupancy() as occupancy:
+        run = _Run(planned, data, folder, sweep, progress, level, occupancy)
+        run.train()
+        run.score()
+    run.metrics |= {"status": "done", "reason": "", "traceback": []}
+    folder.write_metrics(run.metrics)
 
-    set_seed(cell.seed)
-    loading = {"dtype": cell.base.dtype, "attn_implementation": planned.training.attn_implementation}
-    loading |= method.load_kwargs(cell)
-    model = base_models.load(base, **loading)
-    base_bytes = model_bytes(model)
-    set_seed(cell.seed)  # loading may have drawn from it
-    if "costs" in metrics:  # written when the training was whole, kept whatever came after
-        if cell.data is not None and not folder.adapter.is_dir():
+
+class _Run:
+    """A cell as it is run: the model as it stands, and what is recorded so far."""
+
+    def __init__(
+        self,
+        planned: PlannedCell,
+        data: Data,
+        folder: CellFolder,
+        sweep: Sweep,
+        progress: Progress,
+        level: int,
+        occupancy: Occupancy,
+    ) -> None:
+        self.planned, self.data, self.folder, self.sweep, self.progress = planned, data, folder, sweep, progress
+        self.cell, self.level, self.occupancy = planned.cell, level, occupancy
+        self.begun = time.perf_counter()
+        self.method: Method = methods.get(self.cell.method)
+        self.facts = self.method.facts_for(self.cell.options)
+        self.base = base_models.find(planned.base.id, planned.base.revision)
+        self.tokenizer: PreTrainedTokenizerBase = base_models.load_tokenizer(self.base)
+        self.metrics = folder.metrics()
+        self.before: Mapping[str, Any] = dict(self.metrics.get("costs", {}))
+        self.model: nn.Module | None = None
+        write_json(folder.path / "cell.json", self.cell.model_dump(mode="json"))
+
+    def load(self, **kwargs: Any) -> PreTrainedModel:
+        """The base anew; `kwargs` are the method's."""
+        loading = {"dtype": self.cell.base.dtype, "attn_implementation": self.planned.training.attn_implementation}
+        set_seed(self.cell.seed)
+        model = base_models.load(self.base, **{**loading, **kwargs})
+        set_seed(self.cell.seed)  # loading may have drawn from it
+        return model
+
+    def train(self) -> None:
+        """Leaves the model with what was saved on it, now and after any restart."""
+        if "costs" not in self.metrics:  # written when the training was whole, kept whatever came after
+            shutil.rmtree(self.folder.path / "items", ignore_errors=True)  # of another training's weights
+            write_json(self.folder.path / "environment.json", environment(self.base, self.data, self.planned))
+            costs = self._trained()
+            self.metrics = {"status": "trained", "costs": costs}
+            self._note_circumstances()
+            self.folder.write_metrics(self.metrics)
+        elif self.cell.data is not None and not self.folder.adapter.is_dir():
             raise CellProblem(
-                f"{folder.path.name} is trained but its adapter was not kept, so it cannot be scored on more tasks",
+                f"{self.folder.path.name} is trained but its adapter was not kept, so it cannot be scored on more "
+                "tasks",
                 "Remove its folder to train it again.",
             )
-        model = method.load(model, folder.adapter, cell)
-    else:
-        shutil.rmtree(folder.path / "items", ignore_errors=True)  # of another training's weights
-        write_json(folder.path / "environment.json", environment(base, data, planned))
-        model = method.attach(model, cell)
-        trainable = sum(one.numel() for one in model.parameters() if one.requires_grad)
-        total = planned.total + trainable - planned.trainable  # a quantized base packs several weights into a number
-        metrics = {
-            "status": "trained",
-            "costs": {"trainable": trainable, "total": total, "base_bytes": base_bytes},
-        }
-        if cell.data is not None:
-            result = _train(model, tokenizer, method, planned, data, folder, progress)
-            metrics["costs"] |= _training_costs(result)
-            folder.save_adapter(lambda part: method.save(model, part))
-            metrics["costs"]["adapter_bytes"] = sum(p.stat().st_size for p in folder.adapter.rglob("*.safetensors"))
-        folder.write_metrics(metrics)
-        if cell.data is not None:  # what is scored is what was saved, now and after any restart
-            del model
-            gc.collect()
-            model = method.load(base_models.load(base, **loading), folder.adapter, cell)
+        self.model = None
+        release_memory()
+        if self.sweep.costs.inference and "inference" not in self.metrics["costs"]:
+            self.metrics["costs"]["inference"] = {}
+            self._time("base", LanguageModel(self.load(), self.tokenizer, None, "any"))
+            release_memory()
+        self.model = self.method.load(self.load(**self.method.load_kwargs(self.cell)), self.folder.adapter, self.cell)
+        drop_prompt_mask(self.model)
 
-    drop_prompt_mask(model)
-    facts = method.facts_for(cell.options)
-    # Two evaluations of one cell never differ in being merged: the sweep says it, and a method can or cannot.
-    merged = any(one.merged for one in planned.evaluations)
-    if merged:
-        model = _merged(model, method, planned, data, tokenizer, metrics)
-        lm = LanguageModel(model, tokenizer, batch_size, "any")
-    else:
-        lm = LanguageModel(model, tokenizer, batch_size, facts.shared_prefix, cell.base.dtype, facts.pads_left)
-    metrics.setdefault("evaluations", {})
-    for identity in planned.evaluations:
-        if identity.id in metrics["evaluations"]:
-            continue
-        items = folder.items(identity.file)
-        seconds = None
+    def _trained(self) -> dict[str, Any]:
+        """Train and save; returns what it cost. When memory runs out it begins anew with smaller micro-batches: the
+        batches, their order and the weights at the start are the same."""
+        config = self.planned.training
+        for micro in micro_batches(config.batch_size, config.micro_batch):
+            model = self.load(**self.method.load_kwargs(self.cell))
+            base_bytes = model_bytes(model)
+            self.model = self.method.attach(model, self.cell)
+            costs = self._sizes(base_bytes)
+            if self.cell.data is None:
+                return costs
+            try:
+                result = self._train(config.model_copy(update={"micro_batch": micro}))
+                break
+            except Exception as error:
+                if micro == 1 or not out_of_memory(error):
+                    raise
+                self.progress.line(f"{self.cell.name}: out of memory with {micro} examples at a time; with fewer")
+            self.model = None
+            release_memory()
+        costs |= self._training_costs(result)
+        self.folder.save_adapter(lambda part: self.method.save(self.model, part))
+        costs["adapter_bytes"] = sum(path.stat().st_size for path in self.folder.adapter.rglob("*.safetensors"))
+        return costs
+
+    def _sizes(self, base_bytes: int) -> dict[str, Any]:
+        trainable = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
+        # A quantized base packs several weights into a number, so the plan's count is taken.
+        total = self.planned.total + trainable - self.planned.trainable
+        skeleton = base_models.skeleton(self.planned.base.id, self.planned.base.revision)
+        self.work = Work.of(skeleton, self.model, total)
+        base = sum(one.numel() for one in skeleton.parameters())
+        return {
+            "trainable": trainable,
+            "total": total,
+            "base_parameters": base,
+            "percent_of_base": round(100 * trainable / base, 6),
+            "percent_of_total": round(100 * trainable / total, 6),
+            "base_bytes": base_bytes,
+        }
+
+    def _train(self, config: TrainingConfig) -> TrainingResult:
+        """Train, keeping the log in memory until it is whole."""
+        lines: list[str] = []
+
+        def log(row: dict[str, Any]) -> None:
+            lines.append(json.dumps(row))
+            write_text(self.folder.path / "training.jsonl", "\n".join(lines) + "\n")
+
+        work = self.folder.work
+        shutil.rmtree(work, ignore_errors=True)
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.folder.path / "tensorboard")
+        try:
+            examples = self.data.subset(self.cell.samples, self.cell.seed)
+            advance = self.progress.stage(f"{self.cell.name} training")
+            meter = Meter(self.level)
+            given = (self.model, self.tokenizer, self.method, self.cell, config, examples)
+            return train(*given, work, log, advance, meter)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _training_costs(self, result: TrainingResult) -> dict[str, Any]:
+        speed = matmul_speed(self.cell.base.dtype)
+        flops = self.work.training(result.tokens, result.supervised, result.pairs)
+        return {
+            "steps": result.steps,
+            "micro_batch": result.micro_batch,
+            **_read("training", result.cost),
+            "training_tokens": result.tokens,
+            "training_padding_tokens": result.padding,
+            "tokens_per_second": round(result.tokens_per_second, 1),
+            "training_flops": flops,
+            "training_utilisation": round(flops / result.cost.seconds / speed, 4),
+            "matmul_flops_per_second": round(speed),
+            "final_loss": result.final_loss,
+            "truncated_examples": result.truncated,
+            "optimizer_bytes": result.optimizer_bytes,
+        }
+
+    def score(self) -> None:
+        """Score what is not scored yet, merged where the sweep says so and the method can."""
+        lm = LanguageModel(
+            self.model,
+            self.tokenizer,
+            self.sweep.evaluation.batch_size,
+            self.facts.shared_prefix,
+            self.cell.base.dtype,
+            self.facts.pads_left,
+        )
+        if self.cell.data is not None:
+            self._time("unmerged", lm)
+        # Two evaluations of one cell never differ in being merged: the sweep says it, and a method can or cannot.
+        merged = any(one.merged for one in self.planned.evaluations)
+        if merged:
+            del lm
+            lm = self._merge(self.sweep.evaluation.batch_size)
+        self.metrics.setdefault("evaluations", {})
+        for identity in self.planned.evaluations:
+            if identity.id not in self.metrics["evaluations"]:
+                self._evaluate(lm, identity, merged)
+        if not merged:  # only to be measured: the scores stand, whatever comes of it
+            try:
+                self._merge(None)
+            except (RuntimeError, MemoryError) as error:
+                self.metrics |= {"merge_max_abs_diff": None, "merge_reason": f"could not be measured: {error}"}
+        self._note_circumstances()
+
+    def _note_circumstances(self) -> None:
+        """How long the cell has taken so far and who else was on its device, earlier parts of its run included."""
+        spent = self.before.get("wall_seconds", 0.0) + time.perf_counter() - self.begun
+        self.metrics["costs"] |= {
+            "wall_seconds": round(spent, 2),
+            "shared": self.before.get("shared", False) or self.occupancy.shared,
+            "others_cpu": round(max(self.before.get("others_cpu", 0.0), self.occupancy.others_cpu), 3),
+        }
+
+    def _merge(self, batch_size: int | None) -> LanguageModel | None:
+        """The merged model to be scored, timed; None where the method cannot merge."""
+        model, record = merge(self.model, self.method, self.planned, self.data, self.tokenizer)
+        self._warn(record.pop("warnings", ()))
+        self.metrics |= record
+        self.model = model
+        if model is None:
+            return None
+        lm = LanguageModel(model, self.tokenizer, batch_size, "any")
+        if self.cell.data is not None:
+            self._time("merged", lm)
+        return lm
+
+    def _evaluate(self, lm: LanguageModel, identity: evaluation.EvaluationIdentity, merged: bool) -> None:
+        items, costs = self.folder.items(identity.file), {}
         if items is None:
-            begun = time.perf_counter()
-            lm.advance = progress.stage(f"{cell.name} scoring {identity.task}")
-            items = evaluation.evaluate(lm, data, identity)
-            seconds = round(time.perf_counter() - begun, 2)
-            folder.write_items(identity.file, items)
-        metrics["evaluations"][identity.id] = {
+            lm.advance = self.progress.stage(f"{self.cell.name} scoring {identity.task}")
+            before = dataclasses.replace(lm.counted)
+            with Meter(self.level) as meter:
+                items = evaluation.evaluate(lm, self.data, identity)
+            costs = self._scoring_costs(meter.reading, before, lm.counted, merged)
+            self.folder.write_items(identity.file, items)
+        self.metrics["evaluations"][identity.id] = {
             **identity.model_dump(mode="json"),
             "file": identity.file,
-            **evaluation.scores(items, evaluation.primary(data, identity)),
-            "seconds": seconds,
+            **evaluation.scores(items, evaluation.primary(self.data, identity)),
+            "seconds": None,
+            **costs,
         }
         if lm.checked:
-            metrics["sharing_check"] = {"share": lm.share, **dataclasses.asdict(lm.checked)}
-        metrics["warnings"] = list(dict.fromkeys([*metrics.get("warnings", []), *lm.warnings]))
-        folder.write_metrics(metrics)
-    metrics |= {"status": "done", "reason": "", "traceback": []}
-    folder.write_metrics(metrics)
-    if not merged:  # only to be measured: the scores stand, whatever comes of it
-        try:
-            _merged(model, method, planned, data, tokenizer, metrics)
-        except (RuntimeError, MemoryError) as error:
-            metrics |= {"merge_max_abs_diff": None, "merge_reason": f"could not be measured: {error}"}
-        folder.write_metrics(metrics)
+            self.metrics["sharing_check"] = {"share": lm.share, **dataclasses.asdict(lm.checked)}
+        self._warn(lm.warnings)
+        self.metrics["costs"] |= _over_evaluations(self.metrics["evaluations"].values())
+        self.folder.write_metrics(self.metrics)
+
+    def _scoring_costs(self, reading: Reading, before: Counted, after: Counted, merged: bool) -> dict[str, Any]:
+        tokens = after.tokens - before.tokens
+        skeleton = base_models.skeleton(self.planned.base.id, self.planned.base.revision)
+        work = Work.of(skeleton, total=None if merged else self.planned.total)
+        return {
+            **_read("", reading),
+            "tokens": tokens,
+            "flops": work.forward(tokens, after.at_head - before.at_head, after.pairs - before.pairs),
+        }
+
+    def _time(self, what: str, lm: LanguageModel) -> None:
+        """Time a model's answers, once."""
+        found = self.metrics["costs"].get("inference")
+        if self.sweep.costs.inference and found is not None and what not in found:
+            task = next(iter(self.data.questions), None)
+            shown = self.data.rendered(task)[:64] if task else []
+            texts = [rendered.contexts[0] for _, rendered in shown]
+            texts = texts or [one.prompt for one in self.data.subset(8, seed=0)]
+            found[what] = latency(lm, texts, self.progress.stage(f"{self.cell.name} timing answers, {what}"))
+            self.folder.write_metrics(self.metrics)
+
+    def _warn(self, texts: Any) -> None:
+        self.metrics["warnings"] = list(dict.fromkeys([*self.metrics.get("warnings", []), *texts]))
 
 
-def _merged(model: Any, method: Any, planned: PlannedCell, data: Data, tokenizer: Any, metrics: dict[str, Any]) -> Any:
-    """The model with its adapter folded in, in the cell's dtype (rounded once); how far its logits are from the
-    unmerged model's is recorded. A method that cannot merge is recorded with the reason, and None is returned."""
-    cell = planned.cell
-    facts = method.facts_for(cell.options)
-    if not facts.mergeable:
-        metrics["merge_max_abs_diff"], metrics["merge_reason"] = None, facts.cannot_merge
-        return None
-    batch = _probe_batch(data, tokenizer, planned.training)
-    asked = _development(data)
-    unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)
-    before = choice_scores(unmerged_lm, asked)
-    # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides.
-    half = cell.base.dtype if cell.base.dtype != "float32" else "bfloat16"
-    unmerged = {half: probe(model.eval(), batch, half)}
-    unmerged["float32"] = probe(model.float(), batch, "float32")
-    model = method.merge(model).eval()
-    merged = {"float32": probe(model, batch, "float32")}
-    if cell.base.dtype == "float32":
-        merged[half] = probe(model, batch, half)
-    else:
-        model = model.to(getattr(torch, cell.base.dtype))
-        merged[half] = probe(model, batch, "float32")  # no autocast: in the dtype of its weights
-    metrics["merge_max_abs_diff"] = {
-        dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in ("float32", half)
-    }
-    after = choice_scores(LanguageModel(model, tokenizer, None, "any"), asked)
-    # Of the merged model the scoring itself says it.
-    metrics["warnings"] = [*metrics.get("warnings", []), *(f"unmerged: {text}" for text in unmerged_lm.warnings)]
-    metrics["merge_flips"] = _flips(before, after, FLIP_MARGIN.get(cell.base.dtype, HALF_MARGIN))
-    return model
-
-
-def _development(data: Data) -> list[tuple[Question, Rendered]]:
-    """A few development questions of every training set, in equal shares, with their texts."""
-    share = -(-FLIP_QUESTIONS // max(1, len(data.development)))
-    drawn = [question for questions in data.development.values() for question in questions[:share]]
-    return [(one, render(one, data.tasks[one.task].wording, data.config.format)) for one in drawn]
-
-
-def _flips(before: list[list[float]], after: list[list[float]], margin: float) -> dict[str, Any]:
-    """How many answers differ between two scorings, and how many of these were no near ties in the first."""
-    gaps = [
-        max(one) - one[int(np.argmax(other))] for one, other in zip(before, after, strict=True)
-    ]  # what the first scoring lost by the second's answer: 0 where they agree
+def _read(what: str, reading: Reading) -> dict[str, Any]:
+    """A reading as it is recorded, its keys beginning with what was read."""
+    prefix = f"{what}_" if what else ""
     return {
-        "n": len(gaps),
-        "flips": sum(int(np.argmax(a)) != int(np.argmax(b)) for a, b in zip(before, after, strict=True)),
-        "flips_above_margin": sum(not gap <= margin for gap in gaps),
-        "margin": margin,
+        f"{prefix}seconds": round(reading.seconds, 2),
+        f"{prefix}peak_bytes": reading.peak_bytes,
+        f"{prefix}reserved_bytes": reading.reserved_bytes,
+        f"{prefix}joules": None if reading.joules is None else round(reading.joules, 1),
     }
 
 
-def _probe_batch(data: Data, tokenizer: Any, config: Any) -> dict[str, torch.Tensor]:
-    """A few questions of every task with their right answers, as a training batch."""
-    examples = []
-    for task in data.questions:
-        for question, rendered in data.rendered(task)[:PROBED_QUESTIONS]:
-            examples.append(Example(rendered.contexts[question.label], rendered.continuations[question.label]))
-    if not examples:  # where lm-eval's own tasks are all that is scored
-        examples = data.subset(PROBED_QUESTIONS, seed=0)
-    rows = [encode(tokenizer, one, config.max_length, data.config.append_eos) for one in examples]
-    return Collator(tokenizer.pad_token_id, config.loss)(rows)
+def _over_evaluations(recorded: Any) -> dict[str, Any]:
+    """Costs of all evaluations of a cell together: sums, and the highest peak; None where one was not measured."""
+    found: list[Mapping[str, Any]] = list(recorded)
 
+    def over(key: str, take: Any) -> Any:
+        values = [one.get(key) for one in found]
+        return None if None in values else take(values)
 
-def _train(
-    model: Any,
-    tokenizer: Any,
-    method: Any,
-    planned: PlannedCell,
-    data: Data,
-    folder: CellFolder,
-    progress: Progress,
-) -> TrainingResult:
-    """Train, keeping the log in memory until it is whole."""
-    cell = planned.cell
-    lines: list[str] = []
-
-    def log(row: dict[str, Any]) -> None:
-        lines.append(json.dumps(row))
-        write_text(folder.path / "training.jsonl", "\n".join(lines) + "\n")
-
-    shutil.rmtree(folder.work, ignore_errors=True)
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard")
-    try:
-        examples = data.subset(cell.samples, cell.seed)
-        advance = progress.stage(f"{cell.name} training")
-        return train(model, tokenizer, method, cell, planned.training, examples, folder.work, log, advance)
-    finally:
-        shutil.rmtree(folder.work, ignore_errors=True)
-
-
-def _training_costs(result: TrainingResult) -> dict[str, Any]:
+    seconds, tokens, flops = (over(key, sum) for key in ("seconds", "tokens", "flops"))
+    measured = bool(seconds) and tokens is not None
     return {
-        "steps": result.steps,
-        "training_seconds": round(result.seconds, 2),
-        "training_tokens": result.tokens,
-        "tokens_per_second": round(result.tokens / result.seconds, 1),
-        "final_loss": result.final_loss,
-        "truncated_examples": result.truncated,
-        "optimizer_bytes": result.optimizer_bytes,
+        "evaluation_seconds": None if seconds is None else round(seconds, 2),
+        "evaluation_tokens": tokens,
+        "evaluation_tokens_per_second": round(tokens / seconds, 1) if measured else None,
+        "evaluation_peak_bytes": over("peak_bytes", max),
+        "evaluation_reserved_bytes": over("reserved_bytes", max),
+        "evaluation_joules": over("joules", sum),
+        "evaluation_flops": flops,
     }
-
-
-def environment(base: base_models.Base, data: Data, planned: PlannedCell) -> dict[str, Any]:
-    """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
-    where = base_models.device()
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
-        "commit": _commit(),
-        "device": torch.cuda.get_device_name() if where.type == "cuda" else where.type,
-        "threads": torch.get_num_threads(),
-        "base_model": {"id": base.id, "revision": base.revision, "commit": base.commit},
-        "dtype_reason": base_models.resolve_dtype(planned.base.dtype).reason,
-        "data_fingerprint": data.fingerprint,
-        "overlap": {name: vars(one) for name, one in data.overlap.items()},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-@functools.cache
-def _commit() -> str | None:
-    """The harness's own commit as the run began, with `-dirty` where files were changed; None outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    tracked = subprocess.run(
-        ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 and tracked.returncode == 0 else None

@@ -1,6 +1,6 @@
 """Examples in, trained parameters out: transformers' `Trainer`, with the loss where it is supervised.
 
-B rows, T tokens of the longest row, N supervised positions of a batch, H hidden size, V vocabulary.
+N supervised positions of a batch, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,27 +23,19 @@ from transformers import (
     set_seed,
 )
 
-from bench.base_models import device
-from bench.costs import optimizer_state_bytes
+from bench.base_models import device, synchronize
+from bench.costs import Meter, Reading, optimizer_state_bytes
+from bench.costs.flops import seen
 from bench.data.examples import Example
+from bench.encoding import Collator, encode_all
 from bench.errors import Diverged
-from bench.head import HeadAt, drop_prompt_mask
+from bench.head import HeadAt, causal_lm, drop_prompt_mask
 from bench.methods.method import Method
+from bench.order import ByLength
 from bench.sweep import Cell, TrainingConfig
-
-IGNORED = -100
 
 Advance = Callable[[int, int, str], None]
 """Told (done, total, note) as the work goes on."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A tokenized example; the first `prompt_length` tokens are the prompt."""
-
-    ids: list[int]
-    prompt_length: int
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -51,9 +43,20 @@ class TrainingResult:
     """What a training came to."""
 
     steps: int
-    seconds: float
+    micro_batch: int
+    """Examples of a forward pass."""
+    cost: Reading
+    """Of the training loop alone."""
     tokens: int
     """Real tokens seen over all epochs, padding apart."""
+    padding: int
+    """Tokens computed for nothing, to make rows of a batch equally long."""
+    supervised: int
+    """Tokens that the loss was taken at."""
+    pairs: float
+    """Of a token and one that it attends to, over all epochs."""
+    tokens_per_second: float
+    """Real tokens, from the end of the first step on (of a single step, all of it)."""
     final_loss: float
     truncated: int
     """Examples that lost the beginning of their prompt to `max_length`."""
@@ -61,81 +64,52 @@ class TrainingResult:
     """What the optimizer remembers between steps, moments and projections."""
 
 
-def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Context and continuation as tokens, split exactly as lm-eval scores them (TemplateLM._encode_pair).
+class Pace:
+    """Counts tokens as they are trained on, without waiting for the device, and takes the time after the first step,
+    in which kernels are chosen and memory is found."""
 
-    White space at the end of the context belongs to the continuation; both are tokenized together; an empty
-    context becomes the beginning-of-text token (the end-of-text token where there is none).
-    """
-    if not context:
-        prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        ids = tokenizer.encode(continuation, add_special_tokens=False)
-        return [prefix], ids[1:] if ids[:1] == [prefix] else ids
-    stripped = context.rstrip()
-    continuation = context[len(stripped) :] + continuation
-    # A text that already begins with the beginning-of-text token gets no second one.
-    special = not (tokenizer.bos_token and stripped.startswith(tokenizer.bos_token))
-    whole = tokenizer.encode(stripped + continuation, add_special_tokens=special)
-    head = tokenizer.encode(stripped, add_special_tokens=special)
-    return head, whole[len(head) :]
+    def __init__(self) -> None:
+        self.tokens: torch.Tensor | int = 0
+        self.places = self.supervised = 0
+        self.warm_tokens: torch.Tensor | int = 0
+        self.warmed = self.begun = time.perf_counter()
 
+    def saw(self, mask: torch.Tensor, supervised: int) -> None:
+        """One more forward pass: the attention mask (B, T) of its batch, and how many tokens the loss is taken at."""
+        self.tokens = self.tokens + mask.sum()
+        self.places += mask.numel()
+        self.supervised += supervised
 
-def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, append_eos: bool) -> Encoded:
-    """Tokenize an example. One that is too long loses the beginning of its prompt, as in scoring."""
-    context, answer = encode_pair(tokenizer, example.prompt, example.answer)
-    if append_eos and tokenizer.eos_token_id is not None:
-        answer = [*answer, tokenizer.eos_token_id]
-    answer = answer[: max_length - 1]
-    kept = context[-(max_length - len(answer)) :]
-    return Encoded(kept + answer, len(kept), truncated=len(kept) < len(context))
+    def warm(self) -> None:
+        """The first step is over; the only time that the device is waited for."""
+        synchronize(device())
+        self.warm_tokens, self.warmed = self.tokens, time.perf_counter()
 
-
-class Collator:
-    """Encoded examples to a right-padded batch.
-
-    input_ids, attention_mask (B, T); labels (B, T), IGNORED where nothing is supervised; prompt_mask (B, T),
-    true on prompt tokens; and, for the output head, rows and columns (N,) of the positions that predict a
-    supervised token, with their targets (N,). They are found here so that the training loop never waits for the device.
-    """
-
-    def __init__(self, pad_token_id: int, loss: str) -> None:
-        self.pad_token_id = pad_token_id
-        self.loss = loss
-
-    def __call__(self, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        length = max(len(row.ids) for row in rows)
-        shape = (len(rows), length)
-        ids = torch.full(shape, self.pad_token_id)
-        mask = torch.zeros(shape, dtype=torch.long)
-        prompt = torch.zeros(shape, dtype=torch.bool)
-        labels = torch.full(shape, IGNORED)
-        for i, row in enumerate(rows):
-            n, start = len(row.ids), row.prompt_length if self.loss == "answer" else 1
-            ids[i, :n] = torch.tensor(row.ids)
-            mask[i, :n] = 1
-            prompt[i, : row.prompt_length] = True
-            labels[i, start:n] = ids[i, start:n]
-        at_row, at_column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "prompt_mask": prompt,
-            "labels": labels,
-            "supervised": torch.stack([at_row, at_column]),  # (2, N)
-            "targets": labels[:, 1:][at_row, at_column],  # (N,)
-        }
+    def tokens_per_second(self) -> float:
+        """Called when the last step is over."""
+        tokens, since = int(self.tokens) - int(self.warm_tokens), self.warmed
+        if not tokens:
+            tokens, since = int(self.tokens), self.begun
+        return tokens / max(time.perf_counter() - since, 1e-9)
 
 
 class FineTuner(Trainer):
     """Trainer with the method's optimizer, and the loss and the output head at supervised positions only."""
 
-    def __init__(self, cell: Cell, method: Method, **kwargs: Any) -> None:
+    def __init__(self, cell: Cell, method: Method, order: ByLength | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cell = cell
         self.method = method
+        self.order = order
+        self.pace = Pace()
         # The loss below is a sum over the whole accumulated batch divided by its supervised tokens.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
+        if self.order is None:
+            return super()._get_train_sampler(train_dataset)
+        return self.order
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -152,6 +126,7 @@ class FineTuner(Trainer):
         inputs = dict(inputs)
         inputs.pop("labels")
         supervised, targets = inputs.pop("supervised"), inputs.pop("targets")
+        self.pace.saw(inputs["attention_mask"], targets.numel())
         with HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1]):
             outputs = model(**inputs, use_cache=False)
         total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
@@ -179,6 +154,7 @@ class _Watch(TrainerCallback):
 
     def __init__(self, log: Callable[[dict[str, Any]], None], advance: Advance, tokens_per_step: float) -> None:
         self.log, self.advance, self.tokens_per_step = log, advance, tokens_per_step
+        self.pace: Pace | None = None
         self.begun = time.perf_counter()
         self.last_loss = math.nan
 
@@ -186,6 +162,8 @@ class _Watch(TrainerCallback):
         self.begun = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 1 and state.max_steps > 1:
+            self.pace.warm()
         if state.global_step == state.max_steps:
             control.should_log = True  # so that the last steps are looked at, too
         rate = self.tokens_per_step * state.global_step / (time.perf_counter() - self.begun)
@@ -205,6 +183,15 @@ class _Watch(TrainerCallback):
                 raise Diverged(f"{name} is {row[name]} at step {state.global_step} of {state.max_steps}")
 
 
+def micro_batches(batch_size: int, first: int | None) -> list[int]:
+    """The examples per forward pass to try, one after the other, as memory runs out: each the largest that divides the
+    batch and is at most half of the one before."""
+    sizes = [first or batch_size]
+    while sizes[-1] > 1:
+        sizes.append(next(size for size in range(sizes[-1] // 2, 0, -1) if batch_size % size == 0))
+    return sizes
+
+
 def train(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -215,12 +202,15 @@ def train(
     folder: Path,
     log: Callable[[dict[str, Any]], None],
     advance: Advance,
+    meter: Meter | None = None,
 ) -> TrainingResult:
-    """Train `model` in place on the examples, in an order that the cell's seed alone decides.
+    """Train `model` in place on the examples, in an order that the cell's seed alone decides; `meter` reads what the
+    training loop costs.
 
-    Raises Diverged when the loss or the gradient is not finite.
+    Raises Diverged when the loss or the gradient is not finite. Where memory runs out the model is half-trained: begin
+    anew with the next of `micro_batches`.
     """
-    rows = [encode(tokenizer, one, config.max_length, cell.data.append_eos) for one in examples]
+    rows = encode_all(tokenizer, examples, config.max_length, cell.data.append_eos)
     micro = config.micro_batch or config.batch_size
     where = device()
     steps = math.ceil(math.ceil(len(rows) / config.batch_size) * config.epochs)
@@ -229,12 +219,13 @@ def train(
         num_train_epochs=config.epochs,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=config.batch_size // micro,
+        torch_compile=config.compile,
         learning_rate=cell.options["lr"],
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup_steps if config.warmup_steps is not None else config.warmup_ratio,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         seed=cell.seed,
         bf16=cell.base.dtype == "bfloat16",
         fp16=cell.base.dtype == "float16",
@@ -250,12 +241,15 @@ def train(
     )
     if where.type == "cuda":  # one device a cell: Trainer would spread the batch over all that it sees
         arguments._n_gpu = min(1, arguments.n_gpu)
-    tokens = sum(len(row.ids) for row in rows)
-    watch = _Watch(log, advance, tokens_per_step=tokens * config.epochs / max(1, steps))
+    lengths = [len(row.ids) for row in rows]
+    watch = _Watch(log, advance, tokens_per_step=sum(lengths) * config.epochs / max(1, steps))
     drop_prompt_mask(model)
+    if config.gradient_checkpointing:
+        causal_lm(model).activation_checkpointing_enable({"use_reentrant": False})
     trainer = FineTuner(
         cell,
         method,
+        ByLength(lengths, config.batch_size, cell.seed) if config.order == "length" else None,
         model=model,
         args=arguments,
         train_dataset=rows,
@@ -264,16 +258,24 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     set_seed(cell.seed)
-    begun = time.perf_counter()
-    done = trainer.train()
-    if where.type == "cuda":
-        torch.cuda.synchronize()
+    with meter or Meter() as meter:
+        pace = watch.pace = trainer.pace = Pace()
+        done = trainer.train()
+        synchronize(where)
+        rate = pace.tokens_per_second()
     # Trainer's autocast goes from the model's forward: scoring has one arithmetic, whether trained just now or loaded.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+    if config.gradient_checkpointing:
+        causal_lm(model).activation_checkpointing_disable()
     return TrainingResult(
         steps=done.global_step,
-        seconds=time.perf_counter() - begun,
-        tokens=round(tokens * config.epochs),
+        micro_batch=micro,
+        cost=meter.reading,
+        tokens=int(pace.tokens),
+        padding=pace.places - int(pace.tokens),
+        supervised=pace.supervised,
+        pairs=seen(lengths) * config.epochs,
+        tokens_per_second=rate,
         final_loss=watch.last_loss,
         truncated=sum(row.truncated for row in rows),
         optimizer_bytes=optimizer_state_bytes(trainer.optimizer),

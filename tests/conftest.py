@@ -70,6 +70,7 @@ methods:
   - {{method: full, lr: 1e-3}}
 samples: 32
 training: {{batch_size: 8, logging_steps: 1}}
+costs: {{inference: false}}
 evaluation: {{limit: 6, tasks: [world_two, world_blank, world_ending, world_true_false]}}
 """
 

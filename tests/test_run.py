@@ -71,7 +71,7 @@ def test_costs_and_the_exactness_of_merging_are_recorded(finished: tuple[Path, P
 
 
 def test_flips_are_counted_and_those_beyond_the_margin_apart() -> None:
-    from bench.run import _flips
+    from bench.merging import _flips
 
     before = [[-1.0, -2.0], [-1.0, -1.1], [-3.0, -2.0], [-5.0, -1.0]]
     after = [[-1.2, -2.1], [-1.2, -1.1], [-2.5, -2.0], [-1.0, -1.4]]

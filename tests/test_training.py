@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.data.examples import Example
+from bench.encoding import Collator, Encoded, encode, encode_pair
 from bench.errors import Diverged
 from bench.head import HeadAt, drop_prompt_mask
 from bench.sweep import BaseIdentity, Cell, CellData, TrainingConfig
-from bench.training import Collator, Encoded, encode, encode_pair, train
+from bench.training import train
 
 EXAMPLES = [Example(f"Question: what is {i}?\nAnswer:", f" it is {i * 7}") for i in range(20)]
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from bench.costs import computing_in
-from bench.errors import Diverged
+from bench.base_models import computing_in
+from bench.costs.flops import seen
+from bench.errors import Diverged, out_of_memory
 from bench.head import PromptMaskInGeneration, causal_lm
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def generate_until(
     dtype: str = "float32",
     advance: Callable[[int, int, str], None] = lambda done, total, note: None,
     pads_left: bool = True,
+    count: Callable[[int, int, float], None] = lambda tokens, at_head, pairs: None,
 ) -> list[str]:
     """The text generated for each request, in their order: lm-eval's `generate_until` for the model `lm`.
 
@@ -70,7 +71,8 @@ def generate_until(
     moves them by 1e-7).
 
     `dtype` is what forward passes compute in (`computing_in`); `advance(done, total, note)` is told of the prompts
-    done. Raises ValueError for generation kwargs that it does not know, Diverged where a logit is not a number.
+    done, `count` of each prompt's work (`lm.Counted`). Raises ValueError for generation kwargs that it does not know,
+    Diverged where a logit is not a number.
     """
     texts = [""] * len(requests)
     groups: dict[_Settings, list[_Prompt]] = {}
@@ -91,12 +93,14 @@ def generate_until(
             try:
                 generated = _generate(lm, [prompt.ids for prompt in waiting[:size]], settings, dtype)
             except RuntimeError as error:
-                if size == 1 or not should_reduce_batch_size(error):
+                if size == 1 or not out_of_memory(error):
                     raise
                 batch_tokens = size * (len(waiting[0].ids) + settings.max_new_tokens) // 2
                 gc.collect()
                 continue
             for prompt, new in zip(waiting[:size], generated, strict=True):
+                read = len(prompt.ids) + len(new) - 1  # the last is never read
+                count(read, len(new), seen([read]))
                 texts[prompt.number] = _cut(lm.tokenizer.decode(new, skip_special_tokens=True), settings.until)
             waiting = waiting[size:]
             done += size
@@ -128,11 +132,20 @@ def _size(
     return size if pads_left else min(size, sum(len(prompt.ids) == longest for prompt in waiting))
 
 
+def exactly(lm: HFLM, prompts: list[list[int]], tokens: int, dtype: str = "float32") -> list[list[int]]:
+    """So many new tokens of each prompt (B lists of tokens, all of one length) by greedy decoding, whether a text ends
+    or not: equal work for every model."""
+    return _generate(lm, prompts, _Settings((), tokens, 1), dtype, ends=set())
+
+
 @torch.inference_mode()
-def _generate(lm: HFLM, prompts: list[list[int]], settings: _Settings, dtype: str) -> list[list[int]]:
+def _generate(
+    lm: HFLM, prompts: list[list[int]], settings: _Settings, dtype: str, ends: set[int] | None = None
+) -> list[list[int]]:
     """The new tokens of each prompt, up to its end-of-text token (B lists)."""
     model, tokenizer, length = lm.model, lm.tokenizer, max(map(len, prompts))
-    pad, ends = tokenizer.pad_token_id, _end_tokens(model, tokenizer.eos_token_id)
+    pad = tokenizer.pad_token_id
+    ends = _end_tokens(model, tokenizer.eos_token_id) if ends is None else ends
     ids = torch.tensor([[pad] * (length - len(one)) + one for one in prompts], device=lm.device)  # (B, T)
     mask = torch.tensor([[0] * (length - len(one)) + [1] * len(one) for one in prompts], device=lm.device)  # (B, T)
     config = GenerationConfig(
@@ -141,7 +154,7 @@ def _generate(lm: HFLM, prompts: list[list[int]], settings: _Settings, dtype: st
         max_new_tokens=settings.max_new_tokens,
         pad_token_id=pad,
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=sorted(ends),
+        eos_token_id=sorted(ends) or None,
     )
     if settings.num_beams == 1:
         ended = functools.partial(_ended, tokenizer=tokenizer, ends=ends, settings=settings)

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.costs import computing_in
+from bench.base_models import computing_in
+from bench.encoding import encode_pair
+from bench.errors import out_of_memory
 from bench.evaluation.generation import generate_until
 from bench.evaluation.tree import Row, Scored, rows
 from bench.head import HeadAt, drop_prompt_mask
 from bench.methods.method import SharedPrefix
-from bench.training import encode_pair
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
@@ -71,6 +71,23 @@ class SharingCheck:
         return self.difference is not None and self.difference <= self.allowed
 
 
+@dataclass
+class Counted:
+    """What a model has computed for the requests that it was given; texts that are computed twice count once."""
+
+    tokens: int = 0
+    """Padding apart."""
+    at_head: int = 0
+    """Those that went through the output head."""
+    pairs: float = 0
+    """Of a token and one that it attends to."""
+
+    def add(self, tokens: int, at_head: int, pairs: float) -> None:
+        self.tokens += tokens
+        self.at_head += at_head
+        self.pairs += pairs
+
+
 class LanguageModel(HFLM):
     """Scores continuations as HFLM does: same tokens, same truncation, log-probabilities in float32.
 
@@ -83,6 +100,7 @@ class LanguageModel(HFLM):
     A forward pass takes as many rows as fit `batch_tokens`, at most `batch_size` where that is given; when memory runs
     out, `batch_tokens` is halved and stays so. With `autocast`, a dtype, forward passes compute in it, as in training;
     without, in that of the weights. `advance(done, total, note)` is told of the requests scored, lm-eval is silent.
+    `counted` is the work of all calls so far.
     """
 
     def __init__(
@@ -106,6 +124,7 @@ class LanguageModel(HFLM):
         self.share: SharedPrefix = share if takes_tree_mask(model) else "none"
         self.checked: SharingCheck | None = None
         self.warnings: list[str] = []
+        self.counted = Counted()
         self.most_rows, self.pads_left = batch_size, pads_left
         self.batch_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.computing_dtype = autocast or "float32"
@@ -144,6 +163,7 @@ class LanguageModel(HFLM):
         few, alone = [scored[number] for number in kept], [None] * len(kept)
         exact = self.computing_dtype == "float32" and self.model.dtype == torch.float32
         advance, self.advance = self.advance, lambda done, total, note: None
+        counted, self.counted = self.counted, Counted()  # a measurement, no part of the scoring's work
         most, self.most_rows = self.most_rows, 1
         try:
             whole = self._values(few, alone)
@@ -152,11 +172,11 @@ class LanguageModel(HFLM):
             try:
                 apart = np.abs(self._values(few, [groups[number] for number in kept]) - whole)
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                if isinstance(error, RuntimeError) and should_reduce_batch_size(error):
+                if out_of_memory(error):
                     raise
                 apart = np.array([np.nan])  # it does not take such rows at all
         finally:
-            self.advance, self.most_rows = advance, most
+            self.advance, self.most_rows, self.counted = advance, most, counted
         difference = apart.max() if exact else apart.mean()
         allowed = EXACT if exact else max(NOISE * noise, self._resolution(few[0]))
         known = float(difference) if np.isfinite(difference) else None
@@ -194,7 +214,9 @@ class LanguageModel(HFLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """The text generated for each request, in their order (`generation.generate_until`)."""
         limits = (self.batch_tokens, self.most_rows, self.computing_dtype)
-        return generate_until(self, requests, *limits, advance=self.advance, pads_left=self.pads_left)
+        return generate_until(
+            self, requests, *limits, advance=self.advance, pads_left=self.pads_left, count=self.counted.add
+        )
 
     def _loglikelihood_tokens(
         self,
@@ -232,7 +254,7 @@ class LanguageModel(HFLM):
             try:
                 found = self._score(batch, kept)
             except RuntimeError as error:
-                if len(batch) == 1 or not should_reduce_batch_size(error):
+                if len(batch) == 1 or not out_of_memory(error):
                     raise
                 self.batch_tokens = len(batch) * len(batch[0]) // 2
                 gc.collect()
@@ -268,6 +290,8 @@ class LanguageModel(HFLM):
                 at += [places.setdefault((i, token), len(places)) for token in path]
                 targets += scored[number].continuation
                 lengths.append(len(path))
+        read = sum(position + 1 for row in batch for position in row.positions)
+        self.counted.add(sum(map(len, batch)), len(places), read)
         head = torch.tensor(list(places)).T.to(self.device)  # (2, N)
         with HeadAt(self.model, head, length), computing_in(self.computing_dtype, self.device):
             logits = self.model(**inputs, use_cache=False).logits  # (N, V)

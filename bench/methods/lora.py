@@ -193,6 +193,7 @@ class Lora(PeftMethod):
             lr=cell.options["lr"],
             loraplus_lr_ratio=cell.options["lr_ratio"],
             loraplus_weight_decay=cell.training.get("weight_decay", 0.0),
+            fused=True,
         )
 
     def save(self, model: nn.Module, folder: Path) -> None:

@@ -99,7 +99,7 @@ class Stacked(Method):
             for group in own.param_groups:
                 kept = [parameter for parameter in group["params"] if id(parameter) in known]
                 groups += [{"params": kept, "lr": group["lr"]}] if kept else []
-        return AdamW(groups, weight_decay=0.0)
+        return AdamW(groups, weight_decay=0.0, fused=True)
 
     def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
         terms = [part.penalty(model, self._cell(cell, part)) for part in self._parts]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import base_models
-from bench.errors import CellProblem, Diverged, UserError
+from bench.errors import CellProblem, Diverged, UserError, out_of_memory
 from bench.plan import Plan, PlannedCell, state
 from bench.runner.progress import Progress, duration
 from bench.store import CellFolder, Results
@@ -63,24 +63,19 @@ def run_sweep(
 
 def _run_recorded(planned: PlannedCell, plan: Plan, folder: CellFolder, progress: Progress) -> str:
     """Run a cell; whatever it comes to is in its metrics.json afterwards. Returns a word or two on it."""
-    import torch
-
     from bench.run import run_cell
 
     # A cell that cannot be scored on one task more is still a trained one, with the scores that it has.
     finished = bool(folder.metrics().get("evaluations"))
     try:
-        run_cell(planned, plan.data, folder, plan.sweep.evaluation.batch_size, progress)
+        run_cell(planned, plan.data, folder, plan.sweep, progress)
     except CellProblem as error:
         return _record(folder, "trained" if "costs" in folder.metrics() else "failed", error)
     except UserError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return _record(folder, "trained" if finished else "oom", error)
-    except Diverged as error:
-        return _record(folder, "trained" if finished else "diverged", error)
     except Exception as error:  # a failed cell is a result: recorded, counted and shown
-        return _record(folder, "trained" if finished else "failed", error)
+        status = "oom" if out_of_memory(error) else "diverged" if isinstance(error, Diverged) else "failed"
+        return _record(folder, "trained" if finished else status, error)
     recorded, first = folder.metrics()["evaluations"], planned.evaluations[0].protocol
     mean = [recorded[one.id]["score"] for one in planned.evaluations if one.protocol == first]
     return f"done, average {100 * sum(mean) / len(mean):.1f}"

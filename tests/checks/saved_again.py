@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench import base_models, evaluation, methods
-from bench.costs import computing_in
+from bench.base_models import computing_in
 from bench.evaluation.lm import LanguageModel
 from bench.head import PromptMaskInGeneration, drop_prompt_mask
 from bench.plan import make_plan

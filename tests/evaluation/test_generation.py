@@ -12,11 +12,11 @@ from test_training import trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
+from bench.encoding import encode_pair
 from bench.errors import Diverged
 from bench.evaluation import generation
 from bench.evaluation.lm import LanguageModel
 from bench.head import PromptMaskInGeneration
-from bench.training import encode_pair
 
 PROMPTS = [
     "Question: what is 3?\nAnswer:",

@@ -20,13 +20,14 @@ from bench.data import Data
 from bench.data.questions import Question, cluster
 from bench.data.tasks import commonsense_tasks
 from bench.data.tasks.rows import from_hub
+from bench.encoding import encode_pair
 from bench.errors import UserError
 from bench.evaluation import generative
 from bench.evaluation.identity import EvaluationIdentity
 from bench.evaluation.lm import LanguageModel
 from bench.store import Results
 from bench.sweep import DataConfig, EvaluationConfig, TrainingConfig
-from bench.training import encode_pair, train
+from bench.training import train
 
 EIGHT = list(commonsense_tasks())
 FORMAT = {"llm-adapters-v1": "llm_adapters", "generative-v2": "llm_adapters", "loreft-v1": "loreft"}

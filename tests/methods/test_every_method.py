@@ -18,13 +18,13 @@ from test_training import EXAMPLES, cell_of, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
-from bench.costs import probe
+from bench.encoding import Collator, encode
 from bench.evaluation.lm import LanguageModel
 from bench.head import PromptMaskInGeneration, causal_lm, drop_prompt_mask
+from bench.merging import probe
 from bench.methods.any_peft import configurations
 from bench.methods.peft_types import PEFT_TYPES
 from bench.sweep import Cell
-from bench.training import Collator, encode
 
 pytestmark = pytest.mark.filterwarnings(
     # peft 0.21.2, by name: generating with prompts, loading an AdaLoRA whose ranks were allotted.
@@ -184,7 +184,7 @@ def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: 
         from transformers import AutoModelForCausalLM
         from test_every_method import batch
         from bench import methods
-        from bench.costs import probe
+        from bench.merging import probe
         from bench.head import drop_prompt_mask
         from bench.sweep import Cell
         torch.set_num_threads(1)

@@ -15,9 +15,11 @@ from test_training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import base_models, methods
-from bench.costs import computing_in, model_bytes, probe
+from bench.base_models import computing_in
+from bench.costs import model_bytes
 from bench.errors import UserError
 from bench.head import causal_lm, drop_prompt_mask
+from bench.merging import probe
 from bench.methods.lora import INITIAL, Lora
 from bench.methods.targets import linear_layers
 from bench.plan import count

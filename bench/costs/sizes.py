@@ -1,4 +1,4 @@
-"""What a cell costs, measured: from the tensors and the clock themselves, never from a formula."""
+"""What tensors weigh: a model and an optimizer's state, counted in the tensors themselves."""
 
 from __future__ import annotations
 
@@ -38,24 +38,6 @@ def model_bytes(model: nn.Module) -> int:
         tensors = [value, *_tensors(vars(value), set())]
         held |= {_place(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(held.values())
-
-
-@torch.no_grad()
-def probe(model: nn.Module, batch: Mapping[str, torch.Tensor], dtype: str) -> torch.Tensor:
-    """Logits (tokens, V) in float32 at the real tokens of a batch, computed in `dtype` by autocast (see
-    `computing_in`). `batch` holds input_ids, attention_mask and prompt_mask (B, T)."""
-    device = next(model.parameters()).device
-    inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "prompt_mask")}
-    length = inputs["input_ids"].shape[1]
-    with computing_in(dtype, device):
-        logits = model(**inputs, use_cache=False).logits[:, -length:]  # virtual tokens stand before the text
-    return logits[inputs["attention_mask"].bool()].float().cpu()
-
-
-def computing_in(dtype: str, device: torch.device) -> torch.autocast:
-    """Forward passes in `dtype` whatever the weights are kept in: the arithmetic of training; float32 is left alone."""
-    half = dtype != "float32"
-    return torch.autocast(device.type, dtype=getattr(torch, dtype) if half else None, enabled=half)
 
 
 def _place(tensor: torch.Tensor) -> tuple[torch.device, int]:

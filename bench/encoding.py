@@ -1,0 +1,153 @@
+"""Examples to tokens, and tokens to batches: what every method is given, in training and in scoring alike.
+
+B rows, T tokens of the longest row, N supervised positions of a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from transformers import PreTrainedTokenizerBase
+
+from bench.base_models import cache_folder
+from bench.data.examples import Example
+from bench.errors import UserError
+from bench.store import writing
+
+IGNORED = -100
+
+SPLITTING = 1
+"""Raised when `encode_pair` comes to split a text otherwise, so that tokens kept on disk are not taken for its own."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenized example; the first `prompt_length` tokens are the prompt."""
+
+    ids: list[int]
+    prompt_length: int
+    truncated: bool
+
+
+def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Context and continuation as tokens, split exactly as lm-eval scores them (TemplateLM._encode_pair).
+
+    White space at the end of the context belongs to the continuation; both are tokenized together; an empty
+    context becomes the beginning-of-text token (the end-of-text token where there is none).
+    """
+    if not context:
+        prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        ids = tokenizer.encode(continuation, add_special_tokens=False)
+        return [prefix], ids[1:] if ids[:1] == [prefix] else ids
+    stripped = context.rstrip()
+    continuation = context[len(stripped) :] + continuation
+    # A text that already begins with the beginning-of-text token gets no second one.
+    special = not (tokenizer.bos_token and stripped.startswith(tokenizer.bos_token))
+    whole = tokenizer.encode(stripped + continuation, add_special_tokens=special)
+    head = tokenizer.encode(stripped, add_special_tokens=special)
+    return head, whole[len(head) :]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, append_eos: bool) -> Encoded:
+    """Tokenize an example. One that is too long loses the beginning of its prompt, as in scoring."""
+    return _fitted(*encode_pair(tokenizer, example.prompt, example.answer), tokenizer, max_length, append_eos)
+
+
+def encode_all(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, append_eos: bool
+) -> list[Encoded]:
+    """`encode` of each example. The tokens are kept on disk (in `tokens/` of the cache folder) and found again by the
+    texts and the tokenizer's own content, so that the cells of a sweep tokenize their common examples once."""
+    path = cache_folder() / "tokens" / f"{_tokens_key(tokenizer, examples)}.safetensors"
+    pairs = _kept(path)
+    if pairs is None:
+        pairs = [encode_pair(tokenizer, one.prompt, one.answer) for one in examples]
+        _keep(path, pairs)
+    return [_fitted(*pair, tokenizer, max_length, append_eos) for pair in pairs]
+
+
+def _fitted(
+    context: list[int], answer: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int, append_eos: bool
+) -> Encoded:
+    if append_eos and tokenizer.eos_token_id is not None:
+        answer = [*answer, tokenizer.eos_token_id]
+    answer = answer[: max_length - 1]
+    kept = context[-(max_length - len(answer)) :]
+    return Encoded(kept + answer, len(kept), truncated=len(kept) < len(context))
+
+
+def _tokens_key(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> str:
+    """Hash of all that the tokens follow from; of a tokenizer without a serialized form, its class and vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    digest = hashlib.sha256(content.encode())
+    whole = [SPLITTING, type(tokenizer).__name__, tokenizer.bos_token, tokenizer.eos_token_id]
+    digest.update(json.dumps([whole, [[one.prompt, one.answer] for one in examples]]).encode())
+    return digest.hexdigest()[:32]
+
+
+def _kept(path: Path) -> list[tuple[list[int], list[int]]] | None:
+    """The pairs that `_keep` wrote, or None where there are none that can be read."""
+    try:
+        held = load_file(path)
+        ids, lengths = held["ids"].tolist(), held["lengths"].tolist()
+    except (OSError, SafetensorError, KeyError):
+        return None
+    ends = list(accumulate(one for pair in lengths for one in pair))
+    parts = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _keep(path: Path, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Contexts and answers one after the other, with their lengths (examples, 2)."""
+    ids = [token for context, answer in pairs for token in (*context, *answer)]
+    lengths = [[len(context), len(answer)] for context, answer in pairs]
+    # A cache: a folder that cannot be written to costs time, not the cell.
+    with suppress(UserError, SafetensorError), writing(path) as temporary:
+        save_file({"ids": np.array(ids, np.int32), "lengths": np.array(lengths, np.int32)}, temporary)
+
+
+class Collator:
+    """Encoded examples to a right-padded batch.
+
+    input_ids, attention_mask (B, T); labels (B, T), IGNORED where nothing is supervised; prompt_mask (B, T),
+    true on prompt tokens; and, for the output head, rows and columns (N,) of the positions that predict a
+    supervised token, with their targets (N,). They are found here so that the training loop never waits for the device.
+    """
+
+    def __init__(self, pad_token_id: int, loss: str) -> None:
+        self.pad_token_id = pad_token_id
+        self.loss = loss
+
+    def __call__(self, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        length = max(len(row.ids) for row in rows)
+        shape = (len(rows), length)
+        ids = torch.full(shape, self.pad_token_id)
+        mask = torch.zeros(shape, dtype=torch.long)
+        prompt = torch.zeros(shape, dtype=torch.bool)
+        labels = torch.full(shape, IGNORED)
+        for i, row in enumerate(rows):
+            n, start = len(row.ids), row.prompt_length if self.loss == "answer" else 1
+            ids[i, :n] = torch.tensor(row.ids)
+            mask[i, :n] = 1
+            prompt[i, : row.prompt_length] = True
+            labels[i, start:n] = ids[i, start:n]
+        at_row, at_column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "prompt_mask": prompt,
+            "labels": labels,
+            "supervised": torch.stack([at_row, at_column]),  # (2, N)
+            "targets": labels[:, 1:][at_row, at_column],  # (N,)
+        }

@@ -1,0 +1,69 @@
+"""What a cell was run with, so that it can be run again: versions, commit, device, fingerprints."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import base_models
+from bench.data import Data
+from bench.plan import PlannedCell
+
+RECORDED_PACKAGES = (
+    "bench-peft",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "lm-eval",
+    "datasets",
+    "numpy",
+    "pyreft",
+    "galore-torch",
+    "bitsandbytes",
+)
+
+
+def environment(base: base_models.Base, data: Data, planned: PlannedCell) -> dict[str, Any]:
+    """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
+    where = base_models.device()
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if where.type == "cuda" else where.type,
+        "threads": torch.get_num_threads(),
+        "base_model": {"id": base.id, "revision": base.revision, "commit": base.commit},
+        "dtype_reason": base_models.resolve_dtype(planned.base.dtype).reason,
+        "data_fingerprint": data.fingerprint,
+        "overlap": {name: vars(one) for name, one in data.overlap.items()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The harness's own commit as the run began, with `-dirty` where files were changed; None outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    tracked = subprocess.run(
+        ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 and tracked.returncode == 0 else None
