@@ -24,6 +24,17 @@ DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "differ
 DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
 DIFFERENCES += ("verdict",)
 
+MEASURED = ("percent_of_base", "steps", "micro_batch", "training_tokens", "training_padding_tokens", "final_loss")
+MEASURED += ("adapter_bytes", "base_bytes", "optimizer_bytes", "training_flops", "evaluation_flops")
+MEASURED += ("evaluation_tokens", "shared", "others_cpu")
+
+LATENCIES = tuple(f"latency_{how}_{batch}" for how in ("base", "unmerged", "merged") for batch in (1, 8))
+TAKES_TIME = ("training_seconds", "tokens_per_second", "training_peak_bytes", "training_reserved_bytes")
+TAKES_TIME += ("training_joules", "training_utilisation", "evaluation_seconds", "evaluation_tokens_per_second")
+TAKES_TIME += ("evaluation_peak_bytes", "evaluation_reserved_bytes", "evaluation_joules", "wall_seconds")
+TAKES_TIME += ("inference_seconds", "merging_seconds", *LATENCIES)
+"""Costs that say nothing of a method where a cell shared its device."""
+
 
 RULES = ReportConfig()
 """How cells are compared where a sweep says nothing of it."""
@@ -328,14 +339,20 @@ def _status(recorded: str, scored: bool) -> str:
 
 
 def _costs(costs: dict[str, Any]) -> dict[str, Any]:
+    """What a cell cost; what an older record does not know is None."""
     trainable, total = costs.get("trainable"), costs.get("total")
-    names = ("training_seconds", "tokens_per_second", "training_tokens", "final_loss", "steps", "adapter_bytes")
-    names += ("base_bytes", "optimizer_bytes")
+    timed = costs.get("inference") or {}
     return {
         "trainable": trainable,
         "percent": 100 * trainable / total if trainable is not None and total else None,
-        **{name: costs.get(name) for name in names},
+        **{name: costs.get(name) for name in (*MEASURED, *TAKES_TIME) if name not in LATENCIES},
+        **{name: _seconds(timed, name) for name in LATENCIES},
     }
+
+
+def _seconds(timed: dict[str, Any], name: str) -> float | None:
+    _, how, batch = name.split("_")
+    return timed.get(how, {}).get(batch, {}).get("seconds")
 
 
 def _merging(metrics: dict[str, Any]) -> dict[str, Any]:

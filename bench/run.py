@@ -223,7 +223,9 @@ class _Run:
 
     def _merge(self, batch_size: int | None) -> LanguageModel | None:
         """The merged model to be scored, timed; None where the method cannot merge."""
+        begun = time.perf_counter()
         model, record = merge(self.model, self.method, self.planned, self.data, self.tokenizer)
+        self.metrics["costs"]["merging_seconds"] = round(time.perf_counter() - begun, 2)
         self._warn(record.pop("warnings", ()))
         self.metrics |= record
         self.model = model
@@ -274,7 +276,10 @@ class _Run:
             shown = self.data.rendered(task)[:64] if task else []
             texts = [rendered.contexts[0] for _, rendered in shown]
             texts = texts or [one.prompt for one in self.data.subset(8, seed=0)]
+            begun = time.perf_counter()
             found[what] = latency(lm, texts, self.progress.stage(f"{self.cell.name} timing answers, {what}"))
+            spent = self.metrics["costs"].get("inference_seconds", 0.0) + time.perf_counter() - begun
+            self.metrics["costs"]["inference_seconds"] = round(spent, 2)
             self.folder.write_metrics(self.metrics)
 
     def _warn(self, texts: Any) -> None:

@@ -30,7 +30,8 @@ class Work:
     added: int
     """Of what the method has put beside the base."""
     trained: int
-    """Of those that get a gradient at every token; neither embeddings, whose gradient is no product, nor the head."""
+    """Of those that get a gradient at every token; neither embeddings and vectors, whose gradient is no product, nor
+    the head."""
     trained_head: int
     attention: int
     """Numbers of a query in all layers (layers x heads x their size)."""
@@ -51,7 +52,7 @@ class Work:
             trained = sum(
                 one.numel()
                 for one in model.parameters()
-                if one.requires_grad and one is not own_head and id(one) not in tables
+                if one.requires_grad and one.dim() > 1 and one is not own_head and id(one) not in tables
             )
         return cls(
             body=sum(one.weight.numel() for one in linear),

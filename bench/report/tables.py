@@ -27,7 +27,7 @@ def tables(
     plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame, tie_margin: float = TIE_MARGIN
 ) -> list[Table]:
     """All tables of a report, in their order."""
-    found = [*_by_task(read), *_intervals(read), *_parsing(read), _costs(read.cells), *_merging(read.cells)]
+    found = [*_by_task(read), *_intervals(read), *_parsing(read), *_costs(read.cells), *_merging(read.cells)]
     several = read.scores["protocol"].nunique() > 1
     found += _differences(differences, frames.averaged(read.scores)["protocol"].iloc[0] if several else "", tie_margin)
     overlap = [
@@ -76,7 +76,6 @@ def _differences(differences: pd.DataFrame, protocol: str, tie_margin: float) ->
         ],
         "verdict": differences["verdict"],
     }
-    shown = {head: list(values) for head, values in columns.items() if set(values) != {"-"}}
     note = (
         f"Points of average accuracy{f' ({protocol})' if protocol else ''}, paired by seed (same examples, same "
         "questions). What has no rank, or no equal to be paired with, is not in it; an equal rank is an equal number, "
@@ -99,8 +98,7 @@ def _differences(differences: pd.DataFrame, protocol: str, tie_margin: float) ->
             "McNemar's exact test, on the questions of all tasks together, says whether two single runs answer "
             "differently, not whether their methods do."
         )
-    rows = [list(row) for row in zip(*shown.values(), strict=True)]
-    return [Table("Paired differences", list(shown), rows, note.strip())]
+    return [_filled("Paired differences", columns, note.strip())]
 
 
 def _labels(cells: pd.DataFrame) -> dict[str, str]:
@@ -172,30 +170,72 @@ def _parsing(read: frames.Frames) -> list[Table]:
     return [Table("Parse rates", heads, rows, note)]
 
 
-def _costs(cells: pd.DataFrame) -> Table:
-    rows = [
-        [
-            cell.name,
-            _number(cell.trainable, ",.0f"),
-            _number(cell.percent, ".3f"),
-            _number(cell.training_seconds, ",.0f"),
-            _number(cell.tokens_per_second, ",.0f"),
-            _number(cell.evaluation_seconds, ",.0f"),
-            _megabytes(cell.base_bytes),
-            _megabytes(cell.optimizer_bytes),
-            _megabytes(cell.adapter_bytes),
-            _number(cell.final_loss, ".3f"),
-        ]
-        for cell in cells[cells["status"] == "done"].itertuples()
-    ]
-    heads = ["cell", "trainable", "% of all", "training s", "tokens/s", "scoring s", "base MB", "optimizer MB"]
-    heads += ["adapter MB", "last loss"]
+def _costs(cells: pd.DataFrame) -> list[Table]:
+    """What the done cells cost; a column that no cell fills is left out. What was measured beside other work is not
+    shown, so that it is not compared."""
+    done = cells[cells["status"] == "done"]
+    shared = done["shared"].eq(True)
+    names = [name + (" (shared)" if beside else "") for name, beside in zip(done["name"], shared, strict=True)]
+    alone = done.assign(**{one: done[one].mask(shared) for one in frames.TAKES_TIME})
+    columns = {
+        "trainable": _column(done["trainable"], ",.0f"),
+        "% of all": _column(done["percent"], ".3f"),
+        "% of base": _column(done["percent_of_base"], ".3f"),
+        "training s": _column(alone["training_seconds"], ",.0f"),
+        "tokens/s": _column(alone["tokens_per_second"], ",.0f"),
+        "peak MB": [_megabytes(size) for size in alone["training_peak_bytes"]],
+        "scoring s": _column(alone["evaluation_seconds"], ",.0f"),
+        "scoring peak MB": [_megabytes(size) for size in alone["evaluation_peak_bytes"]],
+        "training kJ": _column(alone["training_joules"] / 1000, ",.2f"),
+        "scoring kJ": _column(alone["evaluation_joules"] / 1000, ",.2f"),
+        "base MB": [_megabytes(size) for size in done["base_bytes"]],
+        "optimizer MB": [_megabytes(size) for size in done["optimizer_bytes"]],
+        "adapter MB": [_megabytes(size) for size in done["adapter_bytes"]],
+        "training TFLOPs": _column(done["training_flops"] / 1e12, ",.1f"),
+        "utilisation %": _column(100 * alone["training_utilisation"], ".1f"),
+        "last loss": _column(done["final_loss"], ".3f"),
+    }
     note = (
         "Trainable parameters as a share of base and adapter together. Seconds of this machine, one cell at a time. "
         "Base: the weights as this method loads them (quantized, or in float32 where they are trained); optimizer: "
         "what it remembers between steps; both in memory. Adapter: the file."
     )
-    return Table("Costs", heads, rows, note)
+    if done["training_peak_bytes"].notna().any():
+        note += (
+            " Tokens/s: real ones, after the first step. Peak: the most memory of that stage, on a CPU over what the "
+            "process held before the cell. TFLOPs: of the mathematics; utilisation: what they are of the device's "
+            "measured speed at a matrix product. docs/costs.md defines every figure."
+        )
+    if shared.any():
+        note += " A cell marked as shared had not its device to itself, so what depends on that is not shown."
+    return [_filled("Costs", {"cell": names, **columns}, note), *_latency(alone.assign(shown=names))]
+
+
+def _latency(cells: pd.DataFrame) -> list[Table]:
+    """Seconds of an answer, by how the model is run; no table where no cell was timed."""
+    timed = cells[cells["latency_base_1"].notna()]
+    if timed.empty:
+        return []
+    columns = {"cell": list(timed["shown"])}
+    for batch in (1, 8):
+        base = timed[f"latency_base_{batch}"]
+        columns[f"base, {batch} at once"] = _column(base, ".2f")
+        for how in ("unmerged", "merged"):
+            own = timed[f"latency_{how}_{batch}"]
+            columns[f"{how}, {batch} at once"] = [
+                "-" if pd.isna(one) else f"{one:.2f} ({one / other:.2f}x)" for one, other in zip(own, base, strict=True)
+            ]
+    note = (
+        "Seconds of greedy generation of 64 tokens, the median of three, and in brackets how many times as long as "
+        "the untuned base took in the same run. Of several prompts the seconds are those of all of them together."
+    )
+    return [_filled("Time to answer", columns, note)]
+
+
+def _filled(title: str, columns: dict[str, list[str]], note: str) -> Table:
+    """A table of those columns in which anything stands."""
+    shown = {head: values for head, values in columns.items() if set(values) != {"-"}}
+    return Table(title, list(shown), [list(row) for row in zip(*shown.values(), strict=True)], note)
 
 
 def _merging(cells: pd.DataFrame) -> list[Table]:

@@ -162,8 +162,8 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from bench import base_models
+    from bench.encoding import encode_pair
     from bench.evaluation.tree import Scored, rows
-    from bench.training import encode_pair
 
     requests = requests_of(spec["data"])
     tokenizer = base_models.load_tokenizer(base_models.find("smollm2-135m-instruct", None))

@@ -1,4 +1,4 @@
-"""What a cell costs, against sizes worked out by hand."""
+"""What tensors weigh, against sizes worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,0 +1,91 @@
+"""What the benchmarks have in common: contenders in processes of their own, pairs of them, their peak memory."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+BASE = "smollm2-135m-instruct"
+
+
+def child(script: str, role: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Run `script --role SPEC` in a process of its own; its last line of output is its answer, as JSON."""
+    command = [sys.executable, script, f"--{role}", json.dumps(spec)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{role} {spec} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compared(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """One comparison in the form of the results file; the pairs ran one after the other."""
+    ratios = [b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)]
+    row = {
+        "name": name,
+        "ours_s": round(statistics.median(one["seconds"] for one in ours), 2),
+        "theirs_s": round(statistics.median(one["seconds"] for one in theirs), 2),
+        "ratio": {
+            "min": round(min(ratios), 2),
+            "median": round(statistics.median(ratios), 2),
+            "max": round(max(ratios), 2),
+        },
+        "repeats": len(ratios),
+        "ours_peak_mb": round(max(one["peak_bytes"] for one in ours) / 1e6),
+        "theirs_peak_mb": round(max(one["peak_bytes"] for one in theirs) / 1e6),
+        **more,
+    }
+    print(f"{name}: {row['ratio']['median']}x ({row['ratio']['min']} to {row['ratio']['max']})", flush=True)
+    return row
+
+
+def forget_peak(device: Any) -> None:
+    """Let `peak_bytes` count from now."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    else:  # Linux
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: Any) -> int:
+    """The most memory that this process held at one time, weights and all: of the device, or of the machine."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
+def product_speed(rows: int, width: int, out: int) -> float:
+    """FLOP/s of one bfloat16 product of these shapes on this machine, the best of several."""
+    import torch
+
+    from bench import base_models
+
+    device = base_models.device()
+    a = torch.randn(rows, width, dtype=torch.bfloat16, device=device)
+    weight = torch.randn(out, width, dtype=torch.bfloat16, device=device)
+    best = float("inf")
+    for _ in range(20):
+        begun = time.perf_counter()
+        for _ in range(10):
+            torch.nn.functional.linear(a, weight)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - begun) / 10)
+    return 2 * rows * width * out / best
+
+
+def environment() -> dict[str, Any]:
+    """What the figures were taken with."""
+    packages = {name: version(name) for name in ("torch", "transformers", "peft", "lm-eval")}
+    return {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}

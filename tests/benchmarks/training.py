@@ -1,0 +1,230 @@
+"""How fast a cell is trained, against the stock Trainer with PEFT on the same examples, weights and machine in one run.
+
+    python tests/benchmarks/training.py [--data FOLDER] [--repeats 3]
+
+320 examples of ARC and OpenBookQA in equal shares, one epoch, SmolLM2-135M-Instruct in bfloat16, batch 16, rank 8.
+Every timing is a process of its own, which trains two steps on other examples to warm up, and then all of them; ours
+and theirs take turns. The stock Trainer pads each batch to its longest row and computes the loss where ours does
+(labels of the prompt are -100). The bare loop does the same mathematics as ours with nothing around it: the same
+batches, the head at supervised positions, autocast, AdamW, clipping and schedule. Writes
+results/benchmarks/training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from contenders import BASE, child, compared, environment, forget_peak, peak_bytes, product_speed
+
+RESULT = Path("results/benchmarks/training.json")
+EXAMPLES, BATCH, RANK, RATE = 320, 16, 8, 5e-4
+
+
+def cell_and_examples(spec: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
+    """The planned cell of a contender, its training settings, and its examples."""
+    from bench.plan import make_plan
+    from bench.sweep import Sweep
+
+    entry = {"method": spec["method"], "lr": 1e-4 if spec["method"] == "full" else RATE}
+    if spec["method"] != "full":
+        entry |= {"rank": RANK, "dropout": 0.0, **spec.get("settings", {})}
+    settings = {"name": "benchmark", "base_model": BASE, "methods": [entry], "samples": EXAMPLES}
+    settings["data"] = {"train": ["arc_easy", "arc_challenge", "openbookqa"], "dir": spec["data"]}
+    settings["training"] = {"batch_size": BATCH, **spec.get("training", {})}
+    settings["evaluation"] = {"limit": 1}
+    plan = make_plan(Sweep.model_validate(settings))
+    planned = next(one for one in plan.cells if one.cell.data is not None)
+    return planned.cell, planned.training, plan.data.subset(EXAMPLES + 2 * BATCH, 0)
+
+
+def contender(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train once, in this process, after two steps on other examples."""
+    import torch
+    from transformers import set_seed
+
+    from bench import base_models, methods
+
+    cell, config, examples = cell_and_examples(spec)
+    method, base = methods.get(cell.method), base_models.find(BASE, None)
+    tokenizer = base_models.load_tokenizer(base)
+    loading = {"dtype": "bfloat16", "attn_implementation": "sdpa", **method.load_kwargs(cell)}
+    train = {"ours": ours, "trainer": stock, "grouped": stock, "bare": bare}[spec["how"]]
+    seconds, losses = 0.0, []
+    for chosen in (examples[EXAMPLES:], examples[:EXAMPLES]):
+        set_seed(0)
+        model = method.attach(base_models.load(base, **loading), cell)
+        forget_peak(base_models.device())
+        seconds, losses = train(model, tokenizer, method, cell, config, chosen, spec)
+    return {
+        "seconds": seconds,
+        "losses": losses,
+        "peak_bytes": peak_bytes(base_models.device()),
+        "torch": torch.__version__,
+    }
+
+
+def ours(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
+    from bench.training import train
+
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        train(model, tokenizer, method, cell, config, examples, Path(folder), rows.append, lambda *seen: None)
+        return time.perf_counter() - begun, [row["loss"] for row in rows]
+
+
+def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
+    """transformers' Trainer and its own collator, as a user of PEFT writes it."""
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    from bench import base_models
+    from bench.encoding import encode
+
+    rows = []
+    for one in examples:
+        row = encode(tokenizer, one, config.max_length, append_eos=True)
+        labels = [-100] * row.prompt_length + row.ids[row.prompt_length :]
+        rows.append({"input_ids": row.ids, "attention_mask": [1] * len(row.ids), "labels": labels})
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=BATCH,
+            learning_rate=cell.options["lr"],
+            warmup_steps=config.warmup_ratio,
+            weight_decay=0.0,
+            bf16=True,
+            use_cpu=base_models.device().type == "cpu",
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            train_sampling_strategy="group_by_length" if spec["how"] == "grouped" else "random",
+        )
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
+        )
+        begun = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - begun
+    return seconds, [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
+    """The same mathematics as ours, with nothing around it."""
+    import math
+
+    import torch
+    from torch.nn.functional import cross_entropy
+    from transformers import get_linear_schedule_with_warmup
+
+    from bench import base_models
+    from bench.encoding import Collator, encode
+    from bench.head import HeadAt, drop_prompt_mask
+    from bench.order import ByLength
+
+    device = base_models.device()
+    rows = [encode(tokenizer, one, config.max_length, append_eos=True) for one in examples]
+    order = list(ByLength([len(row.ids) for row in rows], BATCH, cell.seed))
+    collate, steps = Collator(tokenizer.pad_token_id, config.loss), math.ceil(len(rows) / BATCH)
+    trained = [one for one in model.parameters() if one.requires_grad]
+    optimizer = method.optimizer(model, cell) or torch.optim.AdamW(trained, lr=cell.options["lr"], weight_decay=0.0)
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(steps * config.warmup_ratio), steps)
+    drop_prompt_mask(model)
+    model.train()
+    losses = []
+    begun = time.perf_counter()
+    for at in range(0, len(rows), BATCH):
+        batch = {key: one.to(device) for key, one in collate([rows[i] for i in order[at : at + BATCH]]).items()}
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "prompt_mask")}
+        head = HeadAt(model, batch["supervised"], inputs["input_ids"].shape[1])
+        with head, torch.autocast(device.type, dtype=torch.bfloat16):
+            logits = model(**inputs, use_cache=False).logits
+        loss = cross_entropy(logits.float(), batch["targets"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    return time.perf_counter() - begun, losses
+
+
+def work(spec: dict[str, Any]) -> dict[str, Any]:
+    """Of one training: tokens and matrix products (forward and both backward ones of LoRA's frozen base: the one for
+    the inputs alone), and the machine's speed at such products."""
+    from bench import base_models
+    from bench.encoding import encode
+    from bench.order import ByLength
+
+    cell, config, examples = cell_and_examples({**spec, "method": "lora"})
+    base = base_models.find(BASE, None)
+    tokenizer = base_models.load_tokenizer(base)
+    rows = [encode(tokenizer, one, config.max_length, append_eos=True) for one in examples[:EXAMPLES]]
+    order = list(ByLength([len(row.ids) for row in rows], BATCH, cell.seed))
+    batches = [[len(rows[i].ids) for i in order[at : at + BATCH]] for at in range(0, len(rows), BATCH)]
+    config = base_models.config(BASE, None)
+    model = base_models.load(base, "bfloat16", "sdpa")
+    body = sum(one.numel() for one in model.model.layers.parameters() if one.dim() == 2)
+    tokens = sum(len(row.ids) for row in rows)
+    supervised = sum(len(row.ids) - row.prompt_length for row in rows)
+    head = config.hidden_size * config.vocab_size
+    return {
+        "examples": EXAMPLES,
+        "tokens": tokens,
+        "tokens_with_padding": sum(max(one) * len(one) for one in batches),
+        "supervised_tokens": supervised,
+        "lora_matrix_product_flops": 4 * (body * tokens + head * supervised),
+        "matrix_product_peak_flops_per_second": max(product_speed(1024, config.hidden_size, n) for n in (576, 1536)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="a folder of LLM-Adapters' JSON; default: the hub")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+
+    def run(how: str, method: str, **more: Any) -> dict[str, Any]:
+        found = child(__file__, "contender", {"how": how, "method": method, "data": given.data, **more})
+        print(f"  {how} {method}: {found['seconds']:.1f} s, last loss {found['losses'][-1]:.2f}", flush=True)
+        return found
+
+    machine = child(__file__, "work", {"data": given.data})
+    comparisons = []
+    peft_norm = {"settings": {"norm": "peft"}}
+    for method, rivals in (
+        ("lora", {"trainer": "lora_vs_trainer", "grouped": "lora_vs_trainer_grouped", "bare": "lora_vs_bare_loop"}),
+        ("dora", {"trainer": "dora_vs_trainer"}),
+        ("full", {"trainer": "full_vs_trainer"}),
+    ):
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for _ in range(given.repeats):
+            for how in ("ours", *rivals):
+                stock_dora = how != "ours" and method == "dora"
+                runs.setdefault(how, []).append(run(how, method, **(peft_norm if stock_dora else {})))
+        comparisons += [compared(name, runs["ours"], runs[how]) for how, name in rivals.items()]
+    flops = machine["lora_matrix_product_flops"] / comparisons[0]["ours_s"]
+    machine["share_of_peak"] = round(flops / machine["matrix_product_peak_flops_per_second"], 3)
+    from bench.store import write_json
+
+    write_json(RESULT, {"comparisons": comparisons, "work": machine, "environment": environment()})
+    print(f"written: {RESULT}; {machine['share_of_peak']:.0%} of the machine's matrix-product speed")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--contender"]:
+        print(json.dumps(contender(json.loads(sys.argv[2]))))
+    elif sys.argv[1:2] == ["--work"]:
+        print(json.dumps(work(json.loads(sys.argv[2]))))
+    else:
+        main()

@@ -1,0 +1,60 @@
+"""Readings of a stretch of work, against work of a known size."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.costs import Meter, resident_level
+
+MEGABYTE = 1_000_000
+
+
+def hold(megabytes: int) -> None:
+    """Hold so much memory for a moment, every page of it touched."""
+    torch.ones(megabytes * MEGABYTE // 4).sum()
+    time.sleep(0.05)
+
+
+def peak(megabytes: int) -> int:
+    level = resident_level()
+    with Meter(level) as meter:
+        hold(megabytes)
+    return meter.reading.peak_bytes
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_planted_allocation_is_seen(marked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the system's own mark and, where it cannot be reset, by looking: 200 MB, and 40 MB for what else there is."""
+    if not marked:
+        write = Path.write_text
+
+        def refused(path: Path, *args: object, **kwargs: object) -> int:
+            if path.name == "clear_refs":
+                raise PermissionError("not allowed")
+            return write(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "write_text", refused)
+    peak(1)
+    assert 199 * MEGABYTE < peak(200) < 240 * MEGABYTE  # a few pages of the level may have been given back
+    assert peak(1) < 40 * MEGABYTE  # the peak of one stretch is not that of the next
+
+
+def test_seconds_and_errors_pass_through() -> None:
+    with Meter() as meter:
+        time.sleep(0.1)
+    assert 0.1 <= meter.reading.seconds < 1
+    with pytest.raises(ValueError, match="mine"), Meter() as meter:
+        raise ValueError("mine")
+    assert meter.reading.seconds >= 0
+
+
+def test_what_nobody_holds_is_no_level() -> None:
+    before = resident_level()
+    blocks = [torch.ones(1000) for _ in range(50_000)]  # small ones, which the allocator keeps
+    held = resident_level() - before
+    del blocks
+    assert held > 150 * MEGABYTE and resident_level() - before < held / 4

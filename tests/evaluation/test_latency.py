@@ -1,0 +1,43 @@
+"""Timed answers: equal work for every model, whatever it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bench.evaluation import latency as timing
+from bench.evaluation.generation import exactly
+from bench.evaluation.lm import LanguageModel
+
+
+@pytest.fixture
+def lm(tiny_model: Path) -> LanguageModel:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    return LanguageModel(model, AutoTokenizer.from_pretrained(tiny_model))
+
+
+def test_every_row_gets_so_many_tokens_though_its_text_has_ended(lm: LanguageModel) -> None:
+    model, prompts = lm.model, [[5, 6, 7], [8, 9, 10]]
+    theirs = model.generate(
+        input_ids=lm.tokenizer.pad({"input_ids": prompts}, return_tensors="pt")["input_ids"],
+        min_new_tokens=12,
+        max_new_tokens=12,
+        do_sample=False,
+        eos_token_id=None,
+    )
+    assert exactly(lm, prompts, 12) == theirs[:, 3:].tolist()
+    # A model that says nothing but its end-of-text token.
+    first = exactly(lm, prompts[:1], 1)[0][0]
+    model.generation_config.eos_token_id = lm.tokenizer.eos_token_id = first
+    assert len(exactly(lm, prompts[:1], 9)[0]) == 9
+
+
+def test_the_figures_are_those_of_the_clock(lm: LanguageModel) -> None:
+    told: list[int] = []
+    found = timing.latency(lm, ["Some text to answer, long enough."], lambda done, total, note: told.append(done))
+    assert set(found) == {"1", "8"} and told == [1, 2, 3, 4, 5, 6]
+    for batch, row in found.items():
+        assert row["tokens_per_second"] == pytest.approx(64 * int(batch) / row["seconds"], rel=0.02)
+        assert row["prompt_tokens"] == timing.PROMPT_TOKENS
