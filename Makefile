@@ -11,9 +11,11 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
 
-# DATA: a folder of LLM-Adapters' JSON; without it, the hub. Leave the machine to it.
+# Some hours on two cores; one alone with BENCHMARKS=training. Leave the machine to it.
+# DATA: a folder of LLM-Adapters' JSON; without it, the hub.
+BENCHMARKS ?= training growth evaluation scale
 benchmark: $(VENV)/.installed
-	$(BIN)/python tests/benchmarks/evaluation.py $(if $(DATA),--data $(DATA))
+	set -e; for one in $(BENCHMARKS); do $(BIN)/python tests/benchmarks/$$one.py $(if $(DATA),--data $(DATA)); done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

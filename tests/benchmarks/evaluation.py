@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from contenders import BASE, child, compared, environment, forget_peak, peak_bytes, product_speed
 
 RESULT = Path("results/benchmarks/evaluation.json")
 BATCHES = (1, 8, 16, 32, 64)
@@ -34,7 +35,7 @@ def requests_of(data_dir: str | None) -> list[Any]:
     from bench.data import prepare
     from bench.sweep import Sweep
 
-    settings = {"name": "benchmark", "base_model": "smollm2-135m-instruct", "methods": ["lora"], "samples": 1}
+    settings = {"name": "benchmark", "base_model": BASE, "methods": ["lora"], "samples": 1}
     settings |= {"data": {"train": ["arc_easy", "openbookqa"], "dir": data_dir}, "evaluation": {"limit": QUESTIONS}}
     data = prepare(Sweep.model_validate(settings))
     return [
@@ -50,9 +51,9 @@ def dora_cell() -> Any:
     from bench import base_models, methods
     from bench.sweep import BaseIdentity, Cell
 
-    skeleton = base_models.skeleton("smollm2-135m-instruct", None)
+    skeleton = base_models.skeleton(BASE, None)
     options = methods.get("dora").resolve({"rank": RANK, "lr": 1e-3, "norm": "peft"}, skeleton)
-    base = BaseIdentity(id="smollm2-135m-instruct", revision="", dtype="bfloat16")
+    base = BaseIdentity(id=BASE, revision="", dtype="bfloat16")
     return Cell(base=base, method="dora", method_version="1", options=options, samples=1, seed=0)
 
 
@@ -62,7 +63,7 @@ def model_of(weights: str, adapter: Path) -> Any:
 
     from bench import base_models, methods
 
-    model = base_models.load(base_models.find("smollm2-135m-instruct", None), "bfloat16", "sdpa").eval()
+    model = base_models.load(base_models.find(BASE, None), "bfloat16", "sdpa").eval()
     if weights == "base":
         return model
     method = methods.get("dora")
@@ -78,7 +79,7 @@ def make_adapter(folder: Path) -> None:
 
     torch.manual_seed(0)
     method = methods.get("dora")
-    model = base_models.load(base_models.find("smollm2-135m-instruct", None), "bfloat16", "sdpa")
+    model = base_models.load(base_models.find(BASE, None), "bfloat16", "sdpa")
     model = method.attach(model, dora_cell())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -96,7 +97,7 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
 
     requests = requests_of(spec["data"])
     model = model_of(spec["weights"], Path(spec["adapter"]))
-    tokenizer = base_models.load_tokenizer(base_models.find("smollm2-135m-instruct", None))
+    tokenizer = base_models.load_tokenizer(base_models.find(BASE, None))
     if "threads" in spec:
         torch.set_num_threads(spec["threads"])
     if spec.get("compile"):
@@ -137,26 +138,6 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def forget_peak(device: Any) -> None:
-    """Let `peak_bytes` count from now."""
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-    else:  # Linux
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_bytes(device: Any) -> int:
-    """The most memory that this process held at one time, weights and all: of the device, or of the machine."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-
-
 def work(spec: dict[str, Any]) -> dict[str, Any]:
     """Of one scoring of all requests: tokens and products, and the machine's speed at such products."""
     import torch
@@ -166,11 +147,11 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     from bench.evaluation.tree import Scored, rows
 
     requests = requests_of(spec["data"])
-    tokenizer = base_models.load_tokenizer(base_models.find("smollm2-135m-instruct", None))
+    tokenizer = base_models.load_tokenizer(base_models.find(BASE, None))
     scored = [Scored(*encode_pair(tokenizer, *one.args)) for one in requests]
     trees = rows(scored, [(one.task_name, one.doc_id) for one in requests], 8192)
-    config = base_models.config("smollm2-135m-instruct", None)
-    model = base_models.load(base_models.find("smollm2-135m-instruct", None), "bfloat16", "sdpa")
+    config = base_models.config(BASE, None)
+    model = base_models.load(base_models.find(BASE, None), "bfloat16", "sdpa")
     head = config.hidden_size * config.vocab_size
     body = sum(one.numel() for one in model.model.layers.parameters() if one.dim() == 2)
     at_head = sum(len({token for _, path in row.paths for token in path}) for row in trees)
@@ -183,9 +164,7 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
         "tokens_processed": processed(list(map(len, trees)), base_models.device().type),
         "tokens_through_the_head": at_head,
         "matrix_product_flops": 2 * (body * tokens + head * at_head),
-        "matrix_product_peak_flops_per_second": max(
-            product_speed(torch, 1024, config.hidden_size, n) for n in (576, 1536)
-        ),
+        "matrix_product_peak_flops_per_second": max(product_speed(1024, config.hidden_size, n) for n in (576, 1536)),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if base_models.device().type == "cuda" else "cpu",
     }
@@ -203,24 +182,6 @@ def processed(lengths: list[int], device: str) -> int:
     return tokens
 
 
-def product_speed(torch: Any, rows: int, width: int, out: int) -> float:
-    """FLOP/s of one bfloat16 product of the model's own shapes, the best of several."""
-    from bench import base_models
-
-    device = base_models.device()
-    a = torch.randn(rows, width, dtype=torch.bfloat16, device=device)
-    weight = torch.randn(out, width, dtype=torch.bfloat16, device=device)
-    best = float("inf")
-    for _ in range(20):
-        begun = time.perf_counter()
-        for _ in range(10):
-            torch.nn.functional.linear(a, weight)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, (time.perf_counter() - begun) / 10)
-    return 2 * rows * width * out / best
-
-
 class Runs:
     """Contenders in processes of their own."""
 
@@ -229,7 +190,7 @@ class Runs:
 
     def __call__(self, harness: str, weights: str, **settings: Any) -> dict[str, Any]:
         spec = {"harness": harness, "weights": weights, **settings, **self.common}
-        found = child("contender", spec)
+        found = child(__file__, "contender", spec)
         shown = ", ".join(f"{key} {value}" for key, value in settings.items())
         print(f"  {harness} {weights} {shown}: {found['seconds']:.1f} s", flush=True)
         return found
@@ -240,37 +201,6 @@ class Runs:
         return min(seconds, key=seconds.__getitem__), seconds
 
 
-def child(role: str, spec: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, __file__, f"--{role}", json.dumps(spec)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{role} {spec} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def compared(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """One comparison in the form of the results file; pairs ran one after the other."""
-    ratios = [b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)]
-    apart = [abs(a - b) for a, b in zip(ours[0]["answers"], theirs[0]["answers"], strict=True)]
-    row = {
-        "name": name,
-        "ours_s": round(statistics.median(one["seconds"] for one in ours), 2),
-        "theirs_s": round(statistics.median(one["seconds"] for one in theirs), 2),
-        "ratio": {
-            "min": round(min(ratios), 2),
-            "median": round(statistics.median(ratios), 2),
-            "max": round(max(ratios), 2),
-        },
-        "repeats": len(ratios),
-        "ours_peak_mb": round(max(one["peak_bytes"] for one in ours) / 1e6),
-        "theirs_peak_mb": round(max(one["peak_bytes"] for one in theirs) / 1e6),
-        "mean_difference_of_a_loglikelihood": round(statistics.mean(apart), 4),
-        **more,
-    }
-    print(f"{name}: {row['ratio']['median']}x ({row['ratio']['min']} to {row['ratio']['max']})", flush=True)
-    return row
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a folder of LLM-Adapters' JSON; default: the hub")
@@ -278,8 +208,8 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
-        child("adapter", {"adapter": str(adapter)})
-        run, machine = Runs(given.data, adapter), child("work", {"data": given.data})
+        child(__file__, "adapter", {"adapter": str(adapter)})
+        run, machine = Runs(given.data, adapter), child(__file__, "work", {"data": given.data})
         batch, by_batch = run.best_batch("base")
         slow, by_batch_unmerged = run.best_batch("unmerged")
         comparisons = []
@@ -292,7 +222,9 @@ def main() -> None:
             for _ in range(given.repeats):
                 mine.append(run("ours", ours))
                 others.append(run("hflm", theirs, batch=size))
-            comparisons.append(compared(name, mine, others, hflm_batch=size, note=note))
+            apart = [abs(a - b) for a, b in zip(mine[0]["answers"], others[0]["answers"], strict=True)]
+            more = {"mean_difference_of_a_loglikelihood": round(statistics.mean(apart), 4)}
+            comparisons.append(compared(name, mine, others, **more, hflm_batch=size, note=note))
         tried = [
             {"what": what, "seconds": round(found["seconds"], 2), "warm_up_s": round(found["warm_up_seconds"], 2)}
             for what, found in (
@@ -315,14 +247,6 @@ def main() -> None:
 
     write_json(RESULT, content)
     print(f"written: {RESULT}; {machine['share_of_peak']:.0%} of the machine's matrix-product speed")
-
-
-def environment() -> dict[str, Any]:
-    import platform
-    from importlib.metadata import version
-
-    packages = {name: version(name) for name in ("torch", "transformers", "peft", "lm-eval")}
-    return {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}
 
 
 if __name__ == "__main__":

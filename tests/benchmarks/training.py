@@ -6,8 +6,8 @@
 Every timing is a process of its own, which trains two steps on other examples to warm up, and then all of them; ours
 and theirs take turns. The stock Trainer pads each batch to its longest row and computes the loss where ours does
 (labels of the prompt are -100). The bare loop does the same mathematics as ours with nothing around it: the same
-batches, the head at supervised positions, autocast, AdamW, clipping and schedule. Writes
-results/benchmarks/training.json.
+batches, the head at supervised positions, autocast, AdamW, clipping and schedule. In float32 the losses of ours are
+compared with those of the stock Trainer on the very same batches. Writes results/benchmarks/training.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def cell_and_examples(spec: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     entry = {"method": spec["method"], "lr": 1e-4 if spec["method"] == "full" else RATE}
     if spec["method"] != "full":
         entry |= {"rank": RANK, "dropout": 0.0, **spec.get("settings", {})}
-    settings = {"name": "benchmark", "base_model": BASE, "methods": [entry], "samples": EXAMPLES}
+    base = {"id": BASE, "dtype": spec.get("dtype", "bfloat16")}
+    settings = {"name": "benchmark", "base_model": base, "methods": [entry], "samples": EXAMPLES}
     settings["data"] = {"train": ["arc_easy", "arc_challenge", "openbookqa"], "dir": spec["data"]}
     settings["training"] = {"batch_size": BATCH, **spec.get("training", {})}
     settings["evaluation"] = {"limit": 1}
@@ -53,8 +54,8 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     cell, config, examples = cell_and_examples(spec)
     method, base = methods.get(cell.method), base_models.find(BASE, None)
     tokenizer = base_models.load_tokenizer(base)
-    loading = {"dtype": "bfloat16", "attn_implementation": "sdpa", **method.load_kwargs(cell)}
-    train = {"ours": ours, "trainer": stock, "grouped": stock, "bare": bare}[spec["how"]]
+    loading = {"dtype": cell.base.dtype, "attn_implementation": "sdpa", **method.load_kwargs(cell)}
+    train = {"ours": ours, "trainer": stock, "grouped": stock, "same batches": stock, "bare": bare}[spec["how"]]
     seconds, losses = 0.0, []
     for chosen in (examples[EXAMPLES:], examples[:EXAMPLES]):
         set_seed(0)
@@ -80,11 +81,12 @@ def ours(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
 
 
 def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
-    """transformers' Trainer and its own collator, as a user of PEFT writes it."""
+    """transformers' Trainer and its own collator, as a user of PEFT writes it; of `same batches`, in our order."""
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     from bench import base_models
     from bench.encoding import encode
+    from bench.order import ByLength
 
     rows = []
     for one in examples:
@@ -99,7 +101,7 @@ def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examp
             learning_rate=cell.options["lr"],
             warmup_steps=config.warmup_ratio,
             weight_decay=0.0,
-            bf16=True,
+            bf16=cell.base.dtype == "bfloat16",
             use_cpu=base_models.device().type == "cpu",
             logging_steps=1,
             save_strategy="no",
@@ -113,6 +115,9 @@ def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examp
             train_dataset=rows,
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
         )
+        if spec["how"] == "same batches":
+            order = ByLength([len(row["input_ids"]) for row in rows], BATCH, cell.seed)
+            trainer._get_train_sampler = lambda *_: order
         begun = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begun
@@ -159,10 +164,42 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     return time.perf_counter() - begun, losses
 
 
+PARTS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("aten::_scaled_dot_product",),
+    "copies and casts": ("aten::copy_", "aten::_to_copy", "aten::cat", "aten::empty", "aten::fill_", "aten::zero"),
+    "optimizer and clipping": ("aten::_fused_adam", "Optimizer", "aten::linalg_vector_norm", "aten::_foreach"),
+    "norms, activations, additions": ("aten::mul", "aten::add", "aten::silu", "aten::pow", "aten::sum", "aten::mean"),
+    "loss": ("aten::_log_softmax", "aten::nll_loss"),
+}
+"""Operators of torch by what they are for; what is in none is called the rest."""
+
+
+def where_time_goes(spec: dict[str, Any]) -> dict[str, float]:
+    """Shares of the processor's time in a training by ours of four batches, by kind of operator, from torch's profiler
+    (which slows small operators down)."""
+    from torch.profiler import ProfilerActivity, profile
+
+    from bench import base_models, methods
+
+    cell, config, examples = cell_and_examples({**spec, "method": "lora"})
+    method, base = methods.get(cell.method), base_models.find(BASE, None)
+    tokenizer = base_models.load_tokenizer(base)
+    model = method.attach(base_models.load(base, "bfloat16", "sdpa"), cell)
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        ours(model, tokenizer, method, cell, config, examples[: 4 * BATCH], spec)
+    spent = dict.fromkeys((*PARTS, "the rest"), 0.0)
+    for event in profiled.key_averages():
+        part = next((part for part, names in PARTS.items() if event.key.startswith(names)), "the rest")
+        spent[part] += event.self_cpu_time_total
+    return {part: round(time / sum(spent.values()), 3) for part, time in spent.items()}
+
+
 def work(spec: dict[str, Any]) -> dict[str, Any]:
-    """Of one training: tokens and matrix products (forward and both backward ones of LoRA's frozen base: the one for
-    the inputs alone), and the machine's speed at such products."""
-    from bench import base_models
+    """Of one training: tokens and matrix products, and the machine's speed at such products."""
+    from bench import base_models, methods
+    from bench.costs import Work
+    from bench.costs.flops import seen
     from bench.encoding import encode
     from bench.order import ByLength
 
@@ -173,17 +210,17 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     order = list(ByLength([len(row.ids) for row in rows], BATCH, cell.seed))
     batches = [[len(rows[i].ids) for i in order[at : at + BATCH]] for at in range(0, len(rows), BATCH)]
     config = base_models.config(BASE, None)
-    model = base_models.load(base, "bfloat16", "sdpa")
-    body = sum(one.numel() for one in model.model.layers.parameters() if one.dim() == 2)
     tokens = sum(len(row.ids) for row in rows)
     supervised = sum(len(row.ids) - row.prompt_length for row in rows)
-    head = config.hidden_size * config.vocab_size
+    skeleton = base_models.skeleton(BASE, None)
+    model = methods.get("lora").attach(base_models.skeleton(BASE, None), cell)
+    flops = Work.of(skeleton, model, sum(one.numel() for one in model.parameters()))
     return {
         "examples": EXAMPLES,
         "tokens": tokens,
         "tokens_with_padding": sum(max(one) * len(one) for one in batches),
         "supervised_tokens": supervised,
-        "lora_matrix_product_flops": 4 * (body * tokens + head * supervised),
+        "lora_flops": flops.training(tokens, supervised, seen(len(row.ids) for row in rows)),
         "matrix_product_peak_flops_per_second": max(product_speed(1024, config.hidden_size, n) for n in (576, 1536)),
     }
 
@@ -213,12 +250,20 @@ def main() -> None:
                 stock_dora = how != "ours" and method == "dora"
                 runs.setdefault(how, []).append(run(how, method, **(peft_norm if stock_dora else {})))
         comparisons += [compared(name, runs["ours"], runs[how]) for how, name in rivals.items()]
-    flops = machine["lora_matrix_product_flops"] / comparisons[0]["ours_s"]
+    flops = machine["lora_flops"] / comparisons[0]["ours_s"]
     machine["share_of_peak"] = round(flops / machine["matrix_product_peak_flops_per_second"], 3)
+    machine["where_time_goes"] = child(__file__, "profile", {"data": given.data})
+    exact = [run(how, "lora", dtype="float32", training={"logging_steps": 1}) for how in ("ours", "same batches")]
+    apart = max(abs(a - b) for a, b in zip(exact[0]["losses"], exact[1]["losses"], strict=True))
+    agreement = {"steps": len(exact[0]["losses"]), "dtype": "float32", "largest_difference_of_a_loss": apart}
+    print(f"losses on identical batches in float32: {agreement['steps']} steps, at most {apart:.1e} apart")
     from bench.store import write_json
 
-    write_json(RESULT, {"comparisons": comparisons, "work": machine, "environment": environment()})
+    content = {"comparisons": comparisons, "losses_on_identical_batches": agreement, "work": machine}
+    write_json(RESULT, {**content, "environment": environment()})
     print(f"written: {RESULT}; {machine['share_of_peak']:.0%} of the machine's matrix-product speed")
+    for part, share in sorted(machine["where_time_goes"].items(), key=lambda one: -one[1]):
+        print(f"  {share:.0%} {part}")
 
 
 if __name__ == "__main__":
@@ -226,5 +271,7 @@ if __name__ == "__main__":
         print(json.dumps(contender(json.loads(sys.argv[2]))))
     elif sys.argv[1:2] == ["--work"]:
         print(json.dumps(work(json.loads(sys.argv[2]))))
+    elif sys.argv[1:2] == ["--profile"]:
+        print(json.dumps(where_time_goes(json.loads(sys.argv[2]))))
     else:
         main()
