@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from bench import statistics
-from bench.evaluation import check, label, scores
+from bench.evaluation import check, label, right, scores
 from bench.statistics import Answers, question_noise
 from bench.store import CellFolder, Results
 from bench.sweep import ReportConfig
 
 SCORES = ("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm")
 SCORES += ("majority", "chance", "parse_rate", "acc_parsed")
-QUESTIONS = ("folder", "protocol", "task", "question_id", "cluster", "correct")
+PLACE = ["protocol", "task", "question_id"]
+"""What tells one question from another."""
+QUESTIONS = ("folder", *PLACE, "cluster", "correct")
+ITEMS = ("question_id", "cluster", "gold", "prediction", "prediction_norm", "acc", "parsed", "choices")
+ITEMS += ("loglikelihoods",)
+"""The columns of an items file that scores and comparisons are made of."""
 DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "p", "p_adjusted")
 DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
 DIFFERENCES += ("verdict",)
@@ -54,7 +61,7 @@ class Frames:
     """Recorded cells of other settings, which the plan no longer names."""
     questions: pd.DataFrame
     """One row a cell and question of its average; of cells whose rows could all be read. `cluster` is missing where a
-    question is a cluster of its own."""
+    question is a cluster of its own. The texts are categories: they are few, and the rows many."""
     warnings: tuple[str, ...]
     """What the cells' records warn of, each once."""
 
@@ -67,7 +74,8 @@ def read(results: Results) -> Frames:
     plan = results.plan()
     problems: list[str] = []
     warnings: dict[str, list[str]] = {}
-    cells, rows, questions = [], [], [pd.DataFrame(columns=QUESTIONS)]
+    cells, rows = [], []
+    questions: list[_Rows] = []
     for planned in plan["cells"]:
         folder = CellFolder(results.path / "cells" / planned["folder"])
         metrics = folder.metrics() if (folder.path / "cell.json").is_file() else {}
@@ -76,7 +84,7 @@ def read(results: Results) -> Frames:
         for id in (id for id in planned["evaluations"] if id in recorded):
             one, items = _recomputed(folder, recorded[id], problems)
             found.append(one)
-            answers.append(None if items is None else _answers(planned["folder"], one, items))
+            answers.append(None if items is None else _Rows.of(planned["folder"], one, items))
         # Two protocols never share an average: it is the one that the plan names first.
         own = [place for place, one in enumerate(found) if _protocol(one) == _protocol(found[0])]
         whole = bool(found) and len(found) == len(planned["evaluations"])
@@ -104,7 +112,7 @@ def read(results: Results) -> Frames:
         rows += [_score(planned["folder"], one) for one in found]
     frame = pd.DataFrame(cells)
     frame["series"] = _series(frame)
-    asked = pd.concat(questions, ignore_index=True)
+    asked = _questions(questions)
     planned = {cell["folder"] for cell in plan["cells"]}
     return Frames(
         frame,
@@ -215,9 +223,9 @@ def _over_seeds(values: Sequence[float], judged: statistics.Judged, comparisons:
 class _Answered:
     """What one cell answered."""
 
-    asked: tuple[tuple[str, str, str], ...]
-    """(protocol, task, question), sorted."""
-    correct: np.ndarray  # (questions,)
+    asked: int
+    """Which questions: cells that were asked the same have the same number."""
+    correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
     averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells that were asked the same
 
 
@@ -237,33 +245,44 @@ def _over_questions(pairs: Sequence[tuple[_Answered | None, _Answered | None]]) 
 
 def _answered(questions: pd.DataFrame) -> dict[str, _Answered]:
     """By cell; the cells that were asked the same are resampled together."""
-    place = ["protocol", "task", "question_id"]
-    # A question is in its cluster, whichever cell's rows say so.
-    clusters = questions.groupby(place)["cluster"].first()
-    alike: dict[tuple[tuple[str, str, str], ...], dict[str, np.ndarray]] = {}
-    for folder, rows in questions.sort_values(place, kind="stable").groupby("folder", sort=False):
-        asked = tuple(rows[place].itertuples(index=False, name=None))
-        alike.setdefault(asked, {})[str(folder)] = rows["correct"].to_numpy(dtype=float)
+    places = questions.groupby(PLACE, observed=True)
+    place = places.ngroup().to_numpy()  # (rows,)
+    # A question is in its cluster, whichever cell's rows say so. One row a place, as those are numbered.
+    known = places["cluster"].first().astype(object).reset_index()
+    labels = known["cluster"].fillna(known["question_id"].astype(object)).to_numpy(dtype=str)
+    of_task = known["task"].to_numpy(dtype=object)
+    cell, folders = pd.factorize(questions["folder"])
+    order = np.lexsort((place, cell))
+    ends = np.cumsum(np.bincount(cell, minlength=len(folders)))[:-1]
+    answers = questions["correct"].to_numpy(dtype=float)
+    alike: dict[bytes, dict[str, np.ndarray]] = {}
+    for folder, rows in zip(folders, np.split(order, ends) if len(order) else [], strict=True):
+        alike.setdefault(place[rows].tobytes(), {})[folder] = answers[rows]
     found = {}
-    for asked, by_folder in alike.items():
+    for number, (asked, by_folder) in enumerate(alike.items()):
         correct = np.stack(list(by_folder.values()))  # (M, Q)
-        tasks = np.array([task for _, task, _ in asked])
-        labels = clusters.loc[list(asked)]
-        own = pd.Series([question for _, _, question in asked], index=labels.index)
-        labels = labels.fillna(own).to_numpy(dtype=str)
+        mine = np.frombuffer(asked, dtype=place.dtype)
+        tasks = of_task[mine]
         averages = statistics.resampled_averages(
-            {task: Answers(correct[:, tasks == task], labels[tasks == task]) for task in dict.fromkeys(tasks.tolist())}
+            {
+                task: Answers(correct[:, tasks == task], labels[mine][tasks == task])
+                for task in dict.fromkeys(tasks.tolist())
+            }
         )
         for at, folder in enumerate(by_folder):
-            found[folder] = _Answered(asked, correct[at], averages[:, at])
+            found[folder] = _Answered(number, correct[at], averages[:, at])
     return found
 
 
 def _other_questions(questions: pd.DataFrame) -> list[str]:
     """Of every task, the cells that were not asked what most cells of the task were."""
+    numbered = questions.assign(question_id=pd.factorize(questions["question_id"])[0])
+    evaluations = numbered.groupby(["protocol", "task", "folder"], sort=False, observed=True)["question_id"]
+    by_task: defaultdict[tuple[str, str], dict[str, frozenset[int]]] = defaultdict(dict)
+    for (protocol, task, folder), mine in evaluations:
+        by_task[protocol, task][folder] = frozenset(mine.tolist())
     found = []
-    for (protocol, task), rows in questions.groupby(["protocol", "task"], sort=False):
-        asked = {folder: frozenset(mine) for folder, mine in rows.groupby("folder", sort=False)["question_id"]}
+    for (protocol, task), asked in by_task.items():
         (usual, _), *others = Counter(asked.values()).most_common()
         found += [
             f"{folder}: of {task} ({protocol}) it answered other questions ({len(mine)}) than most cells "
@@ -276,14 +295,16 @@ def _other_questions(questions: pd.DataFrame) -> list[str]:
 
 def _recomputed(
     folder: CellFolder, recorded: dict[str, Any], problems: list[str]
-) -> tuple[dict[str, Any], pd.DataFrame | None]:
-    """The evaluation with its scores as the rows give them, and the rows; without them where they are missing or
-    contradict themselves. A disagreement with the record is a problem that the report shows."""
-    items = folder.items(recorded["file"])
+) -> tuple[dict[str, Any], dict[str, pa.ChunkedArray] | None]:
+    """The evaluation with its scores as the rows give them, and the rows' columns; without them where they are missing
+    or contradict themselves. A disagreement with the record is a problem that the report shows."""
+    items = folder.columns(recorded["file"], ITEMS)
     name = f"{folder.path.name}: {recorded['file']}"
     if items is None:
         problems.append(f"{name} is missing; its score is the recorded one")
         return recorded, None
+    if "choices" not in items:
+        items["choices"] = pc.list_value_length(items["loglikelihoods"])
     try:
         found = scores(check(items), recorded["primary"])
     except ValueError as error:
@@ -309,12 +330,47 @@ def _score(folder: str, one: dict[str, Any]) -> dict[str, Any]:
     return row | {key: None if one.get(key) is None else 100 * one[key] for key in shares}
 
 
-def _answers(folder: str, one: dict[str, Any], items: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one evaluation as those of `Frames.questions`. An answer that could not be parsed is -1: no gold."""
-    prediction = "prediction_norm" if one["primary"] == "acc_norm" else "prediction"
-    found = {"folder": folder, "protocol": _protocol(one), "task": one["task"], "question_id": items["question_id"]}
-    found |= {"cluster": items.get("cluster"), "correct": items[prediction] == items["gold"]}
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one evaluation, on their way into `Frames.questions`."""
+
+    folder: str
+    protocol: str
+    task: str
+    ids: pa.ChunkedArray  # (questions,) texts
+    clusters: pa.ChunkedArray  # (questions,) texts, or null
+    correct: np.ndarray  # (questions,)
+
+    @classmethod
+    def of(cls, folder: str, one: dict[str, Any], items: dict[str, pa.ChunkedArray]) -> _Rows:
+        # An answer that could not be parsed is -1: no gold.
+        correct = right(items, "prediction_norm" if one["primary"] == "acc_norm" else "prediction")
+        clusters = items.get("cluster", pa.chunked_array([pa.nulls(len(correct))]))
+        return cls(folder, _protocol(one), one["task"], items["question_id"], clusters, correct)
+
+
+def _questions(evaluations: Sequence[_Rows]) -> pd.DataFrame:
+    """All evaluations' rows as `Frames.questions`."""
+    lengths = [len(one.correct) for one in evaluations]
+    found = {
+        name: pd.Categorical([getattr(one, name) for one in evaluations]).repeat(lengths)
+        for name in ("folder", "protocol", "task")
+    }
+    found["question_id"] = _categories([one.ids for one in evaluations])
+    found["cluster"] = _categories([one.clusters for one in evaluations])
+    found["correct"] = np.concatenate([np.empty(0, dtype=bool), *(one.correct for one in evaluations)])
     return pd.DataFrame(found, columns=QUESTIONS)
+
+
+def _categories(texts: Sequence[pa.ChunkedArray]) -> pd.Categorical:
+    """Texts, one array after the other, as categories in sorted order."""
+    chunks = [chunk.cast(pa.large_string()) for one in texts for chunk in one.chunks]
+    encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().combine_chunks()
+    known = encoded.dictionary.to_numpy(zero_copy_only=False)
+    order = np.argsort(known)
+    # The last place is that of what is missing.
+    places = np.append(np.argsort(order), -1)
+    return pd.Categorical.from_codes(places[encoded.indices.fill_null(-1).to_numpy()], known[order])
 
 
 def _flipped(name: str, metrics: dict[str, Any]) -> list[str]:

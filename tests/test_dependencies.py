@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_IMPORTED = {"pip", "gguf", "pyarrow"}
-"""Used without an import of ours: pip as a program, gguf by transformers, pyarrow by pandas."""
+NOT_IMPORTED = {"pip", "gguf"}
+"""Used without an import of ours: pip as a program, gguf by transformers."""
 OPTIONAL = ("reft", "galore", "quant")
 """Extras whose methods are in the registry; the lock has them."""
 
@@ -47,7 +47,7 @@ def test_every_import_is_declared_and_every_dependency_used() -> None:
     assert optional <= used | {"pyvene"}  # pyreft's own
 
 
-@pytest.mark.parametrize("module", sorted({*imported(), "gguf", "pyarrow"}))
+@pytest.mark.parametrize("module", sorted({*imported(), "gguf"}))
 def test_every_dependency_imports(module: str) -> None:
     importlib.import_module(module)
 

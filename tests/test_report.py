@@ -653,6 +653,55 @@ def test_questions_are_right_by_the_task_s_own_metric() -> None:
     assert again.to_dict() == pytest.approx(read.scores.set_index(["folder", "task"])["score"].to_dict())
 
 
+def test_what_is_read_by_columns_is_what_the_tables_say() -> None:
+    """Scores, questions and answers, against the plain way: a table of pandas a file, put one below the other."""
+    results = Results(RESULTS / "rank_real_small")
+    read = frames.read(results)
+    metric = read.scores.set_index(["folder", "task"])["metric"]
+    tables, shares = [], {}
+    for folder, task in metric.index:
+        (path,) = (results.path / "cells" / folder / "items").glob(f"{task}@*")
+        items = pd.read_parquet(path)
+        predicted = items["prediction_norm" if metric[folder, task] == "acc_norm" else "prediction"]
+        labels = {"folder": folder, "protocol": "loglikelihood-v1", "task": task}
+        tables.append(items[["question_id", "cluster"]].assign(**labels, correct=predicted == items["gold"]))
+        shares[folder, task] = {
+            "acc": 100 * items["acc"].mean(),
+            "acc_norm": 100 * (items["prediction_norm"] == items["gold"]).mean(),
+            "majority": 100 * items["gold"].value_counts(normalize=True).max(),
+            "chance": 100 * (1 / items["loglikelihoods"].map(len)).mean(),
+        }
+    table = pd.concat(tables, ignore_index=True)[list(frames.QUESTIONS)]
+    pd.testing.assert_frame_equal(read.questions.astype(table.dtypes), table)
+    expected = pd.DataFrame.from_dict(shares, orient="index")
+    found = read.scores.set_index(["folder", "task"])[list(expected)].astype(float)
+    pd.testing.assert_frame_equal(found, expected, check_names=False)
+
+
+@pytest.mark.parametrize("categories", [False, True])
+def test_each_cell_is_resampled_as_it_would_be_alone(categories: bool) -> None:
+    random = np.random.default_rng(1)
+    answers = {f"c{place}": list(random.integers(0, 2, 60)) for place in range(3)}
+    small = asked({"c2": [0, 1], "c0": [1, 1], "c1": [1, 0]}, "a", ["x", "x"])
+    other = asked({"c3": [1] * 50})
+    rows = pd.concat([asked(answers, "z"), small, other]).sample(frac=1, random_state=0)
+    if categories:
+        rows = rows.astype(dict.fromkeys(frames.QUESTIONS[:-1], "category"))
+    found = frames._answered(rows)
+    assert found["c0"].asked == found["c1"].asked == found["c2"].asked != found["c3"].asked
+    for folder, one in found.items():
+        mine = rows[rows["folder"] == folder].astype({"task": str, "question_id": str, "cluster": object})
+        mine = mine.sort_values(["task", "question_id"])
+        assert list(one.correct) == list(mine["correct"])
+        alone = {
+            task: statistics.Answers(
+                part[["correct"]].to_numpy(dtype=float).T, part["cluster"].fillna(part["question_id"]).to_numpy(str)
+            )
+            for task, part in mine.groupby("task")
+        }
+        np.testing.assert_allclose(one.averages, statistics.resampled_averages(alone)[:, 0])
+
+
 COMMITTED = sorted(RESULTS.glob("*/report/report.md"))
 
 

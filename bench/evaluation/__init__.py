@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.evaluation import generative, loglikelihood, of_lm_eval
 from bench.evaluation.identity import PROTOCOLS, EvaluationIdentity, check_protocols, identities, label
-from bench.evaluation.items import check, scores
+from bench.evaluation.items import check, right, scores
 from bench.evaluation.loglikelihood import lm_eval_task
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "label",
     "lm_eval_task",
     "primary",
+    "right",
     "scores",
 ]
 
