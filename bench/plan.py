@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, Tr
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,10 @@ def state(planned: PlannedCell, results: Results, retry_failed: bool = False) ->
     folder = results.folder(planned.cell)
     if not (folder.path / "cell.json").is_file():
         return "todo"
-    recorded = folder.metrics().get("status", "todo")
+    metrics = folder.metrics()
+    recorded = metrics.get("status", "todo")
     if recorded in ("done", "trained"):
-        done = set(folder.metrics().get("evaluations", {}))
+        done = set(metrics.get("evaluations", {}))
         return "done" if {one.id for one in planned.evaluations} <= done else "trained"
     return "todo" if retry_failed else recorded
 
@@ -127,7 +129,8 @@ def _cells_of(
         if importlib.util.find_spec(tracker) is None:
             raise UserError(f"training.report_to: {tracker} is not installed", f"pip install {tracker}")
     untuned = Cell(base=identity, method="base", method_version="1", options={}, samples=0, seed=0)
-    cells.append(_planned(untuned, base, trainings[0], sweep, data, sizes))
+    evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, mergeable=True))
+    cells.append(PlannedCell(untuned, base, trainings[0], evaluations, *sizes.count(untuned)))
     learned = CellData(
         train=tuple(sorted(data.pools)),
         format=data.config.format,
@@ -144,8 +147,10 @@ def _cells_of(
         for one in product_of_lists(method.Options, settings):
             options = sizes.resolve(method, one)
             method.check_machine(options)
+            facts = method.facts_for(options)
+            evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, facts.mergeable))
             for training in trainings:
-                reason = method.facts_for(options).no_weight_decay
+                reason = facts.no_weight_decay
                 if training.weight_decay and reason:
                     raise UserError(
                         f"method {entry['method']} cannot bear training.weight_decay {training.weight_decay}: {reason}",
@@ -164,27 +169,19 @@ def _cells_of(
                             data=learned,
                             training=kept,
                         )
-                        cells.append(_planned(cell, base, training, sweep, data, sizes))
+                        cells.append(PlannedCell(cell, base, training, evaluations, *sizes.count(cell)))
     return cells
 
 
-def _planned(
-    cell: Cell, base: BaseModelConfig, training: TrainingConfig, sweep: Sweep, data: Data, sizes: _Sizes
-) -> PlannedCell:
-    facts = methods.get(cell.method).facts_for(cell.options)
-    scored = identities(data, sweep.evaluation, cell.base.dtype, facts.mergeable)
-    trainable, total = sizes.count(cell)
-    if cell.data is not None and not trainable:
-        raise UserError(f"cell {cell.name} would train nothing", "Its settings leave no parameter to train.")
-    return PlannedCell(cell, base, training, tuple(scored), trainable, total)
-
-
 class _Sizes:
-    """Settings checked and parameters counted on the base without its weights; once per method and settings."""
+    """Settings checked and parameters counted on the base without its weights; once per method and settings, whatever
+    the learning rate."""
 
     def __init__(self, base: BaseModelConfig) -> None:
         self.base = base
+        self.config = base_models.config(base.id, base.revision)
         self.skeleton = base_models.skeleton(base.id, base.revision)
+        self.alike = layers_alike(self.skeleton)
         self.counted: dict[str, tuple[int, int]] = {}
 
     def resolve(self, method: methods.Method, settings: dict[str, Any]) -> dict[str, Any]:
@@ -197,57 +194,110 @@ class _Sizes:
             raise UserError(f"{cells}: {error.problem}", error.mend) from error
 
     def count(self, cell: Cell) -> tuple[int, int]:
-        """(trainable, total) parameters."""
-        key = json.dumps([cell.method, cell.options], sort_keys=True)
+        """(trainable, total) parameters. Raises UserError for a trained cell without any to train."""
+        key = json.dumps([cell.method, _without_rate(cell.options)], sort_keys=True)
         if key not in self.counted:
-            self.counted[key] = count(cell, base_models.config(self.base.id, self.base.revision))
+            self.counted[key] = count(cell, self.config, alike=self.alike)
+        if cell.data is not None and not self.counted[key][0]:
+            raise UserError(f"cell {cell.name} would train nothing", "Its settings leave no parameter to train.")
         return self.counted[key]
 
 
-def count(cell: Cell, config: PretrainedConfig, exact: bool = True) -> tuple[int, int]:
+def _without_rate(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the learning rate, also in the parts of a pair: it says how fast, never what, is trained."""
+    return {
+        key: _without_rate(value) if isinstance(value, dict) else value for key, value in options.items() if key != "lr"
+    }
+
+
+def layers_alike(skeleton: PreTrainedModel) -> bool:
+    """Whether all layers of a model after its first have the same modules and parameters, so that models of one and of
+    two layers tell what any depth holds. False where an architecture cannot be that shallow."""
+    import torch
+
+    try:
+        layers = skeleton.config.get_text_config().num_hidden_layers
+        with torch.device("meta"):
+            one, two = (_modules(base_models.from_config(_of_depth(skeleton.config, depth))) for depth in (1, 2))
+    except Exception:  # whatever an architecture says to a depth that it was not made for
+        return False
+    whole = _modules(skeleton)
+    return all(whole[kind] == one[kind] + (two[kind] - one[kind]) * (layers - 1) for kind in {*whole, *two, *one})
+
+
+def _modules(model: nn.Module) -> Counter[Any]:
+    """How many modules a model has of each place (but for the numbers in it), class and parameters' shapes."""
+    return Counter(
+        (
+            re.sub(r"\d+", "#", name),
+            type(module),
+            tuple((own, one.shape) for own, one in module._parameters.items() if one is not None),
+        )
+        for name, module in model.named_modules()
+    )
+
+
+def _of_depth(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    changed = copy.deepcopy(config)
+    changed.get_text_config().num_hidden_layers = layers
+    return changed
+
+
+def count(cell: Cell, config: PretrainedConfig, exact: bool = True, alike: bool = False) -> tuple[int, int]:
     """(trainable, total) parameters of a cell's model, without the base's weights and, but for a few methods, without
     any memory. Those few decide by values, so they are attached to models of one and of two layers with random
     weights, and the rest of the layers is taken to be like the second; `exact=False` refuses them instead.
+
+    `alike`: the base's layers are (`layers_alike`), and models of one and of two serve for every method. Settings that
+    pick layers always need all of them, and so does a user's own method, which may do what it likes with each.
 
     Raises UserError, naming the cell, where the method cannot be attached to this base.
     """
     import torch
 
     method = methods.get(cell.method)
+
+    def whole(config: PretrainedConfig = config) -> tuple[int, int]:
+        torch.manual_seed(0)
+        return _parameters(method.attach(base_models.from_config(config), cell))
+
+    def by_two() -> tuple[int, int]:
+        layers = config.get_text_config().num_hidden_layers
+        one, two = (whole(_of_depth(config, min(depth, layers))) for depth in (1, 2))
+        return tuple(a + (b - a) * (layers - 1) for a, b in zip(one, two, strict=True))
+
+    picks = _picks_layers(cell.options)
     try:
         try:
             with torch.device("meta"):
-                return _parameters(method.attach(base_models.from_config(config), cell))
+                return by_two() if alike and not picks and ":" not in cell.method else whole()
         except RuntimeError as error:  # torch's word for a value that was asked of the meta device
             if "meta" not in str(error).lower():
                 raise
             if not exact:
                 raise UserError("how many it trains depends on the weights: `bench plan` counts it") from None
-        layers = config.get_text_config().num_hidden_layers
-        counts = []
-        # Settings that name layers need all of them.
-        chosen = _names_layers(cell.options)
-        for depth in (layers,) if chosen else sorted({min(1, layers), min(2, layers)}):
-            small = copy.deepcopy(config)
-            small.get_text_config().num_hidden_layers = depth
-            torch.manual_seed(0)
-            counts.append(_parameters(method.attach(base_models.from_config(small), cell)))
-        if chosen:
-            return counts[0]
-        one, two = counts[0], counts[-1]
-        return tuple(a + (b - a) * (layers - 1) for a, b in zip(one, two, strict=True))
+        return whole() if picks else by_two()
     except UserError:
         raise
     except Exception as error:  # whatever a method's library says to settings that do not fit
         raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
 
 
-def _names_layers(options: dict[str, Any]) -> bool:
-    """Whether any setting, also of a part of a pair, picks layers."""
-    return any(
-        _names_layers(value) if isinstance(value, dict) else bool(value) and "layer" in key
-        for key, value in options.items()
-    )
+NAME = re.compile(r"(?!\d)[\w-]+(\.(?!\d)[\w-]+)*")
+"""The end of a module's path (`q_proj`, `self_attn.q_proj`), or a word. A path with a number in it and a pattern are
+none: either may stand for some layers only."""
+
+
+def _picks_layers(setting: Any) -> bool:
+    """Whether a setting, or any within it, picks layers: by its key, or by a text that is more than a name."""
+    if isinstance(setting, dict):
+        return any(
+            _picks_layers(key) or _picks_layers(value) or (bool(value) and "layer" in key)
+            for key, value in setting.items()
+        )
+    if isinstance(setting, list):
+        return any(_picks_layers(one) for one in setting)
+    return isinstance(setting, str) and not NAME.fullmatch(setting)
 
 
 def _parameters(model: nn.Module) -> tuple[int, int]:
