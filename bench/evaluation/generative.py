@@ -22,14 +22,15 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.data import Data, Question, Rendered, Task
 from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, cluster
 from bench.evaluation.identity import EvaluationIdentity
 from bench.evaluation.items import check, samples_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESPONSE = "### Response:"
 NEW_TOKENS = 32
@@ -53,6 +54,8 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
     `lm` is any lm-eval model. `parsed` is the answer as the parser found it, empty where it found none; `prediction`
     is the index of the choice with that name, -1 where there is none.
     """
+    import pandas as pd
+
     items = data.rendered(identity.task)
     definition = data.tasks[identity.task]
     samples = samples_of(lm, identity.task, lm_eval_task(items, definition, identity))

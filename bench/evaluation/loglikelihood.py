@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.data import Data, Question, Rendered
 from bench.data.questions import cluster
@@ -15,12 +13,17 @@ from bench.data.tasks.rows import document
 from bench.evaluation.identity import EvaluationIdentity
 from bench.evaluation.items import check, samples_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
     """Score one task. One row a question, in the task's order, with per-choice log-likelihoods in nats.
 
     `lm` is any lm-eval model. Raises Diverged where a log-likelihood is not finite.
     """
+    import pandas as pd
+
     items = data.rendered(identity.task)
     samples = samples_of(lm, identity.task, lm_eval_task(items, identity))
     rows = []

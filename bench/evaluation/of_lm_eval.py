@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from bench.errors import UserError
 from bench.evaluation.identity import EvaluationIdentity
 from bench.evaluation.items import check, samples_of
@@ -24,6 +22,8 @@ from bench.evaluation.loglikelihood import choice_row
 from bench.sweep import LM_EVAL
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.data import Data
 
 
@@ -123,6 +123,8 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
 
     Raises Diverged where a log-likelihood is not finite.
     """
+    import pandas as pd
+
     harness = load(identity.task, data.config.seed, identity.limit)
     task = harness.task
     task.set_fewshot_seed(FEWSHOT_SEED)  # else each cell would see other examples in its prompts
