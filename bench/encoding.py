@@ -37,6 +37,8 @@ class Encoded:
     ids: list[int]
     prompt_length: int
     truncated: bool
+    supervised: bool = True
+    """False for a row that fills a place up: the loss is taken at none of its tokens."""
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -141,7 +143,8 @@ class Collator:
             ids[i, :n] = torch.tensor(row.ids)
             mask[i, :n] = 1
             prompt[i, : row.prompt_length] = True
-            labels[i, start:n] = ids[i, start:n]
+            if row.supervised:
+                labels[i, start:n] = ids[i, start:n]
         at_row, at_column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
         return {
             "input_ids": ids,

@@ -11,15 +11,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from bench import base_models, evaluation, methods
+from bench import base_models, distributed, evaluation, methods
 from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
 from bench.data import Data
+from bench.data.examples import Example
 from bench.environment import environment
 from bench.errors import CellProblem, out_of_memory
 from bench.evaluation.latency import latency
@@ -109,7 +110,7 @@ class _Run:
         """Train and save; returns what it cost. When memory runs out it begins anew with smaller micro-batches: the
         batches, their order and the weights at the start are the same."""
         config = self.planned.training
-        for micro in micro_batches(config.batch_size, config.micro_batch):
+        for micro in micro_batches(config.per_device, config.micro_batch):
             model = self.load(**self.method.load_kwargs(self.cell))
             base_bytes = model_bytes(model)
             self.model = self.method.attach(model, self.cell)
@@ -126,7 +127,8 @@ class _Run:
             self.model = None
             release_memory()
         costs |= self._training_costs(result)
-        self.folder.save_adapter(lambda part: self.method.save(self.model, part))
+        if config.devices == 1:
+            self.folder.save_adapter(lambda part: self.method.save(self.model, part))
         costs["adapter_bytes"] = sum(path.stat().st_size for path in self.folder.adapter.rglob("*.safetensors"))
         return costs
 
@@ -160,17 +162,37 @@ class _Run:
         try:
             examples = self.data.subset(self.cell.samples, self.cell.seed)
             advance = self.progress.stage(f"{self.cell.name} training")
+            if config.devices > 1:
+                return self._train_on_several(config, examples, log, advance)
             meter = Meter(self.level)
             given = (self.model, self.tokenizer, self.method, self.cell, config, examples)
             return train(*given, work, log, advance, meter)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
+    def _train_on_several(
+        self, config: TrainingConfig, examples: Sequence[Example], log: Any, advance: Any
+    ) -> TrainingResult:
+        """Train and save in processes of their own, for which the model here makes room."""
+        self.model = None
+        release_memory()
+        saved = self.folder.work / "adapter"
+        saved.mkdir(parents=True)
+        job = distributed.Job(self.cell, config, self.base, tuple(examples), self.folder.work, saved)
+        result = distributed.train(job, log, advance)
+        self.folder.save_adapter(
+            lambda part: shutil.copytree(saved, part, copy_function=shutil.move, dirs_exist_ok=True)
+        )
+        return result
+
     def _training_costs(self, result: TrainingResult) -> dict[str, Any]:
         speed = matmul_speed(self.cell.base.dtype)
+        if base_models.device().type == "cuda":  # of all together; processes of a CPU share what was measured
+            speed *= self.planned.training.devices
         flops = self.work.training(result.tokens, result.supervised, result.pairs)
         return {
             "steps": result.steps,
+            "devices": self.planned.training.devices,
             "micro_batch": result.micro_batch,
             **_read("training", result.cost),
             "training_tokens": result.tokens,

@@ -115,15 +115,20 @@ class TrainingConfig(Strict):
     ranking (arXiv 2602.04998)."""
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "gradient_checkpointing", "compile", "logging_steps", "report_to"}
+        {"micro_batch", "devices", "parallel", "gradient_checkpointing", "compile", "logging_steps", "report_to"}
     )
 
     epochs: float = Field(1.0, gt=0)
     batch_size: int = Field(16, ge=1)
     """Examples per optimizer step, whatever the micro-batch."""
     micro_batch: int | None = Field(None, ge=1)
-    """Examples per forward pass; the rest is gradient accumulation. Must divide batch_size. Default: all
-    at once. Halved by itself when memory runs out."""
+    """Examples per forward pass of a device; the rest is gradient accumulation. Must divide batch_size / devices.
+    Default: all at once. Halved by itself when memory runs out."""
+    devices: int = Field(1, ge=1)
+    """GPUs that one cell is trained on, a process each (processes of the CPU where there is no GPU). They share each
+    batch: must divide batch_size."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several devices hold the model: each the whole of it (DDP), or each a part of every layer (FSDP)."""
     order: Literal["length", "random"] = "length"
     """Which examples make a batch: those of like length, drawn from about 50 batches at a time (hardly any padding is
     computed), or any. A function of the seed alone, the same for all methods."""
@@ -166,7 +171,25 @@ class TrainingConfig(Strict):
     def _divides(self) -> TrainingConfig:
         if self.micro_batch and self.batch_size % self.micro_batch:
             raise ValueError(f"micro_batch {self.micro_batch} does not divide batch_size {self.batch_size}")
+        if self.batch_size % self.devices:
+            fitting = [n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0 and n <= self.devices]
+            raise ValueError(
+                f"{self.devices} devices cannot share a batch_size of {self.batch_size} equally; set devices to "
+                f"{fitting[-1]}, or batch_size to {self.batch_size + self.devices - self.batch_size % self.devices}"
+            )
+        if self.micro_batch and self.per_device % self.micro_batch:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} does not divide the {self.per_device} examples that each of "
+                f"{self.devices} devices has of a batch_size of {self.batch_size}; leave it out, or set a divisor"
+            )
+        if self.parallel == "fsdp" and self.devices == 1:
+            raise ValueError("parallel: fsdp shards over several devices; set devices to 2 or more, or leave it out")
         return self
+
+    @property
+    def per_device(self) -> int:
+        """Examples of a batch that each device has."""
+        return self.batch_size // self.devices
 
 
 LM_EVAL = "lm_eval:"

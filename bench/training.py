@@ -5,6 +5,7 @@ N supervised positions of a batch, V vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from torch import nn
 from transformers import (
     PreTrainedTokenizerBase,
@@ -28,10 +30,10 @@ from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import seen
 from bench.data.examples import Example
 from bench.encoding import Collator, encode_all
-from bench.errors import Diverged
+from bench.errors import CellProblem, Diverged
 from bench.head import HeadAt, causal_lm, drop_prompt_mask
 from bench.methods.method import Method
-from bench.order import ByLength
+from bench.order import ByLength, Dealt
 from bench.sweep import Cell, TrainingConfig
 
 Advance = Callable[[int, int, str], None]
@@ -96,7 +98,7 @@ class Pace:
 class FineTuner(Trainer):
     """Trainer with the method's optimizer, and the loss and the output head at supervised positions only."""
 
-    def __init__(self, cell: Cell, method: Method, order: ByLength | None, **kwargs: Any) -> None:
+    def __init__(self, cell: Cell, method: Method, order: ByLength | Dealt | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cell = cell
         self.method = method
@@ -114,7 +116,14 @@ class FineTuner(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             self.optimizer = self.method.optimizer(self.model, self.cell)
-        return super().create_optimizer(model)
+        optimizer = super().create_optimizer(model)
+        there = {id(one) for one in self.model.parameters()}
+        if any(id(one) not in there for group in optimizer.param_groups for one in group["params"]):
+            raise CellProblem(
+                f"method {self.cell.method}: its optimizer holds parameters that are not the model's",
+                "It must look for them in the model that it is given: sharding has replaced those of before.",
+            )
+        return optimizer
 
     def compute_loss(
         self,
@@ -130,8 +139,10 @@ class FineTuner(Trainer):
         with HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1]):
             outputs = model(**inputs, use_cache=False)
         total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
+        # The tokens are those of all processes, and gradients and logged losses become the mean over processes.
+        total = total * self.accelerator.num_processes
         loss = total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
-        penalty = self.method.penalty(model, self.cell)
+        penalty = self.method.penalty(self.accelerator.unwrap_model(model), self.cell)
         if penalty is not None:
             # Once a step, however the batch is split; in the gradient, and not in the loss that is logged.
             penalty = penalty / self.current_gradient_accumulation_steps
@@ -205,20 +216,21 @@ def train(
     meter: Meter | None = None,
 ) -> TrainingResult:
     """Train `model` in place on the examples, in an order that the cell's seed alone decides; `meter` reads what the
-    training loop costs.
+    training loop costs. With several devices this is called in each of their processes (`bench.distributed`), and the
+    result is that process's share.
 
     Raises Diverged when the loss or the gradient is not finite. Where memory runs out the model is half-trained: begin
     anew with the next of `micro_batches`.
     """
     rows = encode_all(tokenizer, examples, config.max_length, cell.data.append_eos)
-    micro = config.micro_batch or config.batch_size
+    micro = config.micro_batch or config.per_device
     where = device()
     steps = math.ceil(math.ceil(len(rows) / config.batch_size) * config.epochs)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
+        gradient_accumulation_steps=config.per_device // micro,
         torch_compile=config.compile,
         learning_rate=cell.options["lr"],
         lr_scheduler_type=config.schedule,
@@ -246,18 +258,25 @@ def train(
     drop_prompt_mask(model)
     if config.gradient_checkpointing:
         causal_lm(model).activation_checkpointing_enable({"use_reentrant": False})
+    order = ByLength(lengths, config.batch_size, cell.seed) if config.order == "length" else None
+    if config.devices > 1:
+        # What accelerate makes of Trainer's own random order.
+        random = SeedableRandomSampler(rows, generator=torch.Generator(), data_seed=cell.seed)
+        order = Dealt(order or random, config.batch_size, micro, config.devices)
+        # Where a process has no example: a real one, so that whatever a method does to it has a gradient, if of zeros.
+        blank = dataclasses.replace(min(rows, key=lambda row: len(row.ids)), supervised=False)
     trainer = FineTuner(
         cell,
         method,
-        ByLength(lengths, config.batch_size, cell.seed) if config.order == "length" else None,
+        order,
         model=model,
         args=arguments,
-        train_dataset=rows,
+        train_dataset=[*rows, blank] if config.devices > 1 else rows,
         data_collator=Collator(tokenizer.pad_token_id, config.loss),
         callbacks=[watch, _AfterStep(method, cell)],
     )
     trainer.remove_callback(PrinterCallback)
-    set_seed(cell.seed)
+    set_seed(cell.seed + 1_000_003 * arguments.process_index)  # dropout of its own in each process
     with meter or Meter() as meter:
         pace = watch.pace = trainer.pace = Pace()
         done = trainer.train()
@@ -267,12 +286,16 @@ def train(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
     if config.gradient_checkpointing:
         causal_lm(model).activation_checkpointing_disable()
+    tokens = int(pace.tokens)
+    if config.devices > 1:  # what stands in for an example is padding
+        last_batches = done.global_step // math.ceil(len(rows) / config.batch_size)
+        tokens -= order.places_left(arguments.process_index) * last_batches * len(blank.ids)
     return TrainingResult(
         steps=done.global_step,
         micro_batch=micro,
         cost=meter.reading,
-        tokens=int(pace.tokens),
-        padding=pace.places - int(pace.tokens),
+        tokens=tokens,
+        padding=pace.places - tokens,
         supervised=pace.supervised,
         pairs=seen(lengths) * config.epochs,
         tokens_per_second=rate,

@@ -47,7 +47,8 @@ def test_same_cell_same_hash_and_a_changed_rate_another(tmp_path: Path, tiny_mod
     changed = ids("methods.0.lr=2e-3")
     assert all((changed[name] != first[name]) == name.startswith("lora") for name in first)
     # What changes no trained weight changes no hash ...
-    assert ids("training.micro_batch=2", "training.logging_steps=1", "evaluation.limit=2", "name=other") == first
+    run_time = ("training.micro_batch=2", "training.devices=2", "training.parallel=fsdp", "training.logging_steps=1")
+    assert ids(*run_time, "evaluation.limit=2", "name=other") == first
     # ... a default written out is no change, and what changes the weights is one, for every trained cell.
     assert ids("training.epochs=1.0", "methods.0.dropout=0.05", "methods.0.target_modules=auto") == first
     for override in (
@@ -125,6 +126,9 @@ BAD = {
     "too many samples": ("samples=1000000", r"1000000 samples asked for, \d+ exist"),
     "no samples": ("samples=0", "at least 1"),
     "micro-batch": ("training.micro_batch=3", "does not divide"),
+    "devices": ("training.devices=3", "cannot share a batch_size of"),
+    "micro-batch of a device": ("training={batch_size: 8, devices: 4, micro_batch: 4}", "2 examples that each"),
+    "sharding of one device": ("training.parallel=fsdp", "set devices to 2"),
     "no such model": ("base_model.id=smollm2", "Did you mean 'smollm2-135m-instruct'"),
     "no such folder": ("base_model.id=./nowhere/model", "no folder"),
     "set without value": ("epochs", "not key=value"),

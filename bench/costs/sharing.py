@@ -78,7 +78,8 @@ def device_name(where: torch.device) -> str:
 
 
 def _processors() -> tuple[float, float, float]:
-    """Seconds so far of the processors that this process may use: in all, busy, and busy with this process."""
+    """Seconds so far of the processors that this process may use: in all, busy, and busy with this process or with
+    those that it launched."""
     process = psutil.Process()
     everyone = psutil.cpu_times(percpu=True)
     usable = getattr(process, "cpu_affinity", lambda: range(len(everyone)))()
@@ -87,4 +88,5 @@ def _processors() -> tuple[float, float, float]:
     available = sum(sum(one) - getattr(one, "guest", 0.0) - getattr(one, "guest_nice", 0.0) for one in mine)
     waiting = sum(one.idle + getattr(one, "iowait", 0.0) + getattr(one, "steal", 0.0) for one in mine)
     own = process.cpu_times()
-    return available, available - waiting, own.user + own.system
+    launched = getattr(own, "children_user", 0.0) + getattr(own, "children_system", 0.0)  # those that have ended
+    return available, available - waiting, own.user + own.system + launched

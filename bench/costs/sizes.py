@@ -20,7 +20,7 @@ def optimizer_state_bytes(optimizer: Optimizer) -> int:
     """
     held = {}
     for value in optimizer.state.values():
-        held |= {_place(tensor): tensor.untyped_storage().nbytes() for tensor in _tensors(value, set())}
+        held |= {_place(tensor): _here(tensor).untyped_storage().nbytes() for tensor in _tensors(value, set())}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             held.pop(_place(parameter), None)
@@ -42,7 +42,12 @@ def model_bytes(model: nn.Module) -> int:
 
 def _place(tensor: torch.Tensor) -> tuple[torch.device, int]:
     """Where the tensor's memory begins, whatever part of it the tensor shows."""
-    return tensor.device, tensor.untyped_storage().data_ptr()
+    return tensor.device, _here(tensor).untyped_storage().data_ptr()
+
+
+def _here(tensor: torch.Tensor) -> torch.Tensor:
+    """Of a tensor that several processes share (DTensor), what this one holds."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _tensors(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:

@@ -77,11 +77,14 @@ class Stacked(Method):
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         changed = self.weights.attach(model, self._cell(cell, self.weights))
-        mine = [parameter for parameter in changed.parameters() if parameter.requires_grad]
+        known = {id(parameter) for parameter in changed.parameters() if parameter.requires_grad}
         both = self.edit.attach(changed, self._cell(cell, self.edit))
-        known = {id(parameter) for parameter in mine}
-        others = [one for one in both.parameters() if one.requires_grad and id(one) not in known]
-        both.parameters_of = {self.weights.name: mine, self.edit.name: others}
+        trained = {name: id(one) in known for name, one in both.named_parameters() if one.requires_grad}
+        # By name: where the model is sharded, its parameters become others.
+        both.names_of = {
+            self.weights.name: [name for name, of_weights in trained.items() if of_weights],
+            self.edit.name: [name for name, of_weights in trained.items() if not of_weights],
+        }
         return both
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer:
@@ -89,9 +92,10 @@ class Stacked(Method):
         from torch.optim import AdamW
 
         groups = []
+        parameters = dict(model.named_parameters())
         for part in self._parts:
             own = part.optimizer(model, self._cell(cell, part))
-            mine = model.parameters_of[part.name]
+            mine = [parameters[name] for name in model.names_of[part.name]]
             if own is None:
                 groups.append({"params": mine, "lr": cell.options[part.name]["lr"]})
                 continue
