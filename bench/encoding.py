@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,14 +125,15 @@ class Collator:
 
     input_ids, attention_mask (B, T); labels (B, T), IGNORED where nothing is supervised; prompt_mask (B, T),
     true on prompt tokens; and, for the output head, rows and columns (N,) of the positions that predict a
-    supervised token, with their targets (N,). They are found here so that the training loop never waits for the device.
+    supervised token, with their targets (N,); and `padded`, whether any row is filled up (a bool). They are found here
+    so that the training loop never waits for the device.
     """
 
     def __init__(self, pad_token_id: int, loss: str) -> None:
         self.pad_token_id = pad_token_id
         self.loss = loss
 
-    def __call__(self, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[Encoded]) -> dict[str, Any]:
         length = max(len(row.ids) for row in rows)
         shape = (len(rows), length)
         ids = torch.full(shape, self.pad_token_id)
@@ -153,4 +155,5 @@ class Collator:
             "labels": labels,
             "supervised": torch.stack([at_row, at_column]),  # (2, N)
             "targets": labels[:, 1:][at_row, at_column],  # (N,)
+            "padded": any(len(row.ids) < length for row in rows),
         }

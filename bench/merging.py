@@ -103,7 +103,7 @@ def _flips(before: list[list[float]], after: list[list[float]], margin: float) -
     }
 
 
-def _probe_batch(data: Data, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> dict[str, torch.Tensor]:
+def _probe_batch(data: Data, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> dict[str, Any]:
     """A few questions of every task with their right answers, as a training batch."""
     examples = []
     for task in data.questions:

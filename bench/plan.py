@@ -150,11 +150,17 @@ def _cells_of(
             facts = method.facts_for(options)
             evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, facts.mergeable))
             for training in trainings:
-                reason = facts.no_weight_decay
-                if training.weight_decay and reason:
+                if training.weight_decay and facts.no_weight_decay:
                     raise UserError(
-                        f"method {entry['method']} cannot bear training.weight_decay {training.weight_decay}: {reason}",
+                        f"method {entry['method']} cannot bear training.weight_decay {training.weight_decay}: "
+                        f"{facts.no_weight_decay}",
                         "Set it to 0, or run this method in a sweep of its own.",
+                    )
+                if training.gradient_checkpointing and facts.no_checkpointing:
+                    raise UserError(
+                        f"method {entry['method']} cannot bear training.gradient_checkpointing: "
+                        f"{facts.no_checkpointing}",
+                        "Set it to false, or run this method in a sweep of its own.",
                     )
                 kept = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
                 for n in samples:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from bench.base_models import device, synchronize
+from bench.compiling import compiled
 from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import seen
 from bench.data.examples import Example
@@ -34,6 +36,7 @@ from bench.errors import CellProblem, Diverged
 from bench.head import HeadAt, causal_lm, drop_prompt_mask
 from bench.methods.method import Method
 from bench.order import ByLength, Dealt
+from bench.padding import Padding
 from bench.sweep import Cell, TrainingConfig
 
 Advance = Callable[[int, int, str], None]
@@ -128,15 +131,16 @@ class FineTuner(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         inputs = dict(inputs)
         inputs.pop("labels")
-        supervised, targets = inputs.pop("supervised"), inputs.pop("targets")
+        supervised, targets, padded = inputs.pop("supervised"), inputs.pop("targets"), inputs.pop("padded")
         self.pace.saw(inputs["attention_mask"], targets.numel())
-        with HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1]):
+        head = HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1])
+        with Padding(padded), head:
             outputs = model(**inputs, use_cache=False)
         total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
         # The tokens are those of all processes, and gradients and logged losses become the mean over processes.
@@ -231,7 +235,6 @@ def train(
         num_train_epochs=config.epochs,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=config.per_device // micro,
-        torch_compile=config.compile,
         learning_rate=cell.options["lr"],
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup_steps if config.warmup_steps is not None else config.warmup_ratio,
@@ -249,6 +252,7 @@ def train(
         run_name=cell.folder,
         remove_unused_columns=False,
         dataloader_pin_memory=where.type == "cuda",
+        accelerator_config={"non_blocking": where.type == "cuda"},  # copying a batch there would wait for all before
         disable_tqdm=True,
     )
     if where.type == "cuda":  # one device a cell: Trainer would spread the batch over all that it sees
@@ -277,13 +281,13 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     set_seed(cell.seed + 1_000_003 * arguments.process_index)  # dropout of its own in each process
-    with meter or Meter() as meter:
+    with compiled(model) if config.compile else nullcontext(), meter or Meter() as meter:
         pace = watch.pace = trainer.pace = Pace()
         done = trainer.train()
         synchronize(where)
         rate = pace.tokens_per_second()
     # Trainer's autocast goes from the model's forward: scoring has one arithmetic, whether trained just now or loaded.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if config.gradient_checkpointing:
         causal_lm(model).activation_checkpointing_disable()
     tokens = int(pace.tokens)

@@ -52,7 +52,7 @@ def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **o
     set_seed(0)
     model = methods.get(method).attach(model, cell)
     log: list[dict] = []
-    config = TrainingConfig(logging_steps=1, **settings)
+    config = TrainingConfig(**{"logging_steps": 1, **settings})
     train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, log.append, lambda *_: None)
     return model, log
 
@@ -85,6 +85,7 @@ def test_collator_marks_prompt_and_supervision(supervise: str) -> None:
     assert batch["prompt_mask"].tolist() == [[True, True, False, False], [True, False, False, False]]
     first = -100 if supervise == "answer" else 2
     assert batch["labels"].tolist() == [[-100, first, 3, 4], [-100, 6, -100, -100]]
+    assert batch["padded"] and not Collator(9, supervise)([Encoded([5, 6], 1, False)] * 2)["padded"]
     assert batch["targets"].tolist() == [label for row in batch["labels"].tolist() for label in row[1:] if label >= 0]
 
 

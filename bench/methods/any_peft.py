@@ -200,7 +200,10 @@ class AnyPeft(PeftMethod):
         return super().load(model, folder, cell)
 
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
+        from bench.methods.unasked import leave_unasked
+
         adapted = super()._adapted(model, config, cell)
+        leave_unasked(adapted)
         if facts_of(cell.options["peft"]["peft_type"]).needs_task_ids:
             from peft.tuners.poly.layer import PolyLayer
 
@@ -260,6 +263,7 @@ def _facts(entry: PeftFacts) -> Facts:
         source=entry.source,
         cannot_merge=entry.cannot_merge,
         pads_left=entry.pads_left,
+        no_checkpointing=entry.no_checkpointing,
     )
 
 

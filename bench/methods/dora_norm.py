@@ -38,7 +38,9 @@ class AlgebraicDoraLinear(DoraLinearLayer):
         adapter_name: str = "default",
     ) -> torch.Tensor:
         """What is to be added to the base layer's output: (m / norm - 1) W x + (m / norm) s B A x."""
-        weight = dequantize_module_weight(base_layer)
+        weight = base_layer.weight
+        if type(weight) is not nn.Parameter or type(base_layer) not in (nn.Linear, Conv1D):
+            weight = dequantize_module_weight(base_layer)  # which `torch.compile` cannot look into
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             norm = self._norm(weight, lora_A.weight, lora_B.weight, scaling, stored=base_layer.weight)
         factor = (self.weight / norm).view(1, -1)
@@ -55,16 +57,24 @@ class AlgebraicDoraLinear(DoraLinearLayer):
         """Row norms (out,) of W + s B A, in float32. `stored` is what the base keeps of `weight`: the same tensor, or
         its quantized form."""
         weight = transpose(weight, self.fan_in_fan_out)
+        a, b = a.detach(), b.detach().float()
+        across = (weight @ a.T.to(weight.dtype)).float()  # (out, rank)
+        a = a.float()
+        squared = self._squared(weight, stored) + (2 * scaling * across * b + scaling**2 * (b @ (a @ a.T)) * b).sum(
+            dim=1
+        )
+        return squared.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+
+    def _squared(self, weight: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+        """Squared row norms (out,) of W, computed once."""
+        if torch.compiler.is_compiling():  # what W is known by below cannot be traced
+            return torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square()
         version = 0 if stored.is_inference() else stored._version
         key = (stored.data_ptr(), stored.dtype, stored.device, version)
         if self._dora_cache.get("key") != key:
             self._dora_cache["key"] = key
             self._dora_cache["squared"] = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square()
-        a, b = a.detach(), b.detach().float()
-        across = (weight @ a.T.to(weight.dtype)).float()  # (out, rank)
-        a = a.float()
-        squared = self._dora_cache["squared"] + (2 * scaling * across * b + scaling**2 * (b @ (a @ a.T)) * b).sum(dim=1)
-        return squared.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+        return self._dora_cache["squared"]
 
     def train(self, mode: bool = True) -> AlgebraicDoraLinear:
         # PEFT's own empties the cache, which here holds the frozen weight's norm.

@@ -50,6 +50,8 @@ class Facts:
     """Why its change cannot be folded into the base's weights; empty where it can."""
     no_weight_decay: str = ""
     """Why weight decay must be 0 for it; empty where it may be set."""
+    no_checkpointing: str = ""
+    """Why `training.gradient_checkpointing` must be off for it; empty where it may be on."""
     quantizes: bool = False
     """The base is loaded quantized."""
     needs: Mapping[str, str] | None = None

@@ -23,6 +23,7 @@ Defaults = Callable[["PreTrainedModel", Mapping[str, Any]], Mapping[str, Any]]
 """Settings that depend on the base's sizes, from the model on the meta device and what has been chosen already."""
 
 VIRTUAL_TOKENS = "it works through virtual tokens, which are no weights"
+THROUGH_CACHE = "its keys and values come by the cache, which a layer that is computed again would fill a second time"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class PeftFacts:
     shared_prefix: SharedPrefix = "any"
     pads_left: bool = True
     cannot_merge: str = ""
+    no_checkpointing: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Where they differ from PEFT's."""
     sized_defaults: Defaults | None = None
@@ -159,7 +161,12 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         architectures=("llama", "mistral", "gpt2"),
     ),
     "PREFIX_TUNING": _prompt(
-        "prefix", "learned keys and values before each layer's", "arXiv 2101.00190", 1e-2, pads_left=True
+        "prefix",
+        "learned keys and values before each layer's",
+        "arXiv 2101.00190",
+        1e-2,
+        pads_left=True,
+        no_checkpointing=THROUGH_CACHE,
     ),
     "PROMPT_TUNING": _prompt("prompt", "learned embeddings before the text", "arXiv 2104.08691", 3e-2),
     "P_TUNING": _prompt("p_tuning", "embeddings before the text, from a small network", "arXiv 2103.10385", 1e-3),
@@ -178,7 +185,14 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         rank_field=None,
         defaults={},
     ),
-    "CARTRIDGE": _prompt("cartridge", "a trained key-value cache", "arXiv 2506.06266", 1e-2, pads_left=True),
+    "CARTRIDGE": _prompt(
+        "cartridge",
+        "a trained key-value cache",
+        "arXiv 2506.06266",
+        1e-2,
+        pads_left=True,
+        no_checkpointing=THROUGH_CACHE,
+    ),
     "IA3": PeftFacts(
         "ia3",
         "trained scalings of keys, values and feed-forward activations",
@@ -383,4 +397,5 @@ def facts_of(peft_type: str) -> PeftFacts:
         shared_prefix="none",
         pads_left=False,
         cannot_merge="the registry does not know whether it can be",
+        no_checkpointing="the registry does not know whether it can bear it",
     )

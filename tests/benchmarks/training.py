@@ -149,7 +149,8 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     losses = []
     begun = time.perf_counter()
     for at in range(0, len(rows), BATCH):
-        batch = {key: one.to(device) for key, one in collate([rows[i] for i in order[at : at + BATCH]]).items()}
+        made = collate([rows[i] for i in order[at : at + BATCH]])
+        batch = {key: one.to(device) for key, one in made.items() if isinstance(one, torch.Tensor)}
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "prompt_mask")}
         head = HeadAt(model, batch["supervised"], inputs["input_ids"].shape[1])
         with head, torch.autocast(device.type, dtype=torch.bfloat16):

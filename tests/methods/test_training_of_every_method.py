@@ -1,0 +1,341 @@
+"""What must hold of every method's training loop: it never waits for the device between two logged steps, and
+gradient checkpointing and compiling change nothing but memory and time.
+
+Each is trained for a few steps on the tiny llama (fp32, dropout as it is by default).
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import shutil
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import bench, sweep_file
+from test_every_method import SETTINGS, TRAINED
+from test_training import trained
+from torch import nn
+from torch._dynamo.utils import counters
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoTokenizer, DynamicCache, MistralConfig, TrainerCallback
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from bench import methods, training
+from bench.compiling import compiled
+from bench.errors import CellProblem
+from bench.methods import unasked
+from bench.methods.peft_types import facts_of
+from bench.padding import Padding
+from bench.training import FineTuner
+
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
+
+WAITS = {
+    "adalora": "allots its ranks after each step by the importance of all of them",
+    "boft": "PEFT solves a linear system for its rotations, and torch looks whether it could",
+    "psoft": "the same",
+    "frod": "its matrices are sparse, whose entries torch counts on the host",
+    "waveft": "PEFT filters its coefficients by a mask at each forward pass",
+}
+"""Who waits for the device at steps that are not logged, and why. GaLore does, too, when it renews its projection: at
+its first step and every 200 from there."""
+
+ATEN = torch.ops.aten
+VALUES = {
+    *(ATEN._local_scalar_dense, ATEN.is_nonzero, ATEN.equal, ATEN.nonzero, ATEN.masked_select, ATEN.argwhere),
+    *(ATEN._unique2, ATEN.unique_dim, ATEN.unique_consecutive, ATEN.repeat_interleave, ATEN.bincount),
+    *(ATEN._linalg_check_errors, ATEN._linalg_svd, ATEN._linalg_eigh, ATEN.linalg_lstsq, ATEN.linalg_matrix_exp),
+}
+"""Operations that a GPU must have done before the host can go on: it needs a value, or the shape of the result."""
+INDEXING = {ATEN.index, ATEN.index_put, ATEN.index_put_, ATEN._index_put_impl_, ATEN._unsafe_index}
+TO_HOST = {"tolist", "cpu", "numpy", "__array__"}
+
+
+class Waits:
+    """While entered, collects what would wait for a GPU if tensors were there: the operation and where it was called.
+
+    Tensors that were made without a device while it watches (`torch.rand(1)`) live on the host, whatever is done to
+    them until they are moved. So do the step counters of torch's optimizers.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.on_host = False
+
+    def __enter__(self) -> Waits:
+        self.modes = [_Calls(self), _Operations(self)]
+        for mode in self.modes:
+            mode.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for mode in reversed(self.modes):
+            mode.__exit__(None, None, None)
+
+    def note(self, what: str) -> None:
+        frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
+        files = [Path(frame.filename).as_posix() for frame in frames]
+        if not self.on_host and not any("/torch/optim/" in file for file in files):
+            at = next(i for i in reversed(range(len(files))) if "/torch/" not in files[i])
+            self.found.append(f"{what} at {files[at]}:{frames[at].lineno} {frames[at].line}")
+
+
+class _Calls(TorchFunctionMode):
+    """Looks at torch's functions as Python calls them: these know who is on the host."""
+
+    def __init__(self, waits: Waits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
+        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        moves = name in ("to", "cuda") or kwargs.get("device") is not None
+        before, self.waits.on_host = self.waits.on_host, all(hasattr(one, "made_on_host") for one in tensors)
+        try:
+            if name in TO_HOST or (name == "to" and "cpu" in args[1:]):
+                self.waits.note(name)
+            result = function(*args, **kwargs)
+            if self.waits.on_host and not moves and isinstance(result, torch.Tensor):
+                result.made_on_host = True
+        finally:
+            self.waits.on_host = before
+        return result
+
+
+class _Operations(TorchDispatchMode):
+    """Looks at what these come to, in C++ and in the backward pass."""
+
+    def __init__(self, waits: Waits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        packet = operation.overloadpacket
+        by_mask = packet in INDEXING and any(
+            isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8) for one in args[1]
+        )
+        if packet in VALUES or by_mask:
+            self.waits.note(str(packet))
+        return operation(*args, **(kwargs or {}))
+
+
+class _WatchUnlogged(TrainerCallback):
+    """Watches from the end of the first step, in which the device is waited for once, to the last, which is logged."""
+
+    def __init__(self, waits: Waits) -> None:
+        self.waits = waits
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 1:
+            self.waits.__enter__()
+        if state.global_step == state.max_steps - 1:
+            self.waits.__exit__()
+
+
+class Run:
+    """A method trained for three steps, of which the second is watched."""
+
+    def __init__(self, name: str, folder: Path, tiny: Path, **settings: Any) -> None:
+        self.waits, self.calls = Waits(), 0
+        waits = self.waits
+
+        class Watched(FineTuner):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.add_callback(_WatchUnlogged(waits))
+
+        def count(module: nn.Module, args: tuple) -> None:
+            # Inside of a layer, before it is through: once all is there that it needs, the second time ends.
+            self.calls += isinstance(module, LlamaMLP)
+
+        handle = nn.modules.module.register_module_forward_pre_hook(count)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "FineTuner", Watched)
+            given = {"epochs": 0.6, "batch_size": 4, "logging_steps": 1000, **settings}
+            try:
+                model, self.log = trained(folder, tiny, name, given, **{"lr": 1e-2, **SETTINGS.get(name, {})})
+            finally:
+                handle.remove()
+        self.parameters = {key: one.detach() for key, one in model.named_parameters() if one.requires_grad}
+        self.checkpoints = any(getattr(one, "gradient_checkpointing", False) for one in model.modules())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_collect() -> Iterator[None]:
+    """Each training collects garbage twice: what is there already, all of the libraries, is left out."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
+    return functools.cache(lambda name: Run(name, tmp_path_factory.mktemp("run"), tiny_model))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_nothing_waits_for_the_device_between_two_logged_steps(name: str, runs: Any) -> None:
+    found = runs(name).waits.found
+    assert bool(found) == (name in WAITS), "\n".join(found)
+    assert all("/peft/" in one for one in found if "loss.backward" not in one), "\n".join(found)
+
+
+@pytest.mark.parametrize("waiting", [lambda x: x[x > 0], lambda x: float(x[0]), lambda x: x.tolist(), torch.nonzero])
+def test_what_would_wait_is_seen(waiting: Any) -> None:
+    on_device = torch.arange(3.0)
+    with Waits() as waits:
+        waiting(on_device)
+    assert len(waits.found) == 1
+    with Waits() as waits:
+        waiting(torch.arange(3.0))  # on the host
+    assert not waits.found
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("cached", [0, 5])
+def test_masks_are_transformers_own(padded: bool, cached: int) -> None:
+    """With and without a sliding window, virtual tokens in the cache (prefix tuning) or not; bit for bit."""
+    torch.manual_seed(0)
+    config = MistralConfig(hidden_size=32, num_attention_heads=4, sliding_window=4, attn_implementation="sdpa")
+    mask = torch.ones(3, cached + 8, dtype=torch.long)
+    if padded:
+        mask[1, -3:] = 0
+    for make in (create_causal_mask, create_sliding_window_causal_mask):
+        cache = DynamicCache()
+        if cached:
+            cache.update(torch.zeros(3, 4, cached, 8), torch.zeros(3, 4, cached, 8), 0)
+        theirs = make(config, torch.zeros(3, 8, 32), mask, cache if cached else None)
+        with Padding(padded):
+            ours = make(config, torch.zeros(3, 8, 32), mask, cache if cached else None)
+        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+    assert make(config, torch.zeros(3, 2, 32), mask[:, :2], None) is None  # as before, once it is over
+
+
+@pytest.mark.parametrize(
+    "name, peft",
+    [
+        ("poly", {}),
+        ("vblora", {}),
+        # Balls of which some are left in three steps, and one of no width.
+        ("cpt", {"opt_projection_epsilon": 0.3, "opt_projection_format_epsilon": 0.0}),
+    ],
+)
+def test_what_is_not_asked_changes_nothing(name: str, peft: dict[str, Any], tmp_path: Path, tiny_model: Path) -> None:
+    """The trained parameters are those of PEFT's own modules, bit for bit."""
+    options = {"lr": 3e-2, **SETTINGS.get(name, {}), **peft}
+    models = []
+    for replaced in (unasked.UNASKED, {}):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(unasked, "UNASKED", replaced)
+            models.append(trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 4}, **options)[0])
+    assert any(type(one) in unasked.UNASKED.values() for one in models[0].modules())
+    assert not any(type(one) in unasked.UNASKED.values() for one in models[1].modules())
+    for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if not methods.METHODS[name].facts.no_checkpointing])
+def test_gradient_checkpointing_is_the_same_training(name: str, runs: Any, tmp_path: Path, tiny_model: Path) -> None:
+    """Losses and trained parameters (1e-5), each layer computed twice a step, and off when it is over."""
+    plain, again = runs(name), Run(name, tmp_path, tiny_model, gradient_checkpointing=True)
+    assert again.log[0]["loss"] == pytest.approx(plain.log[0]["loss"], abs=1e-5)
+    for key, value in plain.parameters.items():
+        assert torch.allclose(again.parameters[key], value, atol=1e-5), key
+    own = 3 if name == "shadow" else 0  # the network beside the base is not the base's: it is computed once
+    assert plain.calls == 2 * 3 + own and again.calls == 2 * 2 * 3 + own
+    assert not again.checkpoints
+
+
+def test_generation_after_checkpointing_has_its_cache(tmp_path: Path, tiny_model: Path) -> None:
+    """Also in training mode, in which checkpointing would drop it."""
+    settings = {"epochs": 0.2, "batch_size": 4, "gradient_checkpointing": True}
+    model = trained(tmp_path, tiny_model, "lora", settings)[0].train()
+    tokens = AutoTokenizer.from_pretrained(tiny_model)("Question: what is 3?", return_tensors="pt")["input_ids"]
+    cache = model(input_ids=tokens, use_cache=True).past_key_values
+    assert cache.get_seq_length() == tokens.shape[1]
+
+
+def test_where_layers_are_filled_through_the_cache_checkpointing_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    refused = {name for name in TRAINED if methods.METHODS[name].facts.no_checkpointing}
+    assert refused == {"prefix", "cartridge"}
+    assert facts_of("TYPE_OF_A_LATER_PEFT").no_checkpointing
+    for entry in ("prefix", "{method: peft, peft: {peft_type: CARTRIDGE}}"):
+        sets = ("--set", f"methods=[lora, {entry}]", "--set", "training.gradient_checkpointing=true")
+        done = bench("plan", sweep_file(tmp_path, tiny_model), *sets)
+        assert done.exit_code == 2
+        said = " ".join(done.output.split())
+        assert "cannot bear training.gradient_checkpointing" in said and "by the cache" in said
+        assert bench("plan", sweep_file(tmp_path, tiny_model), *sets[:2]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["prefix", "cartridge"])
+def test_why_it_is_refused(name: str, tmp_path: Path, tiny_model: Path) -> None:
+    """If this comes to pass, the fact can go."""
+    with pytest.raises(RuntimeError, match="must match the size"):
+        Run(name, tmp_path, tiny_model, gradient_checkpointing=True)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # by dynamo itself
+def test_compiled_layers_train_alike_once_for_all_lengths(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LoRA and DoRA from the sweep file to the scores: losses within 1e-4, a plain model behind, and two graphs a cell
+    (the first layer's input needs no gradient) for batches of several lengths. Traced in full, but not generated as
+    C++, which takes minutes; below it is."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    counters.clear()
+    lines = {}
+    for compile in ("false", "true"):
+        sets = ["methods=[{method: lora, rank: 2, lr: 1e-2}, {method: dora, rank: 2, lr: 1e-2}]"]
+        sets += ["evaluation.tasks=[world_two]", f"training.compile={compile}"]
+        arguments = [part for one in sets for part in ("--set", one)]
+        done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path / compile, *arguments)
+        assert done.exit_code == 0, done.output
+        if compile == "false":
+            assert not counters["stats"]
+        for cell in (tmp_path / compile / "tiny" / "cells").glob("*-r2-*"):
+            lines[compile, cell.name] = [json.loads(one) for one in (cell / "training.jsonl").read_text().splitlines()]
+            metrics = json.loads((cell / "metrics.json").read_text())
+            assert metrics["status"] == "done" and metrics["merge_max_abs_diff"]["float32"] < 1e-5
+    assert counters["stats"]["unique_graphs"] == counters["frames"]["ok"] == 2 * 2 and not counters["graph_break"]
+    plain = {name: rows for (compile, name), rows in lines.items() if compile == "false"}
+    assert len(plain) == 2
+    for name, rows in plain.items():  # a cell's name holds its identity, which compiling is no part of
+        again = lines["true", name]
+        assert [one["loss"] for one in again] == pytest.approx([one["loss"] for one in rows], abs=1e-4)
+        assert [one["grad_norm"] for one in again] == pytest.approx([one["grad_norm"] for one in rows], abs=1e-3)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_generated_code_trains_alike(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DoRA on one module of a model of one layer, to be quick."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    shutil.copytree(tiny_model, tmp_path / "shallow")
+    config = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "shallow" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    losses = []
+    with torch._inductor.config.patch({"compile_threads": 1, "cpp.simdlen": 0}):
+        for compile in (False, True):
+            settings = {"batch_size": 4, "compile": compile}
+            options = {"lr": 1e-2, "target_modules": ["q_proj"]}
+            model, log = trained(tmp_path, tmp_path / "shallow", "dora", settings, **options)
+            losses.append([row["loss"] for row in log])
+            assert not any("_orig_mod" in name for name in model.state_dict())
+            assert not any("forward" in vars(one) for one in model.modules())
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_a_model_without_layers_is_not_compiled() -> None:
+    with pytest.raises(CellProblem, match="no decoder layers"), compiled(nn.Linear(2, 2)):
+        pass
