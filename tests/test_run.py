@@ -181,7 +181,8 @@ def run_and_kill(path: Path, results: Path, when: Callable[[], bool], how: int) 
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.005)
     process.send_signal(how)
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[0].decode()
+    assert process.returncode != 0, f"the signal went unheard:\n{said}"
     return process.returncode
 
 
