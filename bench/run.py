@@ -124,7 +124,7 @@ class _Run:
                 if micro == 1 or not out_of_memory(error):
                     raise
                 self.progress.line(f"{self.cell.name}: out of memory with {micro} examples at a time; with fewer")
-            self.model = None
+            self.model = model = None  # before the next is loaded
             release_memory()
         costs |= self._training_costs(result)
         if config.devices == 1:
