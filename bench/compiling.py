@@ -17,9 +17,10 @@ from bench.head import causal_lm
 def compiled(model: nn.Module) -> Iterator[None]:
     """While entered, the forward of each decoder layer is compiled, for rows of any length.
 
-    Of each layer and not of the model: like layers share what was compiled, so that it is one or two of them whatever
-    the depth, and the hooks stay outside. That of the output head has other positions at each pass, and the model
-    around it would be compiled anew for every batch. Raises CellProblem where no layers are found.
+    Of each layer and not of the model: like layers share what was compiled, so that it is done a few times whatever the
+    depth (the first layer's input may need no gradient; batches without padding have no mask), and the hooks stay
+    outside. That of the output head has other positions at each pass, and the model around it would be compiled anew
+    for every batch. Raises CellProblem where no layers are found.
     """
     # Whatever the architecture calls them, transformers marks its layers so.
     layers = [one for one in causal_lm(model).modules() if isinstance(one, GradientCheckpointingLayer)]

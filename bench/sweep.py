@@ -148,7 +148,7 @@ class TrainingConfig(Strict):
     """Keep the layers' inputs only and compute each layer again on the way back: less memory, about a third slower."""
     compile: bool = False
     """`torch.compile` the model's layers, once for rows of any length. It pays on a GPU in long trainings; compiling
-    takes a minute or two."""
+    takes a minute or two. Compiled dropout draws other masks."""
     logging_steps: int | None = Field(None, ge=1)
     """Steps between two lines of training.jsonl; default: about 50 lines a cell."""
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()

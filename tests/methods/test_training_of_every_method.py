@@ -310,7 +310,7 @@ def test_compiled_layers_train_alike_once_for_all_lengths(
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_generated_code_trains_alike(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DoRA on one module of a model of one layer, to be quick."""
+    """DoRA on one module of a model of one layer, to be quick. Generated code draws dropout otherwise: without it."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     shutil.copytree(tiny_model, tmp_path / "shallow")
     config = json.loads((tiny_model / "config.json").read_text())
@@ -319,7 +319,7 @@ def test_generated_code_trains_alike(tmp_path: Path, tiny_model: Path, monkeypat
     with torch._inductor.config.patch({"compile_threads": 1, "cpp.simdlen": 0}):
         for compile in (False, True):
             settings = {"batch_size": 4, "compile": compile}
-            options = {"lr": 1e-2, "target_modules": ["q_proj"]}
+            options = {"lr": 1e-2, "target_modules": ["q_proj"], "dropout": 0}
             model, log = trained(tmp_path, tmp_path / "shallow", "dora", settings, **options)
             losses.append([row["loss"] for row in log])
             assert not any("_orig_mod" in name for name in model.state_dict())
