@@ -7,6 +7,7 @@ moment the process is killed at, the next run goes on from the last whole file.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -74,6 +75,18 @@ class _Run:
         self.model: nn.Module | None = None
         write_json(folder.path / "cell.json", self.cell.model_dump(mode="json"))
 
+    @functools.cached_property
+    def skeleton(self) -> PreTrainedModel:
+        """The base without weights."""
+        return base_models.skeleton(self.planned.base.id, self.planned.base.revision)
+
+    @property
+    def timed(self) -> bool:
+        """Whether this cell's answers are timed: how long they take depends on neither seed nor samples, so it is done
+        for the first of each."""
+        first = (self.sweep.seeds[0], self.data.resolve_samples(self.sweep.samples[0]))
+        return self.sweep.costs.inference and (self.cell.data is None or (self.cell.seed, self.cell.samples) == first)
+
     def load(self, **kwargs: Any) -> PreTrainedModel:
         """The base anew; `kwargs` are the method's."""
         loading = {"dtype": self.cell.base.dtype, "attn_implementation": self.planned.training.attn_implementation}
@@ -99,7 +112,7 @@ class _Run:
             )
         self.model = None
         release_memory()
-        if self.sweep.costs.inference and "inference" not in self.metrics["costs"]:
+        if self.timed and "inference" not in self.metrics["costs"]:
             self.metrics["costs"]["inference"] = {}
             self._time("base", LanguageModel(self.load(), self.tokenizer, None, "any"))
             release_memory()
@@ -136,9 +149,8 @@ class _Run:
         trainable = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
         # A quantized base packs several weights into a number, so the plan's count is taken.
         total = self.planned.total + trainable - self.planned.trainable
-        skeleton = base_models.skeleton(self.planned.base.id, self.planned.base.revision)
-        self.work = Work.of(skeleton, self.model, total)
-        base = sum(one.numel() for one in skeleton.parameters())
+        self.work = Work.of(self.skeleton, self.model, total)
+        base = sum(one.numel() for one in self.skeleton.parameters())
         return {
             "trainable": trainable,
             "total": total,
@@ -282,8 +294,7 @@ class _Run:
 
     def _scoring_costs(self, reading: Reading, before: Counted, after: Counted, merged: bool) -> dict[str, Any]:
         tokens = after.tokens - before.tokens
-        skeleton = base_models.skeleton(self.planned.base.id, self.planned.base.revision)
-        work = Work.of(skeleton, total=None if merged else self.planned.total)
+        work = Work.of(self.skeleton, total=None if merged else self.planned.total)
         return {
             **_read("", reading),
             "tokens": tokens,
@@ -293,7 +304,7 @@ class _Run:
     def _time(self, what: str, lm: LanguageModel) -> None:
         """Time a model's answers, once."""
         found = self.metrics["costs"].get("inference")
-        if self.sweep.costs.inference and found is not None and what not in found:
+        if self.timed and found is not None and what not in found:
             task = next(iter(self.data.questions), None)
             shown = self.data.rendered(task)[:64] if task else []
             texts = [rendered.contexts[0] for _, rendered in shown]

@@ -248,7 +248,8 @@ class CostsConfig(Strict):
     """What is measured of every cell besides what its training and scoring come to. No part of any identity."""
 
     inference: bool = True
-    """Time greedy generation of 64 tokens, of one prompt and of eight: the untuned base, the cell, and merged."""
+    """Time greedy generation of 64 tokens, of one prompt and of eight: the untuned base, the cell, and merged. Done for
+    the first seed and the first sample count of each method and setting."""
 
 
 class Sweep(Strict):

@@ -84,13 +84,16 @@ def test_the_peak_of_training_is_not_that_of_scoring(
     (tmp_path / "greedy_method.py").write_text(GREEDY)
     monkeypatch.syspath_prepend(tmp_path)
     entry = "methods=[{method: 'greedy_method:Greedy', rank: 2, lr: 1e-3}]"
-    settings = ("--set", entry, "--set", "costs.inference=true", "--set", "samples=16")
+    settings = ("--set", entry, "--set", "costs.inference=true", "--set", "samples=[16, 8]", "--set", "seeds=[1, 0]")
     done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path, *settings)
     assert done.exit_code == 0, done.output
-    costs = costs_of(tmp_path / "tiny", "greedy")
+    costs = costs_of(tmp_path / "tiny", "greedy_method.Greedy-r2-n16-s1")
     assert costs["training_peak_bytes"] > 299e6 and costs["evaluation_peak_bytes"] < 150e6
     assert set(costs["inference"]) == {"base", "unmerged", "merged"} and costs["inference_seconds"] > 0
     assert set(costs_of(tmp_path / "tiny", "base")["inference"]) == {"base"}
+    # Neither samples nor seed matter to how long an answer takes.
+    others = [costs_of(tmp_path / "tiny", f"greedy_method.Greedy-r2-{one}") for one in ("n16-s0", "n8-s1", "n8-s0")]
+    assert not any("inference" in one for one in others)
     change_costs(tmp_path / "tiny", "", {"shared": False})  # whatever else this machine does while tests run
     assert bench("report", tmp_path / "tiny").exit_code == 0
     page = (tmp_path / "tiny" / "report" / "report.md").read_text()
