@@ -15,7 +15,9 @@ test: $(VENV)/.installed
 # DATA: a folder of LLM-Adapters' JSON; without it, the hub.
 BENCHMARKS ?= training growth evaluation scale
 benchmark: $(VENV)/.installed
-	set -e; for one in $(BENCHMARKS); do $(BIN)/python tests/benchmarks/$$one.py $(if $(DATA),--data $(DATA)); done
+	set -e; for one in $(filter-out scale,$(BENCHMARKS)); do \
+		$(BIN)/python tests/benchmarks/$$one.py $(if $(DATA),--data $(DATA)); done
+	$(if $(filter scale,$(BENCHMARKS)),$(BIN)/python tests/benchmarks/scale.py)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

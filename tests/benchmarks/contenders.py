@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 BASE = "smollm2-135m-instruct"
@@ -45,26 +44,6 @@ def compared(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
     return row
 
 
-def forget_peak(device: Any) -> None:
-    """Let `peak_bytes` count from now."""
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-    else:  # Linux
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_bytes(device: Any) -> int:
-    """The most memory that this process held at one time, weights and all: of the device, or of the machine."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-
-
 def product_speed(rows: int, width: int, out: int) -> float:
     """FLOP/s of one bfloat16 product of these shapes on this machine, the best of several."""
     import torch
@@ -87,5 +66,6 @@ def product_speed(rows: int, width: int, out: int) -> float:
 
 def environment() -> dict[str, Any]:
     """What the figures were taken with."""
-    packages = {name: version(name) for name in ("torch", "transformers", "peft", "lm-eval")}
+    names = ("torch", "transformers", "peft", "lm-eval", "pandas", "pyarrow")
+    packages = {name: version(name) for name in names}
     return {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}

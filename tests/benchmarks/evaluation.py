@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contenders import BASE, child, compared, environment, forget_peak, peak_bytes, product_speed
+from contenders import BASE, child, compared, environment, product_speed
 
 RESULT = Path("results/benchmarks/evaluation.json")
 BATCHES = (1, 8, 16, 32, 64)
@@ -94,6 +94,7 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from bench import base_models
+    from bench.costs import Meter
 
     requests = requests_of(spec["data"])
     model = model_of(spec["weights"], Path(spec["adapter"]))
@@ -124,16 +125,12 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     warm = time.perf_counter() - begun
     if hasattr(lm, "checked"):
         lm.checked = None  # the check of a model's first questions is part of what is timed
-    forget_peak(model.device)
-    begun = time.perf_counter()
-    answers = lm.loglikelihood(requests, disable_tqdm=True)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - begun
+    with Meter() as meter:
+        answers = lm.loglikelihood(requests, disable_tqdm=True)
     return {
-        "seconds": seconds,
+        "seconds": meter.reading.seconds,
         "warm_up_seconds": warm,
-        "peak_bytes": peak_bytes(model.device),
+        "peak_bytes": meter.reading.peak_bytes,
         "answers": [score for score, _ in answers],
     }
 

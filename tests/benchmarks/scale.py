@@ -24,7 +24,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from contenders import environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,15 +154,6 @@ def main() -> None:
 
     write_json(RESULT, {**content, "repeats": repeats, "environment": environment()})
     print(f"written: {RESULT}")
-
-
-def environment() -> dict[str, Any]:
-    import platform
-    from importlib.metadata import version
-
-    names = ("torch", "transformers", "peft", "pydantic", "pandas", "pyarrow", "matplotlib")
-    packages = {name: version(name) for name in names}
-    return {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contenders import BASE, child, compared, environment, forget_peak, peak_bytes, product_speed
+from contenders import BASE, child, compared, environment, product_speed
 
 RESULT = Path("results/benchmarks/training.json")
 EXAMPLES, BATCH, RANK, RATE = 320, 16, 8, 5e-4
@@ -50,6 +50,7 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     from transformers import set_seed
 
     from bench import base_models, methods
+    from bench.costs import Meter
 
     cell, config, examples = cell_and_examples(spec)
     method, base = methods.get(cell.method), base_models.find(BASE, None)
@@ -60,12 +61,12 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     for chosen in (examples[EXAMPLES:], examples[:EXAMPLES]):
         set_seed(0)
         model = method.attach(base_models.load(base, **loading), cell)
-        forget_peak(base_models.device())
-        seconds, losses = train(model, tokenizer, method, cell, config, chosen, spec)
+        with Meter() as meter:
+            seconds, losses = train(model, tokenizer, method, cell, config, chosen, spec)
     return {
         "seconds": seconds,
         "losses": losses,
-        "peak_bytes": peak_bytes(base_models.device()),
+        "peak_bytes": meter.reading.peak_bytes,
         "torch": torch.__version__,
     }
 
