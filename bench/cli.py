@@ -32,6 +32,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting, e.g. --set training.epochs=2 (repeatable).", metavar="KEY=VALUE"),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that run cells; default: one per device. 0: this process, to debug."),
+]
 Into = Annotated[Path, typer.Option("--results", help="Folder of results; the sweep gets its own inside.")]
 
 DONE, SOME_FAILED, MEND, STOPPED = 0, 1, 2, 130
@@ -69,96 +73,125 @@ def main(
     pass
 
 
-@app.command(epilog="Example:  bench plan configs/quickstart.yaml --set 'seeds=[0,1,2]'")
+@app.command(
+    epilog="Examples:  bench plan configs/quickstart.yaml --set 'seeds=[0,1,2]'  |  bench plan FILE --calibrate"
+)
 @_mendable
 def plan(
     config: Config,
     set: Set = None,
     results: Into = Path("results"),
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Run a few steps of every setting first, and estimate from these.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the cells of a sweep and their state; check every one; start nothing."""
-    from bench.plan import make_plan, state
+    """List the cells of a sweep, their state and what they will take; check every one; start nothing."""
+    from bench.listing import lines, listing
+    from bench.plan import make_plan
     from bench.store import Results
     from bench.sweep import load_sweep
 
     planned = make_plan(load_sweep(config, tuple(set or ())))
     folder = Results(results / planned.sweep.name)
-    sizes = {one.cell.base: one.total for one in planned.cells if one.cell.method == "base"}
-    cells = [
-        {
-            "id": one.cell.id,
-            "name": one.cell.name,
-            "state": state(one, folder),
-            "base": one.cell.base.id,
-            "method": one.cell.method,
-            "rank": one.cell.rank,
-            "samples": one.cell.samples,
-            "seed": one.cell.seed,
-            "trainable": one.trainable,
-            "percent_of_base": round(100 * one.trainable / sizes[one.cell.base], 4),
-            "lr": one.cell.options.get("lr"),
-        }
-        for one in planned.cells
-    ]
+    if calibrate:
+        from bench.runner.calibrate import calibrate as run_calibration
+        from bench.runner.progress import Progress
+
+        with Progress() as progress:
+            run_calibration(planned, folder, progress)
+    found = listing(planned, folder)
     if as_json:
-        print(json.dumps({"cells": cells}, indent=2))
-        return
-    rows = [["cell", "id", "state", "trainable", "% of base", "lr"]]
-    for cell in cells:
-        trainable = f"{cell['trainable']:,}" if cell["trainable"] else "-"
-        share = f"{cell['percent_of_base']:.3f}" if cell["trainable"] else "-"
-        lr = f"{cell['lr']:g}" if cell["lr"] else "-"
-        rows.append([cell["name"], cell["id"], cell["state"], trainable, share, lr])
-    # Plain lines: a table of rich's takes half a millisecond a row, and a sweep has thousands.
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    print(f"{planned.sweep.name}: {len(cells):,} cells", "", *lines, "", sep="\n")
-    for base, choice in planned.dtypes.items():
-        print(f"{base}: computes in {choice.value} ({choice.reason})")
-    data = planned.data
-    for name, pool in data.pools.items():
-        overlap = data.overlap[name]
-        print(
-            f"{name}: {len(pool):,} training rows ({overlap.removed} removed that stand in a test or development "
-            f"set), {len(data.development[name])} for development"
-        )
-    questions = ", ".join(f"{task} {len(rows)}" for task, rows in data.questions.items())
-    print(f"questions: {questions}")
+        print(json.dumps(found, indent=2))
+    else:
+        print(*lines(planned, found), sep="\n")
 
 
-@app.command(epilog="Example:  bench run configs/quickstart.yaml --set training.epochs=2")
+@app.command(
+    epilog="Examples:  bench run configs/quickstart.yaml --set training.epochs=2  |  "
+    "bench run FILE --until 07:00  |  bench run FILE --only 'dora-r16*' --retry-failed"
+)
 @_mendable
 def run(
     config: Config,
     set: Set = None,
     results: Into = Path("results"),
+    workers: Workers = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Run on a Ray cluster: auto (the one here), local (a new one) or host:port.", metavar="ADDRESS"
+        ),
+    ] = None,
+    cpus_per_cell: Annotated[float, typer.Option(min=0, help="CPUs of the cluster that one cell takes.")] = 1.0,
+    gpus_per_cell: Annotated[float, typer.Option(min=0, help="GPUs of it (0.5: two cells share one).")] = 0.0,
+    max_hours: Annotated[float | None, typer.Option(min=0, help="How long the run may take.")] = None,
+    until: Annotated[str | None, typer.Option(help="When it must have ended, e.g. 07:00.", metavar="HH:MM")] = None,
+    only: Annotated[str | None, typer.Option(help="Only the cells whose names fit, e.g. 'dora-r16*'.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
+    notify: Annotated[
+        str | None, typer.Option(help="POST JSON there when a cell fails and when the run has ended.", metavar="URL")
+    ] = None,
 ) -> None:
-    """Run what is missing of a sweep, then write its report. The same command goes on after a stop.
+    """Run what is missing of a sweep, and keep its report up to date. The same command goes on after a stop.
 
     Exit code 0: all done; 1: some cells failed (the report says which and why); 2: something must be mended.
     """
+    from bench.runner.workers import warm_up
+
+    if workers != 0 and ray is None:
+        warm_up()  # while the plan is made
     from bench.plan import make_plan
     from bench.report import write_report
-    from bench.runner import run_sweep
+    from bench.runner import Options, run_sweep
+    from bench.runner.notify import check
     from bench.runner.progress import Progress
     from bench.store import Results
     from bench.sweep import load_sweep
 
+    if notify is not None:
+        check(notify)
+    options = Options(
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        only=only,
+        workers=workers,
+        ray=ray,
+        cpus_per_cell=cpus_per_cell,
+        gpus_per_cell=gpus_per_cell,
+        seconds=_seconds_left(max_hours, until),
+        notify=notify,
+    )
     planned = make_plan(load_sweep(config, tuple(set or ())))
     folder = Results(results / planned.sweep.name)
     with Progress() as progress:
         for base, choice in planned.dtypes.items():
             progress.line(f"{base}: computes in {choice.value} ({choice.reason})")
-        outcome = run_sweep(planned, folder, progress, retry_failed)
+        outcome = run_sweep(planned, folder, progress, options, refresh=lambda: write_report(folder))
     print(f"report: {write_report(folder)}")
+    if outcome.left:
+        print(f"{outcome.left} of {len(planned.cells)} cells are left; the same command goes on", file=sys.stderr)
     if outcome.failed:
-        print(
-            f"{outcome.failed} of {outcome.done + outcome.failed} cells failed; the report says why",
-            file=sys.stderr,
-        )
+        print(f"{outcome.failed} of {len(planned.cells)} cells failed; the report says why", file=sys.stderr)
         raise typer.Exit(SOME_FAILED)
+
+
+def _seconds_left(max_hours: float | None, until: str | None) -> float | None:
+    """The time that a run is given. Raises UserError for an hour that is none."""
+    from datetime import datetime, timedelta
+
+    left = [] if max_hours is None else [3600 * max_hours]
+    if until is not None:
+        try:
+            hour = datetime.strptime(until, "%H:%M").time()
+        except ValueError:
+            raise UserError(f"--until {until!r} is no time of day", "Give hours and minutes: --until 07:00") from None
+        now = datetime.now()
+        end = datetime.combine(now.date(), hour)
+        end += timedelta(days=1) if end <= now else timedelta()
+        left.append((end - now).total_seconds())
+    return min(left, default=None)
 
 
 @app.command(epilog="Example:  bench evaluate results/quickstart --tasks world_three,lm_eval:hellaswag")
@@ -170,6 +203,7 @@ def evaluate(
     skip_lost: Annotated[
         bool, typer.Option("--skip-lost", help="Go on without the cells that did not keep their adapters.")
     ] = False,
+    workers: Workers = None,
     set: Set = None,
 ) -> None:
     """Score the trained cells of a results folder on more tasks, or by more protocols, without training.
@@ -177,7 +211,7 @@ def evaluate(
     The sweep.yaml in the folder is brought up to date, and so is the report. Exit codes as those of `bench run`.
     """
     from bench.report import write_report
-    from bench.runner import run_sweep
+    from bench.runner import Options, run_sweep
     from bench.runner.evaluate import extended
     from bench.runner.progress import Progress
     from bench.store import Results
@@ -185,10 +219,11 @@ def evaluate(
     results = Results(folder)
     planned = extended(results, _listed(tasks), _listed(protocol), tuple(set or ()), skip_lost)
     with Progress() as progress:
-        outcome = run_sweep(planned, results, progress, train=False)
+        options = Options(train=False, workers=workers)
+        outcome = run_sweep(planned, results, progress, options, refresh=lambda: write_report(results))
     print(f"report: {write_report(results)}")
-    if outcome.failed:
-        print(f"{outcome.failed} of {outcome.done + outcome.failed} cells lack scores", file=sys.stderr)
+    if lacking := outcome.failed + outcome.left:
+        print(f"{lacking} of {outcome.done + lacking} cells lack scores", file=sys.stderr)
         raise typer.Exit(SOME_FAILED)
 
 
@@ -206,6 +241,30 @@ def report(
     from bench.store import Results
 
     print(f"report: {write_report(Results(folder))}")
+
+
+@app.command(epilog="Example:  bench export results/quickstart/cells/dora-r16-n1000-s0-1a2b3c4d --to dora-r16 --merged")
+@_mendable
+def export(
+    cell: Annotated[Path, typer.Argument(help="A cell's folder in results/<sweep>/cells/.", show_default=False)],
+    to: Annotated[Path | None, typer.Option(help="The folder to write; default: exports/<the cell's name>.")] = None,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="The whole model with the adapter folded in, instead of the adapter.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="Where the base model is, if the cell knows it by a folder's name alone.")
+    ] = None,
+    push: Annotated[str | None, typer.Option(help="Upload to this hub repository as well.", metavar="REPO")] = None,
+) -> None:
+    """Write a trained cell as an adapter that PEFT loads, or as a merged model, with a model card."""
+    from bench.export import export as write
+    from bench.export import push as upload
+    from bench.store import CellFolder
+
+    written = write(CellFolder(cell), to or Path("exports") / cell.name, merged, base)
+    print(f"exported: {written}")
+    if push is not None:
+        print(f"pushed: {upload(written, push)}")
 
 
 @app.command(epilog="Example:  bench methods --base huggyllama/llama-7b --rank 16")

@@ -32,19 +32,28 @@ RECORDED_PACKAGES = (
 
 def environment(base: base_models.Base, data: Data, planned: PlannedCell) -> dict[str, Any]:
     """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
-    where = base_models.device()
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in RECORDED_PACKAGES},
         "commit": _commit(),
-        "device": torch.cuda.get_device_name() if where.type == "cuda" else where.type,
+        **machine(),
         "threads": torch.get_num_threads(),
         "base_model": {"id": base.id, "revision": base.revision, "commit": base.commit},
         "dtype_reason": base_models.resolve_dtype(planned.base.dtype).reason,
         "data_fingerprint": data.fingerprint,
         "overlap": {name: vars(one) for name, one in data.overlap.items()},
     }
+
+
+def machine() -> dict[str, str]:
+    """What decides how fast a cell runs here: the device, and of a CPU which one."""
+    if base_models.device().type == "cuda":
+        return {"device": torch.cuda.get_device_name()}
+    able = torch.cpu.get_capabilities()
+    vectors = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if able.get(name)]
+    name = str(able.get("cpu_name", platform.machine()))
+    return {"device": base_models.device().type, "processor": f"{name} ({', '.join(vectors)})" if vectors else name}
 
 
 def _version(package: str) -> str | None:

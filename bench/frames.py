@@ -98,6 +98,7 @@ def read(results: Results) -> Frames:
             {
                 **{key: planned[key] for key in ("folder", "name", "base", "method", "rank", "samples", "seed")},
                 "options": planned["options"],
+                "tuned": planned.get("tuned", False),
                 "training": planned["training"],
                 "status": _status(metrics.get("status", "missing"), whole),
                 "reason": metrics.get("reason", ""),
@@ -112,8 +113,9 @@ def read(results: Results) -> Frames:
         rows += [_score(planned["folder"], one) for one in found]
     frame = pd.DataFrame(cells)
     frame["series"] = _series(frame)
+    frame = frame.drop(columns="tuned")
     asked = _questions(questions)
-    planned = {cell["folder"] for cell in plan["cells"]}
+    planned = {cell["folder"] for cell in (*plan["cells"], *plan.get("trials", ()))}
     return Frames(
         frame,
         pd.DataFrame(rows, columns=SCORES),
@@ -449,6 +451,8 @@ def _series(cells: pd.DataFrame) -> list[str]:
             key
             for key in sorted({key for peer in peers.values() for key in peer if key != "rank"})
             if len({repr(peer.get(key)) for peer in peers.values()}) > 1
+            # Tuned, a rate is what the method comes with at that setting.
+            and not (key.rpartition(".")[2] == "lr" and "tuned" in group and group["tuned"].all())
             and not _follows(key, [(group["rank"][place], peer.get(key)) for place, peer in peers.items()])
         ]
         for place, mine in peers.items():

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from bench.base_models import computing_in
+from bench.base_models import computing_in, resolve_dtype
 from bench.data import Data, Example, Question, Rendered
 from bench.data.questions import render
 from bench.encoding import Collator, encode
@@ -36,34 +36,42 @@ its rounding, which moves a log-likelihood by up to 0.4 in half precision."""
 
 
 def merge(
-    model: nn.Module, method: Method, planned: PlannedCell, data: Data, tokenizer: PreTrainedTokenizerBase
-) -> tuple[nn.Module | None, dict[str, Any]]:
-    """The model with its adapter folded in, in the cell's dtype (rounded once), and what is recorded of it: how far its
-    logits are from the unmerged model's, which answers flip, and warnings. Of a method that cannot merge None, and the
-    reason. `model` may have been taken apart."""
+    model: nn.Module,
+    method: Method,
+    planned: PlannedCell,
+    data: Data,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int | None = None,
+) -> tuple[LanguageModel | None, dict[str, Any]]:
+    """The model with its adapter folded in, in the cell's dtype (rounded once), ready to be scored with so many rows at
+    a time, and what is recorded of it: how far its logits are from the unmerged model's, which answers flip, and
+    warnings. Of a method that cannot merge None, and the reason. `model` may have been taken apart."""
     cell = planned.cell
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         return None, {"merge_max_abs_diff": None, "merge_reason": facts.cannot_merge}
     batch = _probe_batch(data, tokenizer, planned.training)
-    asked = _development(data)
+    asked = development(data)
     unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)
     before = choice_scores(unmerged_lm, asked)
-    # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides.
-    half = cell.base.dtype if cell.base.dtype != "float32" else "bfloat16"
-    unmerged = {half: probe(model.eval(), batch, half)}
+    # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides, where the
+    # device has it: emulated, it takes as long as a short training.
+    half = cell.base.dtype if cell.base.dtype != "float32" else resolve_dtype("auto").value
+    unmerged = {half: probe(model.eval(), batch, half)} if half != "float32" else {}
     unmerged["float32"] = probe(model.float(), batch, "float32")
     model = method.merge(model).eval()
     merged = {"float32": probe(model, batch, "float32")}
-    if cell.base.dtype == "float32":
-        merged[half] = probe(model, batch, half)
-    else:
+    if cell.base.dtype != "float32":
         model = model.to(getattr(torch, cell.base.dtype))
         merged[half] = probe(model, batch, "float32")  # no autocast: in the dtype of its weights
-    after = choice_scores(LanguageModel(model, tokenizer, None, "any"), asked)
-    return model, {
+    elif half != "float32":
+        merged[half] = probe(model, batch, half)
+    merged_lm = LanguageModel(model, tokenizer, batch_size, "any")
+    after = choice_scores(merged_lm, asked)
+    return merged_lm, {
+        "development": right_answers(asked, after),
         "merge_max_abs_diff": {
-            dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in ("float32", half)
+            dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in dict.fromkeys(("float32", half))
         },
         "merge_flips": _flips(before, after, FLIP_MARGIN.get(cell.base.dtype, HALF_MARGIN)),
         # Of the merged model the scoring itself says it.
@@ -83,11 +91,18 @@ def probe(model: nn.Module, batch: Mapping[str, torch.Tensor], dtype: str) -> to
     return logits[inputs["attention_mask"].bool()].float().cpu()
 
 
-def _development(data: Data) -> list[tuple[Question, Rendered]]:
+def development(data: Data) -> list[tuple[Question, Rendered]]:
     """A few development questions of every training set, in equal shares, with their texts."""
     share = -(-FLIP_QUESTIONS // max(1, len(data.development)))
     drawn = [question for questions in data.development.values() for question in questions[:share]]
     return [(one, render(one, data.tasks[one.task].wording, data.config.format)) for one in drawn]
+
+
+def right_answers(asked: list[tuple[Question, Rendered]], found: list[list[float]]) -> dict[str, Any]:
+    """How many of the development questions the likeliest choice answers rightly (0 to 1). It is what chooses among
+    cells where something must: test questions never do."""
+    right = [int(np.argmax(scores)) == question.label for (question, _), scores in zip(asked, found, strict=True)]
+    return {"n": len(right), "acc": sum(right) / len(right) if right else None}
 
 
 def _flips(before: list[list[float]], after: list[list[float]], margin: float) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from bench import base_models, methods
 from bench.data import Data, prepare
 from bench.errors import UserError
 from bench.evaluation import EvaluationIdentity, check_protocols, identities
-from bench.store import Results
+from bench.store import SCHEMA, Results
 from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, TrainingConfig, product_of_lists
+from bench.tuning import Pending, rates_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +39,8 @@ class PlannedCell:
     trainable: int
     total: int
     """Parameters of the model as trained, adapter included."""
+    trial: bool = False
+    """Run to choose a learning rate, and scored on the development questions."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     dtypes: dict[str, base_models.Choice]
     """By base model, with the reason."""
+    pending: tuple[Pending, ...] = ()
+    """Cells whose learning rate is yet to be chosen."""
+
+    def data_of(self, planned: PlannedCell) -> Data:
+        """The data with the questions that a cell is scored on."""
+        return self.data.developing if planned.trial else self.data
 
     def resolved(self) -> dict[str, Any]:
         """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""
@@ -60,6 +69,7 @@ class Plan:
         twins = Counter(base.id for base in bases)
         labels = {b: b.id if twins[b.id] == 1 else f"{b.id} ({b.revision}, {b.dtype})" for b in bases}
         return {
+            "schema": SCHEMA,
             "name": self.sweep.name,
             "notes": [*self.data.notes, *([self.sweep.note] if self.sweep.note else [])],
             "tasks": list(self.data.questions),
@@ -68,6 +78,8 @@ class Plan:
             "report": self.sweep.report.model_dump(mode="json"),
             "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
             "deduplicated": self.data.config.deduplicate,
+            **({"pending": [one.name for one in self.pending]} if self.pending else {}),
+            **self._trials(),
             "cells": [
                 {
                     "folder": one.cell.folder,
@@ -78,12 +90,36 @@ class Plan:
                     "samples": one.cell.samples,
                     "seed": one.cell.seed,
                     "options": one.cell.options,
+                    **({"tuned": True} if one.cell.tuned_by else {}),
                     "training": one.cell.training,
                     "evaluations": [identity.id for identity in one.evaluations],
                 }
                 for one in self.cells
+                if not one.trial
             ],
         }
+
+    def _trials(self) -> dict[str, Any]:
+        """The trials of tuned learning rates, which the report shows apart from the cells."""
+        trials = [
+            {
+                "folder": one.cell.folder,
+                "name": one.cell.name,
+                "method": one.cell.method,
+                "rank": one.cell.rank,
+                "samples": one.cell.samples,
+                "lr": one.cell.options["lr"],
+                "options": one.cell.options,
+                "evaluations": [identity.id for identity in one.evaluations],
+            }
+            for one in self.cells
+            if one.trial
+        ]
+        return {"trials": trials} if trials else {}
+
+
+TO_RUN = ("todo", "trained", "killed")
+"""The states in which a cell waits to be run."""
 
 
 def make_plan(sweep: Sweep) -> Plan:
@@ -94,6 +130,7 @@ def make_plan(sweep: Sweep) -> Plan:
     check_protocols(sweep.evaluation, sweep.data.format)  # before data are fetched
     data = prepare(sweep)
     cells: dict[str, PlannedCell] = {}
+    pending: list[Pending] = []
     dtypes = {}
     samples = [data.resolve_samples(n) for n in sweep.samples]
     for base in sweep.base_model:
@@ -101,13 +138,16 @@ def make_plan(sweep: Sweep) -> Plan:
         dtypes[base.id] = choice
         id, revision = base_models.identify(base.id, base.revision)
         identity = BaseIdentity(id=id, revision=revision, dtype=choice.value)
-        for planned in _cells_of(sweep, base, identity, data, samples):
+        known, later = _cells_of(sweep, base, identity, data, samples)
+        for planned in known:
             cells.setdefault(planned.cell.id, planned)
-    return Plan(sweep, data, tuple(cells.values()), dtypes)
+        pending += later
+    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending))
 
 
 def state(planned: PlannedCell, results: Results, retry_failed: bool = False) -> str:
-    """`todo`, `trained` (scores missing), `done`, or how it ended (`oom`, `diverged`, `failed`)."""
+    """`todo`, `trained` (scores missing), `done`, or how it ended (`oom`, `diverged`, `failed`, `hung`; `killed`: from
+    outside, and so to be run again)."""
     folder = results.folder(planned.cell)
     if not (folder.path / "cell.json").is_file():
         return "todo"
@@ -116,13 +156,15 @@ def state(planned: PlannedCell, results: Results, retry_failed: bool = False) ->
     if recorded in ("done", "trained"):
         done = set(metrics.get("evaluations", {}))
         return "done" if {one.id for one in planned.evaluations} <= done else "trained"
-    return "todo" if retry_failed else recorded
+    return "todo" if retry_failed and recorded != "killed" else recorded
 
 
 def _cells_of(
     sweep: Sweep, base: BaseModelConfig, identity: BaseIdentity, data: Data, samples: list[int]
-) -> list[PlannedCell]:
-    cells = []
+) -> tuple[list[PlannedCell], list[Pending]]:
+    """The cells whose settings are known, and those whose learning rate is yet to be tuned."""
+    cells: list[PlannedCell] = []
+    pending: list[Pending] = []
     sizes = _Sizes(base)
     trainings = [TrainingConfig.model_validate(one) for one in product_of_lists(TrainingConfig, sweep.training)]
     for tracker in {tracker for training in trainings for tracker in training.report_to}:
@@ -139,13 +181,20 @@ def _cells_of(
         append_eos=data.config.append_eos,
         fingerprint=data.fingerprint,
     )
+    developing = sweep.evaluation.model_copy(update={"limit": None, "tasks": None})
+    if sweep.tune is not None and not data.developing.questions:
+        raise UserError(
+            "tune chooses by development questions, and there are none", "Set data.development to 100 or so."
+        )
     for entry in sweep.methods:
         settings = {key: value for key, value in entry.items() if key != "method"}
         method = methods.get(entry["method"])
         if entry["method"] == "base":
             continue  # in every sweep already
         for one in product_of_lists(method.Options, settings):
-            options = sizes.resolve(method, one)
+            rates = rates_of(method, sweep.tune) if sweep.tune is not None else ()
+            variants = [sizes.resolve(method, {**one, "lr": rate}) for rate in rates] or [sizes.resolve(method, one)]
+            options = variants[0]
             method.check_machine(options)
             facts = method.facts_for(options)
             evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, facts.mergeable))
@@ -163,20 +212,35 @@ def _cells_of(
                         "Set it to false, or run this method in a sweep of its own.",
                     )
                 kept = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
-                for n in samples:
-                    for seed in sweep.seeds:
-                        cell = Cell(
-                            base=identity,
-                            method=entry["method"],
-                            method_version=method.version,
-                            options=options,
-                            samples=n,
-                            seed=seed,
-                            data=learned,
-                            training=kept,
-                        )
-                        cells.append(PlannedCell(cell, base, training, evaluations, *sizes.count(cell)))
-    return cells
+                common = Cell(
+                    base=identity,
+                    method=entry["method"],
+                    method_version=method.version,
+                    options=options,
+                    samples=max(samples),
+                    seed=0,
+                    data=learned,
+                    training=kept,
+                ).model_dump(mode="json")
+                final = [
+                    PlannedCell(cell, base, training, evaluations, *sizes.count(cell))
+                    for n in samples
+                    for seed in sweep.seeds
+                    for cell in [Cell.model_validate({**common, "samples": n, "seed": seed})]
+                ]
+                if sweep.tune is None:
+                    cells += final
+                    continue
+                of_trials = {"samples": max(1, round(max(samples) * sweep.tune.budget)), "seed": sweep.tune.seed}
+                asked = tuple(identities(data.developing, developing, identity.dtype, facts.mergeable))
+                trials = tuple(
+                    PlannedCell(cell, base, training, asked, *sizes.count(cell), trial=True)
+                    for one in variants
+                    for cell in [Cell.model_validate({**common, **of_trials, "options": one})]
+                )
+                cells += trials
+                pending += [Pending(one, rates, trials) for one in final]
+    return cells, pending
 
 
 class _Sizes:
@@ -201,7 +265,7 @@ class _Sizes:
 
     def count(self, cell: Cell) -> tuple[int, int]:
         """(trainable, total) parameters. Raises UserError for a trained cell without any to train."""
-        key = json.dumps([cell.method, _without_rate(cell.options)], sort_keys=True)
+        key = json.dumps([cell.method, without_rate(cell.options)], sort_keys=True)
         if key not in self.counted:
             self.counted[key] = count(cell, self.config, alike=self.alike)
         if cell.data is not None and not self.counted[key][0]:
@@ -209,10 +273,10 @@ class _Sizes:
         return self.counted[key]
 
 
-def _without_rate(options: dict[str, Any]) -> dict[str, Any]:
+def without_rate(options: dict[str, Any]) -> dict[str, Any]:
     """The settings without the learning rate, also in the parts of a pair: it says how fast, never what, is trained."""
     return {
-        key: _without_rate(value) if isinstance(value, dict) else value for key, value in options.items() if key != "lr"
+        key: without_rate(value) if isinstance(value, dict) else value for key, value in options.items() if key != "lr"
     }
 
 

@@ -18,16 +18,17 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from bench import base_models, distributed, evaluation, methods
+from bench import base_models, checkpoint, distributed, evaluation, methods
 from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
 from bench.data import Data
 from bench.data.examples import Example
 from bench.environment import environment
-from bench.errors import CellProblem, out_of_memory
+from bench.errors import CellProblem, UserError, out_of_memory
 from bench.evaluation.latency import latency
 from bench.evaluation.lm import Counted, LanguageModel
+from bench.evaluation.loglikelihood import choice_scores
 from bench.head import drop_prompt_mask
-from bench.merging import merge
+from bench.merging import development, merge, right_answers
 from bench.methods.method import Method
 from bench.plan import PlannedCell
 from bench.runner.progress import Progress
@@ -104,6 +105,7 @@ class _Run:
             self.metrics = {"status": "trained", "costs": costs}
             self._note_circumstances()
             self.folder.write_metrics(self.metrics)
+            shutil.rmtree(self.folder.work, ignore_errors=True)
         elif self.cell.data is not None and not self.folder.adapter.is_dir():
             raise CellProblem(
                 f"{self.folder.path.name} is trained but its adapter was not kept, so it cannot be scored on more "
@@ -123,7 +125,12 @@ class _Run:
         """Train and save; returns what it cost. When memory runs out it begins anew with smaller micro-batches: the
         batches, their order and the weights at the start are the same."""
         config = self.planned.training
-        for micro in micro_batches(config.per_device, config.micro_batch):
+        found = checkpoint.latest(self.folder.work)
+        first = config.micro_batch
+        if found is not None:
+            first = found.so_far["micro_batch"]
+            self.begun -= found.so_far["cost"]["seconds"]
+        for micro in micro_batches(config.per_device, first):
             model = self.load(**self.method.load_kwargs(self.cell))
             base_bytes = model_bytes(model)
             self.model = self.method.attach(model, self.cell)
@@ -139,6 +146,7 @@ class _Run:
                 self.progress.line(f"{self.cell.name}: out of memory with {micro} examples at a time; with fewer")
             self.model = model = None  # before the next is loaded
             release_memory()
+            shutil.rmtree(self.folder.work, ignore_errors=True)  # its checkpoints are of other micro-batches
         costs |= self._training_costs(result)
         if config.devices == 1:
             self.folder.save_adapter(lambda part: self.method.save(self.model, part))
@@ -161,7 +169,8 @@ class _Run:
         }
 
     def _train(self, config: TrainingConfig) -> TrainingResult:
-        """Train, keeping the log in memory until it is whole."""
+        """Train, or go on from the last checkpoint, keeping the log in memory until it is whole. What is there to go on
+        from stays where the training is stopped or the disk is full."""
         lines: list[str] = []
 
         def log(row: dict[str, Any]) -> None:
@@ -169,7 +178,6 @@ class _Run:
             write_text(self.folder.path / "training.jsonl", "\n".join(lines) + "\n")
 
         work = self.folder.work
-        shutil.rmtree(work, ignore_errors=True)
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.folder.path / "tensorboard")
         try:
             examples = self.data.subset(self.cell.samples, self.cell.seed)
@@ -179,8 +187,10 @@ class _Run:
             meter = Meter(self.level)
             given = (self.model, self.tokenizer, self.method, self.cell, config, examples)
             return train(*given, work, log, advance, meter)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        except Exception as error:
+            if not isinstance(error, UserError) or isinstance(error, CellProblem):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
 
     def _train_on_several(
         self, config: TrainingConfig, examples: Sequence[Example], log: Any, advance: Any
@@ -188,6 +198,7 @@ class _Run:
         """Train and save in processes of their own, for which the model here makes room."""
         self.model = None
         release_memory()
+        shutil.rmtree(self.folder.work, ignore_errors=True)
         saved = self.folder.work / "adapter"
         saved.mkdir(parents=True)
         job = distributed.Job(self.cell, config, self.base, tuple(examples), self.folder.work, saved)
@@ -206,6 +217,7 @@ class _Run:
             "steps": result.steps,
             "devices": self.planned.training.devices,
             "micro_batch": result.micro_batch,
+            "resumed": result.resumed,
             **_read("training", result.cost),
             "training_tokens": result.tokens,
             "training_padding_tokens": result.padding,
@@ -236,6 +248,10 @@ class _Run:
             del lm
             lm = self._merge(self.sweep.evaluation.batch_size)
         self.metrics.setdefault("evaluations", {})
+        if "development" not in self.metrics:  # of what was not merged
+            begun, asked = time.perf_counter(), development(self.data)
+            self.metrics["development"] = right_answers(asked, choice_scores(lm, asked) if asked else [])
+            self.metrics["costs"]["development_seconds"] = round(time.perf_counter() - begun, 2)
         for identity in self.planned.evaluations:
             if identity.id not in self.metrics["evaluations"]:
                 self._evaluate(lm, identity, merged)
@@ -256,17 +272,16 @@ class _Run:
         }
 
     def _merge(self, batch_size: int | None) -> LanguageModel | None:
-        """The merged model to be scored, timed; None where the method cannot merge."""
+        """The merged model, timed and ready to be scored; None where the method cannot merge."""
         begun = time.perf_counter()
-        model, record = merge(self.model, self.method, self.planned, self.data, self.tokenizer)
+        lm, record = merge(self.model, self.method, self.planned, self.data, self.tokenizer, batch_size)
         self.metrics["costs"]["merging_seconds"] = round(time.perf_counter() - begun, 2)
         self._warn(record.pop("warnings", ()))
+        if "development" in self.metrics:  # of the model that was scored
+            record.pop("development", None)
         self.metrics |= record
-        self.model = model
-        if model is None:
-            return None
-        lm = LanguageModel(model, self.tokenizer, batch_size, "any")
-        if self.cell.data is not None:
+        self.model = None  # taken apart; what is scored holds the merged one
+        if lm is not None and self.cell.data is not None:
             self._time("merged", lm)
         return lm
 

@@ -10,6 +10,7 @@
         environment.json  versions, commit, device, fingerprints
         adapter/          safetensors; not committed to git
     results/<sweep>/report/
+    results/<sweep>/sweep.log, locks/, calibration/     of running; not committed to git
 
 A process killed at any moment leaves a whole file or none: every file is written under a temporary name in its
 own folder, flushed to the disk and renamed.
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+SCHEMA = 1
+"""Of a results folder. Raised when this version could no longer read what an older one wrote, or the other way round;
+what older records lack has a default."""
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; on leaving without an exception it is flushed and becomes `path`.
@@ -46,7 +52,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise UserError(
@@ -58,7 +64,8 @@ def writing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the system write a file to the disk now."""
     # Opened for writing: Windows flushes no other.
     with path.open("r+b") as file:
         os.fsync(file.fileno())
@@ -107,6 +114,16 @@ class CellFolder:
         path = self.path / "metrics.json"
         return _validated(path, dict) if path.is_file() else {}
 
+    def set_aside(self) -> bool:
+        """Whether metrics.json could not be believed; then it lies beside, as metrics.damaged.json, and the cell counts
+        as not recorded."""
+        try:
+            self.metrics()
+        except UserError:
+            (self.path / "metrics.json").replace(self.path / "metrics.damaged.json")
+            return True
+        return False
+
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / "metrics.json", metrics)
 
@@ -137,6 +154,12 @@ class CellFolder:
         with writing(self.path / "items" / file) as temporary:
             items.to_parquet(temporary, index=False)
 
+    def tidy(self) -> None:
+        """Remove what a killed process has left half-written. To be called by whoever runs the cell."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "adapter.part", ignore_errors=True)
+
     def save_adapter(self, save: Any) -> None:
         """Call `save(folder)` on a temporary folder and put that in place as `adapter/`, whole."""
         part = self.path / "adapter.part"
@@ -146,7 +169,7 @@ class CellFolder:
             save(part)
             for path in part.rglob("*"):
                 if path.is_file():
-                    _flush(path)
+                    flush(path)
             shutil.rmtree(self.adapter, ignore_errors=True)
             part.rename(self.adapter)
         except Exception as error:
@@ -169,6 +192,11 @@ class Results:
     def report(self) -> Path:
         return self.path / "report"
 
+    @property
+    def calibration(self) -> Results:
+        """Small cells that were run to see what the sweep's will take."""
+        return Results(self.path / "calibration")
+
     def folder(self, cell: Cell) -> CellFolder:
         return CellFolder(self.path / "cells" / cell.folder)
 
@@ -185,7 +213,13 @@ class Results:
         """The recorded plan. Raises UserError for a folder that holds no sweep."""
         if not (self.path / "plan.json").is_file():
             raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
-        return _validated(self.path / "plan.json", dict)
+        plan = _validated(self.path / "plan.json", dict)
+        if plan.get("schema", 1) > SCHEMA:
+            raise UserError(
+                f"{self.path} was written by a newer version (schema {plan['schema']}; this one knows {SCHEMA})",
+                "Upgrade, or choose another --results folder.",
+            )
+        return plan
 
 
 def _validated(path: Path, make: Any) -> Any:

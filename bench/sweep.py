@@ -115,7 +115,16 @@ class TrainingConfig(Strict):
     ranking (arXiv 2602.04998)."""
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "devices", "parallel", "gradient_checkpointing", "compile", "logging_steps", "report_to"}
+        {
+            "micro_batch",
+            "devices",
+            "parallel",
+            "gradient_checkpointing",
+            "compile",
+            "logging_steps",
+            "checkpoint_minutes",
+            "report_to",
+        }
     )
 
     epochs: float = Field(1.0, gt=0)
@@ -151,6 +160,8 @@ class TrainingConfig(Strict):
     takes a minute or two. Compiled dropout draws other masks."""
     logging_steps: int | None = Field(None, ge=1)
     """Steps between two lines of training.jsonl; default: about 50 lines a cell."""
+    checkpoint_minutes: float | None = Field(15.0, ge=0)
+    """Minutes between two checkpoints of a training, from which a killed cell goes on (on one device); null: none."""
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     """Trackers that Trainer reports to besides training.jsonl."""
 
@@ -252,6 +263,32 @@ class CostsConfig(Strict):
     the first seed and the first sample count of each method and setting."""
 
 
+class RunConfig(Strict):
+    """What a run does with its cells, and not what comes out. No part of any identity."""
+
+    cell_timeout: float | None = Field(None, gt=0)
+    """Minutes that a cell may take; one that takes longer is stopped and recorded as `hung`. Default: any."""
+    silence_timeout: float = Field(60.0, gt=0)
+    """Minutes without any progress after which a cell is taken to hang."""
+    keep_adapters: Literal["all", "best", "none"] = "all"
+    """Which trained adapters stay on the disk once their cells are scored; `best`: of each method's cells the one with
+    the most right answers to development questions. Scores on more tasks need the adapter."""
+
+
+class TuneConfig(Strict):
+    """How learning rates are tuned: equally, for every method and setting of it."""
+
+    lr: Literal["grid"] | dict[str, tuple[float, ...]] = "grid"
+    """`grid`: of each method the rates around its published one, from the registry; or rates by method (the others
+    have their grids). One grid for all methods would decide the ranking."""
+    trials: int = Field(3, ge=2)
+    """Rates tried for each method and setting."""
+    budget: float = Field(1.0, gt=0, le=1)
+    """Samples of a trial, as a share of the sweep's largest count. Short runs favour high rates."""
+    seed: int = 7919
+    """Of all trials; no final cell may have it."""
+
+
 class Sweep(Strict):
     """One sweep file."""
 
@@ -267,10 +304,13 @@ class Sweep(Strict):
     samples: tuple[int | Literal["all"], ...]
     """Training examples per cell; subsets are nested within a seed."""
     seeds: tuple[int, ...] = (0,)
+    tune: TuneConfig | None = None
+    """Without it, each method runs at the rate that it is given, or its default."""
     training: dict[str, Any] = Field(default_factory=dict)
     """TrainingConfig; a list in a field makes a cell for each value."""
     evaluation: EvaluationConfig = EvaluationConfig()
     costs: CostsConfig = CostsConfig()
+    run: RunConfig = RunConfig()
     report: ReportConfig = ReportConfig()
 
     @field_validator("base_model", mode="before")
@@ -309,6 +349,20 @@ class Sweep(Strict):
         methods = [one["method"] for one in self.methods]
         if self.report.baseline is not None and self.report.baseline not in methods:
             raise ValueError(f"report.baseline {self.report.baseline!r} is none of the methods: {', '.join(methods)}")
+        return self
+
+    @model_validator(mode="after")
+    def _tuned_and_not_given(self) -> Sweep:
+        if self.tune is None:
+            return self
+        given = [one["method"] for one in self.methods if "lr" in one]
+        if given:
+            raise ValueError(f"tune chooses the learning rates; leave out lr of {', '.join(given)}")
+        if self.tune.seed in self.seeds:
+            raise ValueError(f"tune.seed {self.tune.seed} is one of the seeds; the trials need one of their own")
+        strangers = set(self.tune.lr) - {one["method"] for one in self.methods} if self.tune.lr != "grid" else set()
+        if strangers:
+            raise ValueError(f"tune.lr names what is none of the methods: {', '.join(sorted(strangers))}")
         return self
 
     @model_validator(mode="after")
@@ -362,11 +416,13 @@ class Cell(Strict):
     """None for the untuned base, which learns from nothing."""
     training: dict[str, Any] | None = None
     recipe: int = RECIPE
+    tuned_by: tuple[str, ...] = ()
+    """The trials that chose the learning rate. No part of the identity: whoever chose it, the weights are the same."""
 
     @cached_property
     def id(self) -> str:
         """The training hash, 8 hex digits."""
-        content = self.model_dump(mode="json")
+        content = self.model_dump(mode="json", exclude={"tuned_by"})
         # What is null is off: a method may come to know another setting without its old cells becoming others.
         content["options"] = _without_null(content["options"])
         if self.training and self.training.get("order") == "random":  # the only one there was, before it had a name

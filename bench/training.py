@@ -6,9 +6,11 @@ N supervised positions of a batch, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
+import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from transformers import (
     set_seed,
 )
 
+from bench import checkpoint
 from bench.base_models import device, synchronize
 from bench.compiling import compiled
 from bench.costs import Meter, Reading, optimizer_state_bytes
@@ -67,17 +70,33 @@ class TrainingResult:
     """Examples that lost the beginning of their prompt to `max_length`."""
     optimizer_bytes: int
     """What the optimizer remembers between steps, moments and projections."""
+    resumed: int = 0
+    """How often it went on from a checkpoint; costs are those of all parts, but for what was done twice."""
 
 
 class Pace:
     """Counts tokens as they are trained on, without waiting for the device, and takes the time after the first step,
     in which kernels are chosen and memory is found."""
 
-    def __init__(self) -> None:
-        self.tokens: torch.Tensor | int = 0
-        self.places = self.supervised = 0
-        self.warm_tokens: torch.Tensor | int = 0
+    def __init__(self, so_far: Mapping[str, Any] | None = None) -> None:
+        """`so_far`: of the part of the training that this one goes on from."""
+        so_far = so_far or {}
+        self.tokens: torch.Tensor | int = so_far.get("tokens", 0)
+        self.places, self.supervised = so_far.get("places", 0), so_far.get("supervised", 0)
+        self.paced_tokens, self.paced_seconds = so_far.get("paced_tokens", 0), so_far.get("paced_seconds", 0.0)
+        self.warm_tokens: torch.Tensor | int = self.tokens
         self.warmed = self.begun = time.perf_counter()
+
+    def so_far(self) -> dict[str, Any]:
+        """What another part of the training goes on from; waits for the device."""
+        tokens, seconds = self._paced()
+        counted = {"tokens": int(self.tokens), "places": self.places, "supervised": self.supervised}
+        return {**counted, "paced_tokens": tokens, "paced_seconds": seconds}
+
+    def _paced(self) -> tuple[int, float]:
+        """Tokens after the first step of each part, and the seconds that they took."""
+        since = time.perf_counter() - self.warmed
+        return self.paced_tokens + int(self.tokens) - int(self.warm_tokens), self.paced_seconds + since
 
     def saw(self, mask: torch.Tensor, supervised: int) -> None:
         """One more forward pass: the attention mask (B, T) of its batch, and how many tokens the loss is taken at."""
@@ -92,10 +111,10 @@ class Pace:
 
     def tokens_per_second(self) -> float:
         """Called when the last step is over."""
-        tokens, since = int(self.tokens) - int(self.warm_tokens), self.warmed
+        tokens, seconds = self._paced()
         if not tokens:
-            tokens, since = int(self.tokens), self.begun
-        return tokens / max(time.perf_counter() - since, 1e-9)
+            tokens, seconds = int(self.tokens), time.perf_counter() - self.begun
+        return tokens / max(seconds, 1e-9)
 
 
 class FineTuner(Trainer):
@@ -107,6 +126,7 @@ class FineTuner(Trainer):
         self.method = method
         self.order = order
         self.pace = Pace()
+        self.keeper: Keeper | None = None
         # The loss below is a sum over the whole accumulated batch divided by its supervised tokens.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -127,6 +147,22 @@ class FineTuner(Trainer):
                 "It must look for them in the model that it is given: sharding has replaced those of before.",
             )
         return optimizer
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self.keeper.keep(self)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        checkpoint.restore_model(self.keeper.found, self.model)
+
+    def _load_optimizer_and_scheduler(self, found: str | None) -> None:
+        if found is not None:
+            checkpoint.restore_optimizer(self.keeper.found, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+
+    def _load_scaler(self, found: str | None) -> None:
+        pass  # with the optimizer
+
+    def _load_rng_state(self, found: str | None) -> None:
+        checkpoint.restore_generators(self.keeper.found)
 
     def compute_loss(
         self,
@@ -164,23 +200,81 @@ class _AfterStep(TrainerCallback):
         self.method.after_step(model, self.cell, state.global_step + 1)
 
 
+class Keeper:
+    """Keeps checkpoints of a training in its folder, one after so many minutes, and has found the last one there."""
+
+    def __init__(self, folder: Path, minutes: float | None, watch: _Watch, meter: Meter) -> None:
+        self.folder, self.watch, self.meter = folder, watch, meter
+        self.seconds = math.inf if minutes is None else 60 * minutes
+        self.found = checkpoint.latest(folder)
+        self.kept = time.perf_counter()
+        self.resumed = self.found.so_far["resumed"] + 1 if self.found else 0
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.kept >= self.seconds
+
+    def keep(self, trainer: FineTuner) -> None:
+        """Write a checkpoint. Where the optimizer holds what cannot be written there will be none, which is said."""
+        so_far = {
+            "resumed": self.resumed,
+            "micro_batch": trainer.args.per_device_train_batch_size,
+            "pace": trainer.pace.so_far(),
+            "cost": dataclasses.asdict(self.cost(self.meter.read())),
+            "log": self.watch.rows,
+        }
+        holds = (trainer.optimizer, trainer.lr_scheduler, trainer.accelerator.scaler, trainer.state)
+        try:
+            checkpoint.save(self.folder, trainer.state.global_step, trainer.model, *holds, so_far)
+        except checkpoint.NotKept as error:
+            logging.getLogger(__name__).warning("no checkpoint of %s: %s", trainer.cell.name, error)
+            self.seconds = math.inf
+        self.kept = time.perf_counter()
+
+    def cost(self, reading: Reading) -> Reading:
+        """Of this part of the training and those before it."""
+        if self.found is None:
+            return reading
+        before = Reading(**self.found.so_far["cost"])
+
+        def both(how: Callable[[Any, Any], Any], name: str) -> Any:
+            pair = getattr(before, name), getattr(reading, name)
+            return None if None in pair else how(*pair)
+
+        return Reading(
+            seconds=before.seconds + reading.seconds,
+            peak_bytes=both(max, "peak_bytes"),
+            reserved_bytes=both(max, "reserved_bytes"),
+            joules=both(operator.add, "joules"),
+        )
+
+
 class _Watch(TrainerCallback):
-    """Writes training.jsonl, shows progress, and stops a training that has diverged."""
+    """Writes training.jsonl, shows progress, says when a checkpoint is due, and stops a training that has diverged."""
 
     def __init__(self, log: Callable[[dict[str, Any]], None], advance: Advance, tokens_per_step: float) -> None:
         self.log, self.advance, self.tokens_per_step = log, advance, tokens_per_step
         self.pace: Pace | None = None
+        self.keeper: Keeper | None = None
         self.begun = time.perf_counter()
+        self.first_step = 0
         self.last_loss = math.nan
+        self.rows: list[dict[str, Any]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.begun = time.perf_counter()
+        self.begun, self.first_step = time.perf_counter(), state.global_step
+        if self.keeper is not None and self.keeper.found is not None:
+            so_far = self.keeper.found.so_far
+            self.begun -= so_far["cost"]["seconds"]
+            for row in so_far["log"]:
+                self._log(row)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 1 and state.max_steps > 1:
+        if state.global_step == self.first_step + 1 and state.max_steps > state.global_step:
             self.pace.warm()
         if state.global_step == state.max_steps:
             control.should_log = True  # so that the last steps are looked at, too
+        elif self.keeper is not None and control.should_log and self.keeper.due():
+            control.should_save = True  # when a line of the log has been closed: Trainer's mean loss begins anew there
         rate = self.tokens_per_step * state.global_step / (time.perf_counter() - self.begun)
         loss = "" if math.isnan(self.last_loss) else f"loss {self.last_loss:.3f}, "
         self.advance(state.global_step, state.max_steps, f"{loss}{rate:,.0f} tokens/s")
@@ -188,14 +282,18 @@ class _Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        self.last_loss = logs["loss"]
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch, 4), "loss": logs["loss"]}
         row |= {"lr": logs.get("learning_rate"), "grad_norm": logs.get("grad_norm")}
-        self.log(row | {"seconds": round(time.perf_counter() - self.begun, 2)})
+        self._log(row | {"seconds": round(time.perf_counter() - self.begun, 2)})
         # A float16 scaler skips steps whose gradient overflows, and lowers its scale: that is no divergence.
         for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
             if row[name] is not None and not math.isfinite(row[name]):
                 raise Diverged(f"{name} is {row[name]} at step {state.global_step} of {state.max_steps}")
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self.last_loss = row["loss"]
+        self.rows.append(row)
+        self.log(row)
 
 
 def micro_batches(batch_size: int, first: int | None) -> list[int]:
@@ -222,6 +320,9 @@ def train(
     """Train `model` in place on the examples, in an order that the cell's seed alone decides; `meter` reads what the
     training loop costs. With several devices this is called in each of their processes (`bench.distributed`), and the
     result is that process's share.
+
+    A training on one device leaves checkpoints in `folder` and goes on from the last one that it finds there; its
+    settings and `examples` must be the same.
 
     Raises Diverged when the loss or the gradient is not finite. Where memory runs out the model is half-trained: begin
     anew with the next of `micro_batches`.
@@ -282,8 +383,12 @@ def train(
     trainer.remove_callback(PrinterCallback)
     set_seed(cell.seed + 1_000_003 * arguments.process_index)  # dropout of its own in each process
     with compiled(model) if config.compile else nullcontext(), meter or Meter() as meter:
-        pace = watch.pace = trainer.pace = Pace()
-        done = trainer.train()
+        found = None
+        if config.devices == 1 and not method.facts_for(cell.options).no_checkpoint:
+            watch.keeper = trainer.keeper = Keeper(folder, config.checkpoint_minutes, watch, meter)
+            found = trainer.keeper.found
+        pace = watch.pace = trainer.pace = Pace(found.so_far["pace"] if found else None)
+        done = trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         synchronize(where)
         rate = pace.tokens_per_second()
     # Trainer's autocast goes from the model's forward: scoring has one arithmetic, whether trained just now or loaded.
@@ -297,7 +402,7 @@ def train(
     return TrainingResult(
         steps=done.global_step,
         micro_batch=micro,
-        cost=meter.reading,
+        cost=trainer.keeper.cost(meter.reading) if trainer.keeper else meter.reading,
         tokens=tokens,
         padding=pace.places - tokens,
         supervised=pace.supervised,
@@ -306,4 +411,5 @@ def train(
         final_loss=watch.last_loss,
         truncated=sum(row.truncated for row in rows),
         optimizer_bytes=optimizer_state_bytes(trainer.optimizer),
+        resumed=trainer.keeper.resumed if trainer.keeper else 0,
     )

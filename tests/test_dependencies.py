@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_IMPORTED = {"pip", "gguf"}
 """Used without an import of ours: pip as a program, gguf by transformers."""
-OPTIONAL = ("reft", "galore", "quant", "energy")
-"""Extras that the lock has: those whose methods are in the registry, and the meter of a GPU's energy."""
+OPTIONAL = ("reft", "galore", "quant", "energy", "ray")
+"""Extras that the lock has: all whose use is tested, and the meter of a GPU's energy."""
 
 
 def canonical(name: str) -> str:

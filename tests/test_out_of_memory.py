@@ -115,7 +115,7 @@ from conftest import bench, sweep_file
 
 torch.set_num_threads(1)
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
-arguments = ("run", sweep_file(folder, model), "--results", folder)
+arguments = ("run", sweep_file(folder, model), "--results", folder, "--workers", "0")
 arguments += ("--set", "methods=[{method: lora, rank: 2, lr: 1e-2}]", "--set", "training.batch_size=1024")
 arguments += ("--set", "samples=1024", "--set", "training.attn_implementation=eager")
 assert bench(*arguments, "--set", "methods=[{method: lora, rank: 1, lr: 1e-2}]", "--set", "samples=8").exit_code == 0

@@ -16,14 +16,19 @@ READING_SECONDS = 60.0
 
 
 class Joules:
-    """Joules that the device takes from the making of this to `spent()`, whoever used it."""
+    """Joules that the device takes from the making of this on, whoever uses it."""
 
     def __init__(self, device: torch.device) -> None:
         self.meter = _Nvml.find() if device.type == "cuda" else _Rapl.find() if device.type == "cpu" else None
 
     def spent(self) -> float | None:
-        """None where the device keeps no counter that may be read. To be called once."""
+        """By now. None where the device keeps no counter that may be read."""
         return self.meter.spent() if self.meter is not None else None
+
+    def close(self) -> None:
+        """No more is asked."""
+        if isinstance(self.meter, _Rapl):
+            self.meter.close()
 
 
 class _Nvml:
@@ -70,6 +75,7 @@ class _Rapl:
         self.domains = domains
         self.last = [one.count() for one in domains]
         self.microjoules = 0
+        self.looking = threading.Lock()
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -86,17 +92,20 @@ class _Rapl:
 
     def look(self) -> None:
         """Add what was spent since the last look."""
-        now = [one.count() for one in self.domains]
-        self.microjoules += sum(
-            (new - old) % domain.range for new, old, domain in zip(now, self.last, self.domains, strict=True)
-        )
-        self.last = now
+        with self.looking:
+            now = [one.count() for one in self.domains]
+            self.microjoules += sum(
+                (new - old) % domain.range for new, old, domain in zip(now, self.last, self.domains, strict=True)
+            )
+            self.last = now
 
     def spent(self) -> float:
-        self.over.set()
-        self.thread.join()
         self.look()
         return self.microjoules / 1e6
+
+    def close(self) -> None:
+        self.over.set()
+        self.thread.join()
 
     def _watch(self) -> None:
         while not self.over.wait(READING_SECONDS):

@@ -65,6 +65,13 @@ class Meter:
     ) -> None:
         if error is None:
             synchronize(self.device)
+        self.reading = self.read()
+        self.joules.close()
+        if self.peak is not None:
+            self.peak.close()
+
+    def read(self) -> Reading:
+        """What the work has come to by now."""
         seconds = time.perf_counter() - self.begun
         joules = self.joules.spent()
         peak, reserved = None, None
@@ -72,7 +79,7 @@ class Meter:
             peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
         elif self.peak is not None:
             peak = max(0, self.peak.bytes() - self.level)
-        self.reading = Reading(seconds, peak, reserved, joules)
+        return Reading(seconds, peak, reserved, joules)
 
 
 def resident_level() -> int:
@@ -111,9 +118,12 @@ class _Peak:
         if self.most is None:
             lines = Path("/proc/self/status").read_text().splitlines()
             return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-        self.over.set()
-        self.thread.join()
         return self.most
+
+    def close(self) -> None:
+        if self.most is not None:
+            self.over.set()
+            self.thread.join()
 
     def _watch(self) -> None:
         process = psutil.Process()

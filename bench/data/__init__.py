@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.data import sources
@@ -51,6 +51,11 @@ class Data:
     overlap: dict[str, Overlap]
     notes: tuple[str, ...]
     """What every report made with these data must say."""
+
+    @cached_property
+    def developing(self) -> Data:
+        """The same, scored on the development questions: for choices that must not be made on the test set."""
+        return replace(self, questions={task: rows for task, rows in self.development.items() if rows})
 
     @cached_property
     def fingerprint(self) -> str:

@@ -84,6 +84,10 @@ class AnyPeft(PeftMethod):
     def default_lr(self) -> float | None:
         return facts_of(self.preset["peft"]["peft_type"]).lr if self.preset else None
 
+    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+        config = configurations()[options["peft"]["peft_type"]]
+        return "" if config.__module__.startswith("peft.") else "the type is this harness's own"
+
     def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
         beside = {key: value for key, value in settings.items() if key not in AnyPeftOptions.model_fields}
         options = super().resolve({key: value for key, value in settings.items() if key not in beside}, model)

@@ -35,6 +35,7 @@ class Galore(Full):
         rank="rank of the gradient's projection",
         shared_prefix="any",
         lr_grid=(6e-6, 2e-5, 6e-5, 2e-4),
+        no_checkpoint="galore-torch keeps its projections as objects, which are neither tensors nor JSON",
         source="arXiv 2403.03507, Table 7 (GLUE, rank 8)",
         needs={"galore_torch": "galore", "bitsandbytes": "galore"},
     )

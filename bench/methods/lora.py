@@ -196,6 +196,11 @@ class Lora(PeftMethod):
             fused=True,
         )
 
+    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+        if LoraOptions.model_validate(options).mutates_base:
+            return "its factors belong to a base from which their first values were taken"
+        return ""
+
     def save(self, model: nn.Module, folder: Path) -> None:
         super().save(model, folder)
         if getattr(model, "initial_factors", None):

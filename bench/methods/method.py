@@ -52,6 +52,8 @@ class Facts:
     """Why weight decay must be 0 for it; empty where it may be set."""
     no_checkpointing: str = ""
     """Why `training.gradient_checkpointing` must be off for it; empty where it may be on."""
+    no_checkpoint: str = ""
+    """Why a killed training must begin anew; empty where it goes on from a checkpoint (`bench.checkpoint`)."""
     quantizes: bool = False
     """The base is loaded quantized."""
     needs: Mapping[str, str] | None = None
@@ -150,6 +152,10 @@ class Method:
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
         """Put what `save` wrote onto a freshly loaded base."""
         raise NotImplementedError
+
+    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+        """Why PEFT alone cannot load what `save` wrote; empty where it can."""
+        return "it is in a form of its own"
 
     def merge(self, model: nn.Module) -> nn.Module:
         """A plain causal language model that answers alike, computed in float32. Called where the facts say that

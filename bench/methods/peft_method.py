@@ -11,7 +11,8 @@ from bench.methods.method import Method
 from bench.sweep import Cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from peft import PeftConfig, PeftModel
     from torch import nn
@@ -53,6 +54,9 @@ class PeftMethod(Method):
         elif found.unexpected_keys:
             raise ValueError(f"{folder.name} does not fit the base: {sorted(found.unexpected_keys)[:3]}")
         return adapted
+
+    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+        return ""
 
     def loading_config(self, config: PeftConfig) -> PeftConfig:
         """The configuration with which to load: the saved one."""

@@ -9,7 +9,7 @@ from bench.errors import UserError
 from bench.sweep import BaseIdentity, Cell
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PreTrainedModel
 
 
 def listing(base: str | None = None, rank: int | None = None) -> list[dict[str, Any]]:
@@ -19,18 +19,16 @@ def listing(base: str | None = None, rank: int | None = None) -> list[dict[str, 
     """
     if base is None:
         return [_facts(method) for method in methods.METHODS.values()]
-    import torch
-
     from bench import base_models
+    from bench.plan import layers_alike
 
-    config = base_models.config(base)
-    with torch.device("meta"):
-        total = sum(one.numel() for one in base_models.from_config(config).parameters())
+    skeleton = base_models.skeleton(base)
+    alike, total = layers_alike(skeleton), sum(one.numel() for one in skeleton.parameters())
     rows = []
     for method in methods.METHODS.values():
         row = _facts(method) | {"rank_here": None, "trainable": None, "percent_of_base": None}
         try:
-            row |= _counted(method, base, config, rank, total)
+            row |= _counted(method, base, skeleton, alike, rank, total)
         except UserError as error:
             row["problem"] = error.problem
         rows.append(row)
@@ -52,16 +50,11 @@ def _facts(method: methods.Method) -> dict[str, Any]:
 
 
 def _counted(
-    method: methods.Method, base: str, config: PretrainedConfig, rank: int | None, total: int
+    method: methods.Method, base: str, skeleton: PreTrainedModel, alike: bool, rank: int | None, total: int
 ) -> dict[str, Any]:
-    import torch
-
-    from bench import base_models
     from bench.plan import count
 
     method.check_packages()
-    with torch.device("meta"):
-        skeleton = base_models.from_config(config)
     settings = {"rank": rank} if rank is not None and method.facts.rank is not None else {}
     options = method.resolve(settings, skeleton)
     cell = Cell(
@@ -73,5 +66,5 @@ def _counted(
         seed=0,
         training={"batch_size": 1, "epochs": 1},
     )
-    trainable, _ = count(cell, config, exact=False)
+    trainable, _ = count(cell, skeleton.config, exact=False, alike=alike)
     return {"rank_here": cell.rank, "trainable": trainable, "percent_of_base": round(100 * trainable / total, 4)}

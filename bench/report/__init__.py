@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from bench import frames
-from bench.report import figures
+from bench.report import figures, tuning
 from bench.report.finding import finding
 from bench.report.tables import tables
 from bench.store import Results, write_text, writing
@@ -28,18 +28,19 @@ def write_report(results: Results) -> Path:
     read = frames.read(results)
     rules = ReportConfig.model_validate(plan.get("report", {}))
     differences = frames.differences(read.cells, read.questions, rules)
-    drawn = figures.draw(read.cells, read.scores)
+    trials = tuning.trials(results, plan)
+    drawn = [*figures.draw(read.cells, read.scores), *tuning.figure(trials)]
     failures = read.cells[read.cells["status"] != "done"]
     content = {
         "name": plan["name"],
         "notes": plan["notes"],
         "finding": finding(read.cells, differences, rules),
-        "coverage": _coverage(read),
+        "coverage": _coverage(read, len(plan.get("pending", ()))),
         "failures": failures[["name", "status", "reason", "traceback"]].to_dict("records"),
         "problems": read.problems,
         "warnings": read.warnings,
         "figures": drawn,
-        "tables": tables(plan, read, differences, rules.tie_margin),
+        "tables": [*tables(plan, read, differences, rules.tie_margin), *tuning.table(trials)],
         "provenance": _provenance(results, plan),
         "sweep": (results.path / "sweep.yaml").read_text(encoding="utf-8"),
     }
@@ -48,7 +49,7 @@ def write_report(results: Results) -> Path:
         write_text(folder / "figures" / f"{one.name}.svg", one.svg)
         with writing(folder / "figures" / f"{one.name}.png") as temporary:
             temporary.write_bytes(one.png)
-    for name in set(figures.NAMES) - {one.name for one in drawn}:  # of an earlier report on other cells
+    for name in {*figures.NAMES, tuning.NAME} - {one.name for one in drawn}:  # of an earlier report on other cells
         for suffix in ("svg", "png"):
             (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
     for name, table in (("cells", read.cells), ("scores", read.scores), ("differences", differences)):
@@ -73,11 +74,12 @@ def _line(text: str) -> str:
     return " ".join(text.split()).replace("<", "&lt;")
 
 
-def _coverage(read: frames.Frames) -> str:
+def _coverage(read: frames.Frames, pending: int) -> str:
     cells, counts = read.cells, read.cells["status"].value_counts()
     other = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "done")
     beside = f" Beside them lie {read.beside} recorded cells of other settings." if read.beside else ""
-    return f"{len(cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}.{beside}"
+    waiting = f" {pending} cells are pending until their learning rates are tuned." if pending else ""
+    return f"{len(cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}.{waiting}{beside}"
 
 
 def _provenance(results: Results, plan: dict[str, Any]) -> str:

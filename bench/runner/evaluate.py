@@ -6,6 +6,7 @@ from bench.errors import UserError
 from bench.plan import Plan, make_plan, state
 from bench.store import Results
 from bench.sweep import Sweep, load_sweep
+from bench.tuning import settle
 
 
 def extended(
@@ -29,7 +30,7 @@ def extended(
     protocols = tuple(dict.fromkeys([*evaluation.protocols, *protocols]))
     changed = {"tasks": tasks, "protocol": protocols if len(protocols) > 1 else protocols[0]}
     content = {**sweep.model_dump(mode="json"), "evaluation": {**evaluation.model_dump(mode="json"), **changed}}
-    plan = make_plan(Sweep.model_validate(content))
+    plan = settle(make_plan(Sweep.model_validate(content)), results)
     known = {one.cell.folder for one in plan.cells}
     others = [cell["name"] for cell in before["cells"] if cell["folder"] not in known]
     if others:

@@ -1,17 +1,35 @@
-"""What a waiting person sees: a bar on a terminal, a plain line now and then anywhere else."""
+"""What a waiting person sees: a live table on a terminal, a plain line now and then anywhere else, and sweep.log."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 QUIET_SECONDS = 15.0
 """Between two plain lines of one stage."""
+
+Advance = Callable[[int, int, str], None]
+
+
+class Listener(Protocol):
+    """Whoever is told how a cell gets on."""
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+
+    def stage(self, name: str) -> Advance:
+        """A new stage of work; call what it returns with (done, total, note) as it goes on."""
 
 
 class Progress:
@@ -19,47 +37,64 @@ class Progress:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        self.log: Path | None = None
         self.bars: Bars | None = None
+        self.tasks: dict[str, int] = {}
         if self.console.is_terminal:
             self.bars = Bars(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=self.console,
-                transient=True,
             )
-        self.task = None
+            self.live = Live(self.bars, console=self.console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Progress:
         if self.bars:
-            self.bars.start()
+            self.live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self.bars:
-            self.bars.stop()
+            self.live.stop()
+
+    def log_to(self, path: Path) -> None:
+        """Keep the lines that stay in a file as well, each with its time."""
+        self.log = path
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
+        if self.log is not None:
+            with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now().isoformat(sep=' ', timespec='seconds')} {text}\n")
 
-    def stage(self, name: str) -> Callable[[int, int, str], None]:
-        """A new stage of work; call what it returns with (done, total, note) as it goes on."""
-        return self._bar(name) if self.bars else self._plain(name)
+    def head(self, text: str) -> None:
+        """What stands above the bars: how far the sweep is."""
+        if self.bars:
+            self.live.update(Group(Text(text), self.bars))
 
-    def _bar(self, name: str) -> Callable[[int, int, str], None]:
-        if self.task is not None:
-            self.bars.remove_task(self.task)
-        self.task = self.bars.add_task(name, total=None, note="")
+    def stage(self, name: str, worker: str = "") -> Advance:
+        """A new stage of work of a worker; call what it returns with (done, total, note) as it goes on."""
+        return self._bar(name, worker) if self.bars else self._plain(name)
+
+    def idle(self, worker: str) -> None:
+        """The worker does nothing now."""
+        if worker in self.tasks:
+            self.bars.remove_task(self.tasks.pop(worker))
+
+    def _bar(self, name: str, worker: str) -> Advance:
+        self.idle(worker)
+        self.tasks[worker] = task = self.bars.add_task(name, total=None, note="")
 
         def advance(done: int, total: int, note: str) -> None:
-            self.bars.update(self.task, completed=done, total=total, note=note)
+            self.bars.update(task, completed=done, total=total, note=note)
 
         return advance
 
-    def _plain(self, name: str) -> Callable[[int, int, str], None]:
+    def _plain(self, name: str) -> Advance:
         begun = said = time.monotonic()
 
         def advance(done: int, total: int, note: str) -> None:

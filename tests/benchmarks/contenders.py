@@ -44,15 +44,15 @@ def compared(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
     return row
 
 
-def product_speed(rows: int, width: int, out: int) -> float:
-    """FLOP/s of one bfloat16 product of these shapes on this machine, the best of several."""
+def product_speed(rows: int, width: int, out: int, dtype: str = "bfloat16") -> float:
+    """FLOP/s of one product of these shapes on this machine, the best of several."""
     import torch
 
     from bench import base_models
 
     device = base_models.device()
-    a = torch.randn(rows, width, dtype=torch.bfloat16, device=device)
-    weight = torch.randn(out, width, dtype=torch.bfloat16, device=device)
+    a = torch.randn(rows, width, dtype=getattr(torch, dtype), device=device)
+    weight = torch.randn(out, width, dtype=getattr(torch, dtype), device=device)
     best = float("inf")
     for _ in range(20):
         begun = time.perf_counter()
@@ -68,4 +68,15 @@ def environment() -> dict[str, Any]:
     """What the figures were taken with."""
     names = ("torch", "transformers", "peft", "lm-eval", "pandas", "pyarrow")
     packages = {name: version(name) for name in names}
-    return {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}
+    import torch
+
+    from bench import base_models
+
+    where = base_models.device()
+    able = torch.cpu.get_capabilities()
+    vectors = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "bf16") if able.get(name)]
+    device = f"{able.get('cpu_name', where.type)} ({able.get('num_physical_cores')} cores, {', '.join(vectors)})"
+    if where.type == "cuda":
+        device = torch.cuda.get_device_name()
+    machine = {"python": platform.python_version(), "machine": platform.machine(), "device": device}
+    return {**machine, "packages": packages}

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/growth.py [--data FOLDER]
 
-SmolLM2-135M-Instruct in bfloat16. Every point but the samples is a process of its own and begins with a step that is
-not counted. Rank: LoRA and DoRA, 96 examples of ARC and OpenBookQA. Length: LoRA r=8 on rows that are all of one
-length, 4,096 tokens a step, eight of each row supervised. Samples: one training of LoRA r=8 on 8,000 examples of four
-tasks, its tokens/s after so many of them. Writes results/benchmarks/growth.json, growth.md and growth.png.
+SmolLM2-135M-Instruct in what the device computes in natively. Every point but the samples is a process of its own and
+begins with a step that is not counted. Rank: LoRA and DoRA, 96 examples of ARC and OpenBookQA. Length: LoRA r=8 on
+rows that are all of one length, 4,096 tokens a step, eight of each row supervised. Samples: one training of LoRA r=8
+on 8,000 examples of four tasks, its tokens/s after so many of them. Writes results/benchmarks/growth.json, growth.md
+and growth.png.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     from bench.training import train
 
     tasks = spec.get("tasks", TASKS[:3])
-    settings = {"name": "growth", "base_model": {"id": BASE, "dtype": "bfloat16"}, "samples": spec["samples"]}
+    settings = {"name": "growth", "base_model": {"id": BASE, "dtype": "auto"}, "samples": spec["samples"]}
     settings["methods"] = [{"method": spec["method"], "rank": spec["rank"], "dropout": 0.0, "lr": 5e-4}]
     settings["data"] = {"train": tasks, "dir": spec["data"], "mix": "proportional"}
     settings["training"] = {"batch_size": spec["batch"], "max_length": 1024, "logging_steps": 1}
@@ -51,7 +52,7 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     if spec.get("length"):
         examples = of_one_length(tokenizer, examples, spec["length"], spec["samples"])
     rows = encode_all(tokenizer, examples, config.max_length, append_eos=True)
-    model = method.attach(base_models.load(base, "bfloat16", "sdpa"), cell)
+    model = method.attach(base_models.load(base, cell.base.dtype, "sdpa"), cell)
     log: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         where = (Path(folder), log.append, lambda *told: None)

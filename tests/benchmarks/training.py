@@ -2,7 +2,8 @@
 
     python tests/benchmarks/training.py [--data FOLDER] [--repeats 3]
 
-320 examples of ARC and OpenBookQA in equal shares, one epoch, SmolLM2-135M-Instruct in bfloat16, batch 16, rank 8.
+320 examples of ARC and OpenBookQA in equal shares, one epoch, SmolLM2-135M-Instruct, batch 16, rank 8, in what the
+harness computes in on this device (bfloat16 where it multiplies it natively, else float32: it is recorded).
 Every timing is a process of its own, which trains two steps on other examples to warm up, and then all of them; ours
 and theirs take turns. The stock Trainer pads each batch to its longest row and computes the loss where ours does
 (labels of the prompt are -100). The bare loop does the same mathematics as ours with nothing around it: the same
@@ -34,7 +35,7 @@ def cell_and_examples(spec: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     entry = {"method": spec["method"], "lr": 1e-4 if spec["method"] == "full" else RATE}
     if spec["method"] != "full":
         entry |= {"rank": RANK, "dropout": 0.0, **spec.get("settings", {})}
-    base = {"id": BASE, "dtype": spec.get("dtype", "bfloat16")}
+    base = {"id": BASE, "dtype": spec.get("dtype", "auto")}
     settings = {"name": "benchmark", "base_model": base, "methods": [entry], "samples": EXAMPLES}
     settings["data"] = {"train": ["arc_easy", "arc_challenge", "openbookqa"], "dir": spec["data"]}
     settings["training"] = {"batch_size": BATCH, **spec.get("training", {})}
@@ -134,6 +135,7 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     from transformers import get_linear_schedule_with_warmup
 
     from bench import base_models
+    from bench.base_models import computing_in
     from bench.encoding import Collator, encode
     from bench.head import HeadAt, drop_prompt_mask
     from bench.order import ByLength
@@ -154,7 +156,7 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
         batch = {key: one.to(device) for key, one in made.items() if isinstance(one, torch.Tensor)}
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "prompt_mask")}
         head = HeadAt(model, batch["supervised"], inputs["input_ids"].shape[1])
-        with head, torch.autocast(device.type, dtype=torch.bfloat16):
+        with head, computing_in(cell.base.dtype, device):
             logits = model(**inputs, use_cache=False).logits
         loss = cross_entropy(logits.float(), batch["targets"])
         loss.backward()
@@ -187,7 +189,7 @@ def where_time_goes(spec: dict[str, Any]) -> dict[str, float]:
     cell, config, examples = cell_and_examples({**spec, "method": "lora"})
     method, base = methods.get(cell.method), base_models.find(BASE, None)
     tokenizer = base_models.load_tokenizer(base)
-    model = method.attach(base_models.load(base, "bfloat16", "sdpa"), cell)
+    model = method.attach(base_models.load(base, cell.base.dtype, "sdpa"), cell)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         ours(model, tokenizer, method, cell, config, examples[: 4 * BATCH], spec)
     spent = dict.fromkeys((*PARTS, "the rest"), 0.0)
@@ -223,7 +225,10 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
         "tokens_with_padding": sum(max(one) * len(one) for one in batches),
         "supervised_tokens": supervised,
         "lora_flops": flops.training(tokens, supervised, seen(len(row.ids) for row in rows)),
-        "matrix_product_peak_flops_per_second": max(product_speed(1024, config.hidden_size, n) for n in (576, 1536)),
+        "dtype": cell.base.dtype,
+        "matrix_product_peak_flops_per_second": max(
+            product_speed(1024, config.hidden_size, n, cell.base.dtype) for n in (576, 1536)
+        ),
     }
 
 

@@ -291,7 +291,8 @@ def test_compiled_layers_train_alike_once_for_all_lengths(
         sets = ["methods=[{method: lora, rank: 2, lr: 1e-2}, {method: dora, rank: 2, lr: 1e-2}]"]
         sets += ["evaluation.tasks=[world_two]", f"training.compile={compile}"]
         arguments = [part for one in sets for part in ("--set", one)]
-        done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path / compile, *arguments)
+        where = ("--results", tmp_path / compile, "--workers", "0")
+        done = bench("run", sweep_file(tmp_path, tiny_model), *where, *arguments)
         assert done.exit_code == 0, done.output
         if compile == "false":
             assert not counters["stats"]

@@ -159,7 +159,7 @@ def test_a_task_that_fails_takes_nothing_from_a_finished_cell(
 
     before = metrics_of(folder)
     monkeypatch.setitem(evaluation.EVALUATE, of_lm_eval.PROTOCOL, fails)
-    done = bench("evaluate", folder, "--tasks", f"lm_eval:{task_file}")
+    done = bench("evaluate", folder, "--tasks", f"lm_eval:{task_file}", "--workers", "0")
     assert done.exit_code == 1
     for name, metrics in metrics_of(folder).items():
         assert metrics["status"] == "trained" and "no such luck" in metrics["reason"]

@@ -1,0 +1,247 @@
+"""How long a cell will take and how much memory and disk, from cells that were run, and from arithmetic where none was.
+
+What a cell takes is made of four parts: training (its tokens at the pace of the most similar recorded cell), scoring
+(its questions at theirs), what is done once a cell (loading, merging, timing answers), and a margin for none of them.
+Cells that shared their device say nothing of time. Calibration adds recorded cells: small ones of each method.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench import methods
+from bench.costs import Work, matmul_speed
+from bench.errors import UserError
+from bench.plan import Plan, PlannedCell, without_rate
+from bench.store import CellFolder, Results
+from bench.sweep import Cell
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHARACTERS_A_TOKEN = 4.0
+"""Of English text, where nothing was tokenized yet."""
+
+GUESSED_UTILISATION = {"cpu": 0.3, "cuda": 0.3}
+"""Share of the matrix-product speed that a training reaches, where none was recorded on this device."""
+
+ADAPTER_BYTES, TRAINED_BYTES, ROW_BYTES = 4, 8, 120
+"""A trained parameter on disk and, at the least, in memory (its weight and its gradient, in float32), and a scored
+question on disk."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a cell is expected to take."""
+
+    seconds: float
+    training_flops: float
+    memory_bytes: int
+    disk_bytes: int
+    source: str
+    """Where the seconds come from: `this setting`, `this method`, `other methods` (recorded cells) or `arithmetic`."""
+    memory_source: str
+    """`recorded`, or `at least` where only weights and gradients were added up."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A cell that was run on this device, as estimates use it."""
+
+    cell: Cell
+    costs: Mapping[str, Any]
+    evaluations: Sequence[Mapping[str, Any]]
+
+    @property
+    def setting(self) -> str:
+        """What decides the pace of a training."""
+        return setting(self.cell)
+
+    def once(self) -> float | None:
+        """Seconds that are spent once a cell."""
+        wall, costs = self.costs.get("wall_seconds"), self.costs
+        if wall is None or costs.get("evaluation_seconds") is None:
+            return None
+        return max(0.0, wall - costs.get("training_seconds", 0.0) - costs["evaluation_seconds"])
+
+
+def setting(cell: Cell) -> str:
+    """What decides how fast a cell trains: not its rate, its samples or its seed."""
+    options = without_rate(cell.options)
+    training = {key: (cell.training or {}).get(key) for key in ("batch_size", "order", "max_length")}
+    return json.dumps([cell.method, options, training], sort_keys=True)
+
+
+def recorded(folders: Iterable[CellFolder], machine: Mapping[str, str]) -> list[Recorded]:
+    """The cells among these folders that were run on such a machine (as environment.json describes it), had it to
+    themselves, and have their costs. What cannot be read is no ground for an estimate."""
+    found = []
+    for folder in folders:
+        try:
+            metrics, cell = folder.metrics(), folder.cell()
+            environment = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
+        except (UserError, OSError, ValueError):
+            continue
+        costs = metrics.get("costs", {})
+        if costs and not costs.get("shared") and machine.items() <= environment.items():
+            found.append(Recorded(cell, costs, list(metrics.get("evaluations", {}).values())))
+    return found
+
+
+class Estimator:
+    """Estimates for the cells of a plan."""
+
+    def __init__(self, plan: Plan, known: Iterable[Recorded], machine: Mapping[str, str]) -> None:
+        self.plan, self.known, self.machine = plan, list(known), machine
+        self.skeletons: dict[str, PreTrainedModel] = {}
+        self.lengths: dict[int, float] = {}
+        self.made: dict[str, Estimate] = {}
+
+    def learn(self, folder: CellFolder) -> None:
+        """Take one more recorded cell into account."""
+        self.known += recorded([folder], self.machine)
+        self.made.clear()
+
+    def estimate(self, planned: PlannedCell) -> Estimate:
+        """What this cell is expected to take, all of its stages together."""
+        id = planned.cell.id
+        if id not in self.made:
+            self.made[id] = self._estimate(planned)
+        return self.made[id]
+
+    def _estimate(self, planned: PlannedCell) -> Estimate:
+        cell = planned.cell
+        alike = [one for one in self.known if one.cell.base == cell.base]
+        trained = [one for one in alike if one.costs.get("training_tokens")]
+        flops = training = 0.0
+        source = "this setting"
+        if cell.data is not None:
+            tokens = self._tokens(cell, trained)
+            flops = self._training_flops(planned, tokens)
+            training, source = self._training(cell, trained, tokens, flops)
+        scoring, guessed = self._scoring(planned, alike)
+        once = [seconds for one in alike if (seconds := one.once()) is not None]
+        return Estimate(
+            seconds=training + scoring + (statistics.median(once) if once else 30.0),
+            training_flops=flops,
+            **self._sizes(planned, alike),
+            source=source if not guessed or source == "arithmetic" else f"{source}; scoring: arithmetic",
+        )
+
+    def _tokens(self, cell: Cell, trained: Sequence[Recorded]) -> float:
+        """Tokens that the training will see, those of the epochs after the first included."""
+        rates = [
+            one.costs["training_tokens"] / (one.cell.samples * one.cell.training["epochs"])
+            for one in trained
+            if one.cell.data and cell.data and one.cell.data.train == cell.data.train
+        ]
+        each = statistics.median(rates) if rates else self._length(cell)
+        return each * cell.samples * cell.training["epochs"]
+
+    def _length(self, cell: Cell) -> float:
+        """Tokens of an example by its characters."""
+        if cell.seed not in self.lengths:
+            texts = self.plan.data.subset(min(cell.samples, 200), cell.seed)
+            characters = sum(len(one.prompt) + len(one.answer) for one in texts) / len(texts)
+            self.lengths[cell.seed] = min(characters / CHARACTERS_A_TOKEN, cell.training["max_length"])
+        return self.lengths[cell.seed]
+
+    def _work(self, planned: PlannedCell) -> Work:
+        """As `run` counts it of the model itself, but that all that is trained is taken to meet every token."""
+        from bench import base_models
+
+        key = planned.base.id
+        if key not in self.skeletons:
+            self.skeletons[key] = base_models.skeleton(planned.base.id, planned.base.revision)
+        work = Work.of(self.skeletons[key], total=planned.total)
+        return replace(work, trained=min(planned.trainable, work.body + work.added))
+
+    def _training_flops(self, planned: PlannedCell, tokens: float) -> float:
+        """By the formula of docs/costs.md; that a third of the tokens is an answer is a guess, and matters little."""
+        rows = planned.cell.samples * planned.cell.training["epochs"]
+        pairs = tokens * (tokens / rows + 1) / 2
+        return self._work(planned).training(round(tokens), round(tokens / 3), pairs)
+
+    def _training(self, cell: Cell, trained: Sequence[Recorded], tokens: float, flops: float) -> tuple[float, str]:
+        levels = (
+            ("this setting", [one for one in trained if one.setting == setting(cell)]),
+            ("this method", [one for one in trained if one.cell.method == cell.method]),
+            ("other methods", list(trained)),
+        )
+        for source, found in levels:
+            paces = [one.costs["tokens_per_second"] for one in found if one.costs.get("tokens_per_second")]
+            if paces:
+                # Of its own setting what is usual; of others the slowest, because a plan that ends early is no harm.
+                return tokens / (statistics.median(paces) if source == "this setting" else min(paces)), source
+        return flops / self._speed(cell), "arithmetic"
+
+    def _speed(self, cell: Cell) -> float:
+        from bench.base_models import device
+
+        return matmul_speed(cell.base.dtype) * GUESSED_UTILISATION.get(device().type, 0.1)
+
+    def _scoring(self, planned: PlannedCell, alike: Sequence[Recorded]) -> tuple[float, bool]:
+        """Seconds of all evaluations, and whether any of them is a guess."""
+        seconds, guessed = 0.0, False
+        for identity in planned.evaluations:
+            done = [
+                one["seconds"] / one["n"]
+                for record in alike
+                for one in record.evaluations
+                if one.get("seconds") and one["protocol"] == identity.protocol and one["task"] == identity.task
+            ]
+            questions = self.plan.data_of(planned).questions.get(identity.task, ())
+            count = len(questions) or identity.limit or 1000
+            if done:
+                seconds += count * statistics.median(done)
+            else:
+                guessed = True
+                characters = [len(one.text) + sum(map(len, one.choices)) for one in questions[:100]]
+                tokens = count * (sum(characters) / max(1, len(characters)) or 400) / CHARACTERS_A_TOKEN
+                seconds += self._work(planned).forward(round(tokens), round(tokens / 3), 0.0) / self._speed(
+                    planned.cell
+                )
+        return seconds, guessed
+
+    def _sizes(self, planned: PlannedCell, alike: Sequence[Recorded]) -> dict[str, Any]:
+        same = [one for one in alike if one.setting == setting(planned.cell)]
+        peaks = [
+            one.costs[key]
+            for one in same
+            for key in ("training_peak_bytes", "evaluation_peak_bytes")
+            if one.costs.get(key)
+        ]
+        facts = methods.get(planned.cell.method).facts_for(planned.cell.options)
+        width = 0.5 if facts.quantizes else 4 if planned.cell.base.dtype == "float32" else 2
+        least = round((planned.total - planned.trainable) * width) + planned.trainable * TRAINED_BYTES
+        rows = sum(len(self.plan.data_of(planned).questions.get(one.task, ())) for one in planned.evaluations)
+        return {
+            "memory_bytes": max(peaks) if peaks else least,
+            "memory_source": "recorded" if peaks else "at least",
+            "disk_bytes": planned.trainable * ADAPTER_BYTES + rows * ROW_BYTES,
+        }
+
+
+def memory_of_device() -> int | None:
+    """Bytes that one device has in all; None where it cannot be told."""
+    import psutil
+    import torch
+
+    from bench.base_models import device
+
+    where = device()
+    if where.type == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return psutil.virtual_memory().total if where.type == "cpu" else None
+
+
+def estimator(plan: Plan, results: Results) -> Estimator:
+    """An estimator from what is recorded in a results folder and its calibration."""
+    from bench.environment import machine
+
+    here = machine()
+    return Estimator(plan, recorded([*results.folders(), *results.calibration.folders()], here), here)

@@ -1,0 +1,146 @@
+"""What `bench plan` shows: each cell with its state and what it is expected to take, and the sweep as a whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+from bench.errors import UserError
+from bench.estimate import Estimate, estimator, memory_of_device
+from bench.plan import TO_RUN, Plan, PlannedCell, state
+from bench.store import Results
+from bench.tuning import settle
+
+PENDING = "pending tune"
+"""The state of a cell whose learning rate is yet to be chosen."""
+WAITING = (*TO_RUN, PENDING)
+
+
+def listing(plan: Plan, results: Results) -> dict[str, Any]:
+    """The cells of a plan (`cells`) and their sums (`total`), as JSON has it: seconds, bytes, FLOPs.
+
+    Raises UserError, naming the cells, where the weights and gradients alone are more than the device holds.
+    """
+    plan, guess = settle(plan, results), estimator(plan, results)
+    sizes = {one.cell.base: one.total for one in plan.cells if one.cell.method == "base"}
+    cells = [_row(one, guess.estimate(one), state(one, results), sizes[one.cell.base]) for one in plan.cells]
+    for one in plan.pending:
+        row = _row(one.template, guess.estimate(one.template), PENDING, sizes[one.template.cell.base])
+        cells.append({**row, "id": None, "lr": None})
+    refuse_too_large(plan, cells)
+    waiting = [one for one in cells if one["state"] in WAITING]
+    seconds = sum(one["seconds"] for one in waiting)
+    total = {
+        "cells": len(cells),
+        "states": dict(Counter(one["state"] for one in cells)),
+        "seconds": round(seconds),
+        "ends": (datetime.now() + timedelta(seconds=seconds)).isoformat(timespec="minutes"),
+        "training_flops": sum(one["training_flops"] for one in waiting),
+        "disk_bytes": sum(one["disk_bytes"] for one in waiting),
+        "memory_bytes": max((one["memory_bytes"] for one in waiting), default=0),
+    }
+    return {"cells": cells, "total": total}
+
+
+def _row(planned: PlannedCell, estimate: Estimate, state: str, base: int) -> dict[str, Any]:
+    cell = planned.cell
+    return {
+        "id": cell.id,
+        "name": cell.name,
+        "state": state,
+        "base": cell.base.id,
+        "method": cell.method,
+        "rank": cell.rank,
+        "samples": cell.samples,
+        "seed": cell.seed,
+        "trainable": planned.trainable,
+        "percent_of_base": round(100 * planned.trainable / base, 4),
+        "lr": cell.options.get("lr"),
+        "seconds": round(estimate.seconds, 1),
+        "training_flops": estimate.training_flops,
+        "memory_bytes": estimate.memory_bytes,
+        "memory_source": estimate.memory_source,
+        "disk_bytes": estimate.disk_bytes,
+        "source": estimate.source,
+    }
+
+
+def refuse_too_large(plan: Plan, cells: list[dict[str, Any]]) -> None:
+    """Raises UserError, naming them, for cells whose weights and gradients alone are more than the device holds."""
+    holds = memory_of_device()
+    if holds is None:
+        return
+    shared = {one.cell.id for one in plan.cells if one.training.parallel == "fsdp"}
+    beyond = [
+        one
+        for one in cells
+        if one["memory_source"] == "at least"
+        and one["memory_bytes"] > holds
+        and one["state"] in WAITING
+        and one["id"] not in shared
+    ]
+    if beyond:
+        worst = max(beyond, key=lambda one: one["memory_bytes"])
+        names = ", ".join(one["name"] for one in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
+        raise UserError(
+            f"{len(beyond)} cells cannot fit this device: {names}. {worst['name']} needs at least "
+            f"{gigabytes(worst['memory_bytes'])} for weights and gradients, and {gigabytes(holds)} are there",
+            "Take a smaller base model, a quantized method (qlora), or a larger device.",
+        )
+
+
+def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
+    """The same to be read by a person."""
+    from bench.runner.progress import duration
+
+    cells, total = found["cells"], found["total"]
+    rows = [["cell", "id", "state", "trainable", "% of base", "lr", "time", "memory", "disk", "GFLOPs", "time from"]]
+    for cell in cells:
+        waits = cell["state"] in WAITING
+        at_least = ">" if cell["memory_source"] == "at least" else ""
+        rows.append(
+            [
+                cell["name"],
+                cell["id"] or "-",
+                cell["state"],
+                f"{cell['trainable']:,}" if cell["trainable"] else "-",
+                f"{cell['percent_of_base']:.3f}" if cell["trainable"] else "-",
+                f"{cell['lr']:g}" if cell["lr"] else "-",
+                duration(cell["seconds"]) if waits else "-",
+                at_least + gigabytes(cell["memory_bytes"]) if waits else "-",
+                f"{cell['disk_bytes'] / 1e6:,.1f} MB" if waits else "-",
+                f"{cell['training_flops'] / 1e9:,.0f}" if cell["training_flops"] else "-",
+                cell["source"] if waits else "-",
+            ]
+        )
+    # Plain lines: a table of rich's takes half a millisecond a row, and a sweep has thousands.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    said = [f"{plan.sweep.name}: {len(cells):,} cells", ""]
+    said += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    waiting = sum(total["states"].get(one, 0) for one in WAITING)
+    said.append("")
+    if waiting:
+        said.append(
+            f"{waiting} to run: about {duration(total['seconds'])} on one device, until "
+            f"{total['ends'].replace('T', ' ')}; {total['training_flops']:.2g} FLOPs of training, "
+            f"{total['disk_bytes'] / 1e6:,.0f} MB on disk"
+        )
+        if any(cell["source"] == "arithmetic" and cell["state"] in TO_RUN for cell in cells):
+            said.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
+    for base, choice in plan.dtypes.items():
+        said.append(f"{base}: computes in {choice.value} ({choice.reason})")
+    data = plan.data
+    for name, pool in data.pools.items():
+        overlap = data.overlap[name]
+        said.append(
+            f"{name}: {len(pool):,} training rows ({overlap.removed} removed that stand in a test or development "
+            f"set), {len(data.development[name])} for development"
+        )
+    questions = ", ".join(f"{task} {len(rows)}" for task, rows in data.questions.items())
+    return [*said, f"questions: {questions}"]
+
+
+def gigabytes(count: int) -> str:
+    """`1.2 GB`, `340 MB`."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

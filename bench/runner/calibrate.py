@@ -1,0 +1,53 @@
+"""A few steps of every setting of a sweep, so that its times and its memory are known before the night.
+
+A calibration cell is a cell like any other, of fewer samples, scored on fewer questions, in a folder beside the
+sweep's; estimates read it as they read what was recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.data import Data
+from bench.estimate import setting
+from bench.plan import Plan, PlannedCell, state
+from bench.runner.progress import Progress
+from bench.runner.schedule import Options, Outcome, run_sweep
+from bench.store import Results
+
+STEPS, QUESTIONS = 5, 16
+"""Optimizer steps of a calibration cell (the first is not timed) and questions of each of its tasks."""
+
+
+def calibrate(plan: Plan, results: Results, progress: Progress) -> Outcome:
+    """Run one small cell for each setting that the sweep has yet to run and none of whose cells is recorded."""
+    return run_sweep(reduced(plan, results), results.calibration, progress, Options(retry_failed=True))
+
+
+def reduced(plan: Plan, results: Results) -> Plan:
+    """The plan of the calibration: of each setting the first cell that waits, made small."""
+    done = {setting(one.cell) for one in plan.cells if state(one, results) == "done"}
+    chosen: dict[str, PlannedCell] = {}
+    for planned in plan.cells:
+        key = setting(planned.cell)
+        if key not in done:
+            chosen.setdefault(key, planned)
+    data: Data = replace(plan.data, questions={task: rows[:QUESTIONS] for task, rows in plan.data.questions.items()})
+    # Scores are of no interest; their identities must not pass for those of the sweep's questions.
+    costs = plan.sweep.costs.model_copy(update={"inference": False})
+    sweep = plan.sweep.model_copy(update={"costs": costs, "name": f"{plan.sweep.name} (calibration)"})
+    return Plan(sweep, data, tuple(_small(one) for one in chosen.values()), plan.dtypes)
+
+
+def _small(planned: PlannedCell) -> PlannedCell:
+    if planned.cell.data is None:
+        return replace(planned, evaluations=_few(planned))
+    samples = min(planned.cell.samples, STEPS * planned.training.batch_size)
+    training = {**planned.cell.training, "epochs": 1.0}
+    cell = planned.cell.model_copy(update={"samples": samples, "training": training})
+    config = planned.training.model_copy(update={"epochs": 1.0, "logging_steps": 1})
+    return replace(planned, cell=cell, training=config, evaluations=_few(planned))
+
+
+def _few(planned: PlannedCell) -> tuple:
+    return tuple(one.model_copy(update={"limit": QUESTIONS}) for one in planned.evaluations)

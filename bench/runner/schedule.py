@@ -1,0 +1,415 @@
+"""A sweep from its first cell to its last: workers are given cells, and what they come to is heard and told on.
+
+The scheduler knows workers only by what they promise (`bench.runner.workers.Worker`), whether they are processes of
+this machine, this process itself or actors of a cluster.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import multiprocessing
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bench import base_models
+from bench.errors import UserError
+from bench.estimate import Estimator, estimator
+from bench.plan import TO_RUN, Plan, PlannedCell, state
+from bench.runner import notify
+from bench.runner.attempt import Ended, record_death
+from bench.runner.disk import check_room, prune
+from bench.runner.locks import REPORT, holding
+from bench.runner.progress import Progress, duration
+from bench.runner.workers import Crew, Here, Local, Task, Worker, slots
+from bench.store import Results
+from bench.tuning import groups, settle
+
+LOOKING_SECONDS = 0.5
+"""Between two looks at the clock and at workers that say nothing."""
+
+ELSEWHERE_SECONDS = 5.0
+"""Between two looks at the cells that another process runs."""
+
+TRIES = 2
+"""How often a run begins a cell whose process was killed; the next run begins it again."""
+
+REPORT_SHARE = 0.1
+"""Of the time since it was last brought up to date, what the report may take."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run; nothing of what comes out."""
+
+    train: bool = True
+    """False: only the scores of what is trained."""
+    retry_failed: bool = False
+    fail_fast: bool = False
+    """End the run at the first cell that fails."""
+    only: str | None = None
+    """A pattern of names (`dora-r16*`) that cells must fit."""
+    workers: int | None = None
+    """Processes; 0 for this one; by default one per device."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on instead (`auto`: the one here, `local`: a new one)."""
+    cpus_per_cell: float = 1.0
+    gpus_per_cell: float = 0.0
+    """What of the cluster one cell takes."""
+    seconds: float | None = None
+    """How long the run may take."""
+    notify: str | None = None
+    """URL that is told (a POST of JSON) when a cell fails and when the run has ended."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended."""
+
+    done: int
+    failed: int
+    """Including those that failed in an earlier run and were not tried again."""
+    left: int = 0
+    """Not begun, or begun and not ended: outside `only`, out of time, or run by another process."""
+
+
+@dataclass
+class Running:
+    """A cell that a worker is at."""
+
+    planned: PlannedCell
+    begun: float
+    heard: float
+    expected: float | None
+    advance: Callable[[int, int, str], None] = lambda *_: None
+
+
+class Stop(Exception):
+    """The run is over before its cells are: Ctrl-C, the time that it was given, or `fail_fast`."""
+
+
+def run_sweep(
+    plan: Plan,
+    results: Results,
+    progress: Progress,
+    options: Options = Options(),
+    refresh: Callable[[], Any] = lambda: None,
+) -> Outcome:
+    """Run what is missing of a sweep; `refresh` is called as cells end, to bring the report up to date.
+
+    A cell that fails is recorded with its reason and the sweep goes on. Raises UserError where nothing that comes
+    after would go better, and KeyboardInterrupt; what is whole is kept, and the same call goes on.
+    """
+    wanted = TO_RUN if options.train else ("trained",)
+    if (results.path / "plan.json").is_file():
+        results.plan()  # of a newer version: refused
+    for one in plan.cells:
+        if results.folder(one.cell).set_aside():
+            progress.line(
+                f"{one.cell.name}: its metrics.json cannot be believed (edited or damaged: files are written whole); "
+                "it lies beside as metrics.damaged.json, and the cell is run again"
+            )
+    plan = settle(plan, results)
+    states = {one.cell.id: state(one, results, options.retry_failed) for one in plan.cells}
+    todo = [one for one in plan.cells if states[one.cell.id] in wanted and _named(one, options.only)]
+    if options.only and not any(_named(one, options.only) for one in plan.cells):
+        names = ", ".join(one.cell.name for one in plan.cells[:5])
+        raise UserError(f"--only {options.only!r} fits no cell", f"Cells are {names}, ... (see `bench plan`).")
+    if todo:  # what must be downloaded is asked for before anything is written
+        for base in plan.sweep.base_model:
+            found = base_models.find(base.id, base.revision)
+            base_models.load_tokenizer(found)
+            if found.commit and base.revision is None:
+                progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
+    results.write_plan(plan.resolved(), plan.record())
+    progress.log_to(results.path / "sweep.log")
+    recorded = len(plan.cells) - sum(one in wanted for one in states.values())
+    progress.line(
+        f"{plan.sweep.name}: {len(plan.cells)} cells, {recorded} recorded already, {len(todo)} to run"
+        + (f", {len(plan.pending)} pending until their learning rates are tuned" if plan.pending else "")
+    )
+    tried: set[str] = set()
+    if todo:
+        task = Task(plan, results, frozenset(wanted), options.retry_failed)
+        schedule = Schedule(task, todo, progress, options, refresh)
+        schedule.run(lambda task: _crew(task, options, progress, todo))
+        tried, plan = schedule.failed, schedule.plan
+    for one in groups(plan.pending):
+        if not any(state(trial, results) in TO_RUN for trial in one.trials):
+            progress.line(f"{one.name} stays pending: none of its trials has come to an end")
+    after = {one.cell.id: state(one, results) for one in plan.cells}
+    done = {id for id, now in after.items() if now == "done"}
+    failed = {id for id, now in after.items() if id not in done and (id in tried or now not in TO_RUN)}
+    outcome = Outcome(len(done), len(failed), len(plan.cells) + len(plan.pending) - len(done) - len(failed))
+    if options.notify and todo:
+        told = {"event": "ended", "sweep": plan.sweep.name, **vars(outcome)}
+        notify.post(options.notify, told, progress)
+    return outcome
+
+
+def _named(planned: PlannedCell, pattern: str | None) -> bool:
+    cell = planned.cell
+    return pattern is None or any(fnmatch.fnmatchcase(name, pattern) for name in (cell.name, cell.folder))
+
+
+def _rank(planned: PlannedCell) -> str:
+    return f" r={planned.cell.rank}" if planned.cell.rank is not None else ""
+
+
+def _crew(task: Task, options: Options, progress: Progress, todo: Sequence[PlannedCell]) -> Crew:
+    if options.ray is not None:
+        from bench.runner.on_ray import OnRay, Share
+
+        return OnRay(task, options.ray, Share(options.cpus_per_cell, options.gpus_per_cell))
+    if options.workers == 0:
+        return Here(task, progress)
+    devices = max(one.training.devices for one in todo)
+    places = slots(options.workers, devices)
+    return Local(task, places[: max(1, len(todo))])
+
+
+class Schedule:
+    """The cells that are to be run, and those that are being run."""
+
+    def __init__(
+        self, task: Task, todo: Sequence[PlannedCell], progress: Progress, options: Options, refresh: Callable[[], Any]
+    ) -> None:
+        self.task, self.progress, self.options, self.refresh = task, progress, options, refresh
+        self.plan, self.results = task.plan, task.results
+        self.limits = task.plan.sweep.run
+        self.queue: deque[PlannedCell] = deque(todo)
+        self.total, self.ended = len(todo) + sum(_named(one.template, options.only) for one in task.plan.pending), 0
+        self.failed: set[str] = set()
+        self.elsewhere: list[PlannedCell] = []
+        self.looked_elsewhere = time.monotonic()
+        self.tries: Counter[str] = Counter()
+        self.running: dict[str, Running] = {}
+        self.begun = self.refreshed = time.monotonic()
+        self.deadline = None if options.seconds is None else self.begun + options.seconds
+        self.estimator: Estimator = estimator(self.plan, self.results)
+        self.stopped = threading.Event()
+        self.woken, self.wake = multiprocessing.Pipe(duplex=False)
+
+    def run(self, make: Callable[[Task], Crew]) -> None:
+        """Run all cells. Raises UserError and KeyboardInterrupt; the report is brought up to date in any case."""
+        self._order()
+        crew = make(self.task)
+        try:
+            with self._interrupts():
+                while self.queue or self.running or self.elsewhere:
+                    self._give(crew)
+                    if not (self.queue or self.running or self.elsewhere):
+                        break
+                    crew.wait(LOOKING_SECONDS, self.woken)
+                    for worker in list(crew.workers):
+                        self._hear(worker)
+                        self._look_at(crew, worker)
+                    self._show()
+                    if self.stopped.is_set():
+                        raise KeyboardInterrupt
+                    if self.deadline is not None and time.monotonic() >= self.deadline and self.running:
+                        names = ", ".join(one.planned.cell.name for one in self.running.values())
+                        raise Stop(f"the time is over; {names} will be begun again, or go on from a checkpoint")
+        except Stop as reason:
+            self.progress.line(str(reason))
+        finally:
+            crew.stop()
+            for worker in crew.workers:
+                self.progress.idle(worker.name)
+
+    @contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """The first Ctrl-C ends the run as soon as it is seen, whatever is going on when it comes: an exception could
+        be lost (in a finalizer). The second is Python's own."""
+        if threading.current_thread() is not threading.main_thread() or self.options.workers == 0:
+            yield
+            return
+
+        def interrupted(number: int, frame: Any) -> None:
+            self.stopped.set()
+            self.wake.send_bytes(b"!")
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    # ---- giving
+
+    def _give(self, crew: Crew) -> None:
+        for worker in crew.workers:
+            if worker.name not in self.running and worker.ready():
+                planned = self._next()
+                if planned is None:
+                    return
+                check_room(planned, self.estimator.estimate(planned), self.results)
+                now = time.monotonic()
+                expected = self._seconds(planned)
+                self.running[worker.name] = Running(planned, now, now, expected)
+                self.tries[planned.cell.id] += 1
+                worker.give(planned)
+
+    def _next(self) -> PlannedCell | None:
+        """The next cell that fits into the time left; those that do not are left for the next run."""
+        now = time.monotonic()
+        if not self.queue and self.elsewhere and now - self.looked_elsewhere > ELSEWHERE_SECONDS:
+            self.looked_elsewhere = now
+            self.queue.extend(self.elsewhere)
+            self.elsewhere.clear()
+        while self.queue:
+            planned = self.queue.popleft()
+            seconds = self._seconds(planned)
+            if self.deadline is None or seconds is None or now + seconds <= self.deadline:
+                return planned
+            self.total -= 1
+            self.progress.line(
+                f"{planned.cell.name} is not begun: it takes about {duration(seconds)}, and "
+                f"{duration(max(0.0, self.deadline - now))} are left"
+            )
+        return None
+
+    def _order(self) -> None:
+        """With a limit of time, or several workers, the longest come first, after the untuned ones: then the end is
+        known best."""
+        if self.deadline is not None or (self.options.workers or 1) > 1 or self.options.ray is not None:
+            untuned = [one for one in self.queue if one.cell.data is None]
+            rest = sorted((one for one in self.queue if one.cell.data is not None), key=self._seconds, reverse=True)
+            self.queue = deque([*untuned, *rest])
+
+    def _seconds(self, planned: PlannedCell) -> float:
+        return self.estimator.estimate(planned).seconds
+
+    # ---- hearing
+
+    def _hear(self, worker: Worker) -> None:
+        for kind, content in worker.heard():
+            running = self.running.get(worker.name)
+            if running is None:
+                continue
+            running.heard = time.monotonic()
+            if kind == "line":
+                self.progress.line(content)
+            elif kind == "stage":
+                running.advance = self.progress.stage(content, worker.name)
+            elif kind == "advance":
+                running.advance(*content)
+            else:
+                self._ended(worker, running, content)
+
+    def _look_at(self, crew: Crew, worker: Worker) -> None:
+        """See whether a worker has died, or does nothing any more."""
+        how = worker.died()
+        if how is not None:
+            self._hear(worker)  # what it told at last
+            running = self.running.get(worker.name)
+            if running is not None:
+                self._died(worker, running, how)
+            crew.replace(worker)
+            return
+        running = self.running.get(worker.name)
+        if running is None:
+            return
+        now, limits = time.monotonic(), self.limits
+        silent, took = (now - running.heard) / 60, (now - running.begun) / 60
+        reason = None
+        if limits.cell_timeout is not None and took > limits.cell_timeout:
+            reason = f"not done after {took:.3g} minutes (run.cell_timeout)"
+        elif silent > limits.silence_timeout:
+            reason = f"no progress for {silent:.3g} minutes (run.silence_timeout)"
+        if reason is not None:
+            worker.stop(dump=True)
+            folder = self.results.folder(running.planned.cell)
+            self._ended(worker, running, record_death(running.planned, folder, "hung", reason, worker.log))
+            crew.replace(worker)
+
+    def _died(self, worker: Worker, running: Running, how: str) -> None:
+        folder = self.results.folder(running.planned.cell)
+        with holding(self.results, folder.path.name) as held:
+            if not held:  # another process has begun it already
+                self._ended(worker, running, Ended("elsewhere", how))
+                return
+            ended = record_death(running.planned, folder, "killed", how, worker.log)
+        if self.tries[running.planned.cell.id] < TRIES:
+            self.progress.line(f"{running.planned.cell.name}: {how}; it will be begun again")
+            self.queue.append(running.planned)
+            del self.running[worker.name]
+            self.progress.idle(worker.name)
+            return
+        self._ended(worker, running, ended)
+
+    def _ended(self, worker: Worker, running: Running, ended: Ended) -> None:
+        del self.running[worker.name]
+        self.progress.idle(worker.name)
+        planned = running.planned
+        if ended.status == "stop":
+            raise UserError(*ended.mend)
+        if ended.status == "elsewhere" and state(planned, self.results) in self.task.states:
+            self.elsewhere.append(planned)
+            return
+        self.ended += 1
+        left = self._time_left()
+        self.progress.line(
+            f"[{self.ended}/{self.total}] {planned.cell.name}: {ended.word} in "
+            f"{duration(time.monotonic() - running.begun)}" + (f"; about {duration(left)} left" if left else "")
+        )
+        if ended.status not in ("done", "elsewhere"):
+            self.failed.add(planned.cell.id)
+            if self.options.notify:
+                told = {"event": "failed", "sweep": self.plan.sweep.name, "cell": planned.cell.name}
+                notify.post(self.options.notify, told | {"status": ended.status, "reason": ended.word}, self.progress)
+        self._settle()
+        prune(self.plan, self.results)
+        self._refresh()
+        self.estimator.learn(self.results.folder(planned.cell))
+        if ended.status not in ("done", "elsewhere") and self.options.fail_fast:
+            raise Stop(f"{planned.cell.name} failed, and nothing more is begun (--fail-fast)")
+
+    def _settle(self) -> None:
+        """Take up the cells whose learning rates have been chosen now."""
+        if not self.plan.pending:
+            return
+        known = {one.cell.id for one in self.plan.cells}
+        self.plan = settle(self.plan, self.results)
+        fresh = [one for one in self.plan.cells if one.cell.id not in known]
+        if fresh:
+            self.results.write_plan(self.plan.resolved(), self.plan.record())
+            rates = {f"{one.cell.method}{_rank(one)} at {one.cell.options['lr']:g}" for one in fresh}
+            self.progress.line(f"learning rates chosen: {', '.join(sorted(rates))}")
+            self.queue.extend(one for one in fresh if _named(one, self.options.only))
+
+    def _refresh(self) -> None:
+        """Bring the report up to date, unless that has come to take a noticeable part of the time."""
+        now = time.monotonic()
+        if self.took > REPORT_SHARE * (now - self.refreshed):
+            return
+        with holding(self.results, REPORT) as held:
+            if held:
+                self.refresh()
+        self.refreshed = time.monotonic()
+        self.took = self.refreshed - now
+
+    took: float = 0.0
+
+    def _time_left(self) -> float:
+        """Of all workers together, as far as estimates go."""
+        now = time.monotonic()
+        waiting = sum(self._seconds(one) for one in self.queue)
+        going = [max(0.0, (one.expected or 0.0) - (now - one.begun)) for one in self.running.values()]
+        workers = max(1, len(going) + 1)
+        return (waiting + sum(going)) / workers if self.queue or going else 0.0
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        left = self._time_left()
+        self.progress.head(
+            f"{self.plan.sweep.name}: {self.ended - len(self.failed)} done, {len(self.failed)} failed, "
+            f"{len(self.running)} running, {len(self.queue)} to go, about {duration(left)} left; "
+            f"{duration(now - self.begun)} so far"
+        )

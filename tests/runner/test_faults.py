@@ -1,0 +1,231 @@
+"""What a night can do to a sweep, done for real: processes killed, hanging, out of memory, two parents at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import bench, sweep_file
+
+from bench import frames
+from bench.store import Results
+
+FAULTY = """
+import os, signal, time
+from pathlib import Path
+from bench.methods.lora import Lora
+
+class Faulty(Lora):
+    name = "faulty"
+
+    def after_step(self, model, cell, step):
+        marks = Path(os.environ["MARKS"])
+        (marks / f"{time.monotonic_ns()}.step").write_text(f"{cell.name} {step}")
+        fault = os.environ.get("FAULT")
+        if step == 3 and fault == "killed once" and not (marks / "killed").exists():
+            (marks / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == 3 and fault == "killed always":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == 3 and fault == "crashed":
+            os.abort()
+        if step == 3 and fault == "hangs":
+            print("about to hang", flush=True)
+            time.sleep(1000)
+"""
+RATES = (1e-2, 2e-2)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a sweep of two faulty cells and the untuned one under a fault; returns the run and the cells by status."""
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    (tmp_path / "marks").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MARKS", str(tmp_path / "marks"))
+    path = sweep_file(tmp_path, tiny_model)
+
+    def run(fault: str, *more: str) -> tuple[Any, dict[str, Any]]:
+        monkeypatch.setenv("FAULT", fault)
+        entry = "methods=[{method: 'faulty:Faulty', rank: [2, 4], lr: 1e-2}]"
+        only = ("--set", "evaluation.tasks=[world_two]", "--set", "training.checkpoint_minutes=null")
+        done = bench("run", path, "--results", tmp_path / "r", "--set", entry, *only, *more)
+        read = frames.read(Results(tmp_path / "r" / "tiny")).cells
+        return done, {cell.name: cell for cell in read.itertuples()}
+
+    run.marks = tmp_path / "marks"
+    return run
+
+
+def test_a_killed_worker_is_replaced_and_its_cell_begun_again(faulty: Any) -> None:
+    done, cells = faulty("killed once")
+    assert done.exit_code == 0, done.output
+    assert "its process was ended by signal SIGKILL; it will be begun again" in done.output
+    assert [cell.status for cell in cells.values()] == ["done"] * 3
+    again, _ = faulty("")
+    assert "3 recorded already, 0 to run" in again.output
+
+
+def test_a_cell_that_is_always_killed_is_recorded_and_the_same_command_tries_again(faulty: Any) -> None:
+    done, cells = faulty("killed always")
+    assert done.exit_code == 1 and "2 of 3 cells failed" in done.output, done.output
+    assert {cell.status for name, cell in cells.items() if name != "base"} == {"killed"}
+    assert all("SIGKILL" in cell.reason for name, cell in cells.items() if name != "base")
+    assert cells["base"].status == "done"
+    done, cells = faulty("")
+    assert done.exit_code == 0 and {cell.status for cell in cells.values()} == {"done"}, done.output
+
+
+def test_a_crash_leaves_the_last_lines_of_its_log(faulty: Any, tmp_path: Path) -> None:
+    done, cells = faulty("crashed", "--fail-fast")
+    assert done.exit_code == 1
+    crashed = [cell for cell in cells.values() if cell.status == "killed"]
+    assert len(crashed) >= 1 and "SIGABRT" in crashed[0].reason
+    assert any("after_step" in line for line in crashed[0].traceback), crashed[0].traceback
+    assert not any(str(tmp_path) in line for line in crashed[0].traceback)
+
+
+def test_a_cell_that_hangs_is_stopped_and_says_where(faulty: Any) -> None:
+    begun = time.monotonic()
+    done, cells = faulty("hangs", "--set", "run.silence_timeout=0.08", "--only", "*-r2-*")
+    assert time.monotonic() - begun < 60
+    assert done.exit_code == 1 and "hung (no progress for" in done.output, done.output
+    hung = next(cell for name, cell in cells.items() if "-r2-" in name)
+    assert hung.status == "hung" and any("after_step" in line for line in hung.traceback), hung.traceback
+    # It hangs by itself, so it is run again only where that is asked for.
+    _, cells = faulty("", "--only", "*-r2-*")
+    assert next(cell for name, cell in cells.items() if "-r2-" in name).status == "hung"
+    done, cells = faulty("", "--retry-failed")
+    assert done.exit_code == 0 and {cell.status for cell in cells.values()} == {"done"}, done.output
+
+
+def test_a_time_limit_for_one_cell(faulty: Any) -> None:
+    done, cells = faulty("hangs", "--set", "run.cell_timeout=0.08", "--only", "*-r2-*")
+    assert done.exit_code == 1 and "run.cell_timeout" in done.output
+    assert next(cell for name, cell in cells.items() if "-r2-" in name).status == "hung"
+
+
+def command(path: Path, results: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(results), *more]
+
+
+def test_two_parents_share_the_work_and_do_no_cell_twice(
+    finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path
+) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    both = [subprocess.Popen(command(path, tmp_path), **pipes) for _ in range(2)]
+    said = [one.communicate(timeout=300)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    from test_run import outcome
+
+    assert outcome(tmp_path / "tiny") == outcome(finished[1])
+    # Each cell was trained by one of the two: an average is told by whoever ran it.
+    told = [line for text in said for line in text.splitlines() if ": done, average" in line]
+    assert len(told) == 6, said
+
+
+def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, tiny_model: Path) -> None:
+    import psutil
+
+    path = sweep_file(tmp_path, tiny_model)
+    running = subprocess.Popen(
+        command(path, tmp_path, "--set", "samples=1600", "--set", "training.logging_steps=1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "tiny").glob("cells/*/training.jsonl")):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    descendants = psutil.Process(running.pid).children(recursive=True)
+    assert len(descendants) >= 2  # the server and a worker
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    _gone, alive = psutil.wait_procs(descendants, timeout=20)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE], alive
+    lines = {log: len(log.read_text().splitlines()) for log in (tmp_path / "tiny").glob("cells/*/training.jsonl")}
+    time.sleep(1)
+    assert lines == {log: len(log.read_text().splitlines()) for log in lines}
+
+
+def test_the_order_of_cells_changes_nothing(finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path) -> None:
+    """Weights bit for bit, and all rows: no state passes from one cell to the next in a worker."""
+    import pandas as pd
+    from safetensors.torch import load_file
+
+    path = sweep_file(tmp_path, tiny_model)
+    turned = "methods=[{method: full, lr: 1e-3}, {method: dora, rank: [4, 2], lr: 1e-2}, "
+    turned += "{method: lora, rank: [4, 2], lr: 1e-2}]"
+    done = bench("run", path, "--results", tmp_path, "--set", turned)
+    assert done.exit_code == 0, done.output
+    for cell in sorted(finished[1].glob("cells/*")):
+        twin = tmp_path / "tiny" / "cells" / cell.name
+        for file in (cell / "adapter").glob("*.safetensors"):
+            ours, theirs = load_file(file), load_file(twin / "adapter" / file.name)
+            assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours), cell.name
+        for file in (cell / "items").iterdir():
+            pd.testing.assert_frame_equal(pd.read_parquet(file), pd.read_parquet(twin / "items" / file.name))
+        losses = [
+            [json.loads(line)["loss"] for line in (one / "training.jsonl").read_text().splitlines()]
+            for one in (cell, twin)
+            if (one / "training.jsonl").is_file()
+        ]
+        assert not losses or losses[0] == losses[1]
+
+
+def test_only_some_cells(tmp_path: Path, tiny_model: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    done = bench("run", path, "--results", tmp_path, "--only", "lora-r2*")
+    assert done.exit_code == 0 and "5 of 6 cells are left" in done.output, done.output
+    assert [folder.path.name[:7] for folder in Results(tmp_path / "tiny").folders()] == ["lora-r2"]
+    done = bench("run", path, "--results", tmp_path, "--only", "nothing*")
+    assert done.exit_code == 2 and "fits no cell" in done.output
+
+
+def test_a_cell_that_cannot_be_done_in_time_is_not_begun(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    """The pace is that of the recorded cells: 100,000 epochs are hours of it."""
+    import shutil
+
+    path, results = finished
+    shutil.copytree(results, tmp_path / "tiny")
+    entry = ("--set", "methods=[{method: lora, rank: 2, lr: 1e-2}]", "--set", "training.epochs=[1, 100000]")
+    done = bench("run", path, "--results", tmp_path, *entry, "--max-hours", "0.01")
+    assert done.exit_code == 0 and "is not begun: it takes about" in done.output, done.output
+    assert "1 of 3 cells are left" in done.output
+
+
+def test_a_run_is_told_to_a_url(faulty: Any) -> None:
+    import http.server
+    import threading
+
+    heard: list[dict[str, Any]] = []
+
+    class Hearer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Hearer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done, _ = faulty("killed always", "--notify", f"http://127.0.0.1:{server.server_port}/sweep")
+        server.shutdown()
+    assert done.exit_code == 1
+    assert [one["event"] for one in heard] == ["failed", "failed", "ended"]
+    assert heard[-1] == {"event": "ended", "sweep": "tiny", "done": 1, "failed": 2, "left": 0}
+    assert bench("run", "none.yaml", "--notify", "nowhere").exit_code == 2
+    # A URL that nobody answers at does not end the sweep.
+    done, _ = faulty("", "--notify", "http://127.0.0.1:9/")
+    assert done.exit_code == 0 and "could not be told" in done.output

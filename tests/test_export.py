@@ -1,0 +1,72 @@
+"""Exported cells answer as the harness scored them, in the hands of PEFT and transformers alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import bench
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bench import base_models, methods
+from bench.store import CellFolder
+
+TEXTS = ["Question: what is 3?\nAnswer: it is 21", "Anna put the"]
+
+
+def logits(model: torch.nn.Module, tokenizer: AutoTokenizer) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return [model.eval()(**tokenizer(text, return_tensors="pt")).logits for text in TEXTS]
+
+
+@pytest.mark.parametrize("name", ["lora-r4", "dora-r4"])
+def test_an_adapter_is_pefts(name: str, finished: tuple[Path, Path], tiny_model: Path, tmp_path: Path) -> None:
+    cell = next(finished[1].glob(f"cells/{name}-*"))
+    done = bench("export", cell, "--to", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path / "out")
+    record = CellFolder(cell).cell()
+    base = base_models.load(base_models.find(str(tiny_model), None), dtype="float32", attn_implementation="sdpa")
+    ours = methods.get(record.method).load(base, cell / "adapter", record)
+    for a, b in zip(logits(theirs, tokenizer), logits(ours, tokenizer), strict=True):
+        assert (a - b).abs().max() < 1e-5
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "base_model: tiny-llama" in card and "library_name: peft" in card and f"`{record.id}`" in card
+    metrics = json.loads((cell / "metrics.json").read_text())
+    for one in metrics["evaluations"].values():
+        assert (
+            f"| {one['task']} | loglikelihood-v1 | {one['primary']} | {100 * one['score']:.1f} | {one['n']} |" in card
+        )
+    assert not [path for path in (tmp_path / "out").rglob("*") if str(tiny_model.parent) in path.read_text("latin-1")]
+
+
+@pytest.mark.parametrize("name", ["dora-r4", "full"])
+def test_a_merged_model_is_transformers(
+    name: str, finished: tuple[Path, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    cell = next(finished[1].glob(f"cells/{name}-*"))
+    done = bench("export", cell, "--to", tmp_path / "out", "--merged", "--base", tiny_model)
+    assert done.exit_code == 0, done.output
+    record = CellFolder(cell).cell()
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    base = base_models.load(base_models.find(str(tiny_model), None), dtype="float32", attn_implementation="sdpa")
+    ours = methods.get(record.method).load(base, cell / "adapter", record)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for a, b in zip(logits(merged, tokenizer), logits(ours, tokenizer), strict=True):
+        assert (a - b).abs().max() < 1e-4
+
+
+def test_what_cannot_be_exported_says_so(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    cells = finished[1] / "cells"
+    for arguments, problem in (
+        ((next(cells.glob("base-*")),), "untuned base"),
+        ((next(cells.glob("full-*")),), "PEFT cannot load"),
+        ((cells / "none",), "is no cell"),
+        ((next(cells.glob("lora-r2-*")), "--to", tmp_path), "exists already"),
+    ):
+        done = bench("export", *arguments)
+        assert done.exit_code == 2 and problem in done.output, done.output
