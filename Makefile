@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint benchmark clean
+.PHONY: quickstart test drill lint benchmark clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/bench run configs/quickstart.yaml
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
+
+# About half an hour on two cores: a sweep is killed at random every few seconds, and must come to the same.
+drill: $(VENV)/.installed
+	$(BIN)/python tests/drills/kills.py
 
 # Some hours on two cores; one alone with BENCHMARKS=training. Leave the machine to it.
 # DATA: a folder of LLM-Adapters' JSON; without it, the hub.

@@ -239,6 +239,31 @@ def memory_of_device() -> int | None:
     return psutil.virtual_memory().total if where.type == "cpu" else None
 
 
+def too_large(cells: Iterable[PlannedCell], guess: Estimator) -> str:
+    """Which cells, by name, need more than the device holds for weights and gradients alone; empty where all may fit.
+    Of a sharded training that is not known here."""
+    holds = memory_of_device()
+    found = [
+        (one.cell.name, made.memory_bytes)
+        for one in cells
+        if one.training.parallel != "fsdp" and (made := guess.estimate(one)).memory_source == "at least"
+        if holds is not None and made.memory_bytes > holds
+    ]
+    if not found:
+        return ""
+    names = ", ".join(name for name, _ in found[:5]) + (", ..." if len(found) > 5 else "")
+    worst, needs = max(found, key=lambda one: one[1])
+    return (
+        f"{len(found)} cell{'s' if len(found) > 1 else ''} cannot fit this device: {names}. {worst} needs at least "
+        f"{gigabytes(needs)} for weights and gradients, and {gigabytes(holds)} are there"
+    )
+
+
+def gigabytes(count: int) -> str:
+    """`1.2 GB`, `340 MB`."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
 def estimator(plan: Plan, results: Results) -> Estimator:
     """An estimator from what is recorded in a results folder and its calibration."""
     from bench.environment import machine

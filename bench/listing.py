@@ -6,8 +6,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-from bench.errors import UserError
-from bench.estimate import Estimate, estimator, memory_of_device
+from bench.estimate import Estimate, estimator, gigabytes, too_large
 from bench.plan import TO_RUN, Plan, PlannedCell, state
 from bench.store import Results
 from bench.tuning import settle
@@ -18,17 +17,13 @@ WAITING = (*TO_RUN, PENDING)
 
 
 def listing(plan: Plan, results: Results) -> dict[str, Any]:
-    """The cells of a plan (`cells`) and their sums (`total`), as JSON has it: seconds, bytes, FLOPs.
-
-    Raises UserError, naming the cells, where the weights and gradients alone are more than the device holds.
-    """
+    """The cells of a plan (`cells`) and their sums (`total`), as JSON has it: seconds, bytes, FLOPs."""
     plan, guess = settle(plan, results), estimator(plan, results)
     sizes = {one.cell.base: one.total for one in plan.cells if one.cell.method == "base"}
     cells = [_row(one, guess.estimate(one), state(one, results), sizes[one.cell.base]) for one in plan.cells]
     for one in plan.pending:
         row = _row(one.template, guess.estimate(one.template), PENDING, sizes[one.template.cell.base])
         cells.append({**row, "id": None, "lr": None})
-    refuse_too_large(plan, cells)
     waiting = [one for one in cells if one["state"] in WAITING]
     seconds = sum(one["seconds"] for one in waiting)
     total = {
@@ -40,7 +35,8 @@ def listing(plan: Plan, results: Results) -> dict[str, Any]:
         "disk_bytes": sum(one["disk_bytes"] for one in waiting),
         "memory_bytes": max((one["memory_bytes"] for one in waiting), default=0),
     }
-    return {"cells": cells, "total": total}
+    planned = [*plan.cells, *(one.template for one in plan.pending)]
+    return {"cells": cells, "total": total, "too_large": too_large(planned, guess)}
 
 
 def _row(planned: PlannedCell, estimate: Estimate, state: str, base: int) -> dict[str, Any]:
@@ -64,30 +60,6 @@ def _row(planned: PlannedCell, estimate: Estimate, state: str, base: int) -> dic
         "disk_bytes": estimate.disk_bytes,
         "source": estimate.source,
     }
-
-
-def refuse_too_large(plan: Plan, cells: list[dict[str, Any]]) -> None:
-    """Raises UserError, naming them, for cells whose weights and gradients alone are more than the device holds."""
-    holds = memory_of_device()
-    if holds is None:
-        return
-    shared = {one.cell.id for one in plan.cells if one.training.parallel == "fsdp"}
-    beyond = [
-        one
-        for one in cells
-        if one["memory_source"] == "at least"
-        and one["memory_bytes"] > holds
-        and one["state"] in WAITING
-        and one["id"] not in shared
-    ]
-    if beyond:
-        worst = max(beyond, key=lambda one: one["memory_bytes"])
-        names = ", ".join(one["name"] for one in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
-        raise UserError(
-            f"{len(beyond)} cells cannot fit this device: {names}. {worst['name']} needs at least "
-            f"{gigabytes(worst['memory_bytes'])} for weights and gradients, and {gigabytes(holds)} are there",
-            "Take a smaller base model, a quantized method (qlora), or a larger device.",
-        )
 
 
 def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
@@ -126,6 +98,8 @@ def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
             f"{total['ends'].replace('T', ' ')}; {total['training_flops']:.2g} FLOPs of training, "
             f"{total['disk_bytes'] / 1e6:,.0f} MB on disk"
         )
+        if found["too_large"]:
+            said.append(f"bench run would refuse: {found['too_large']}")
         if any(cell["source"] == "arithmetic" and cell["state"] in TO_RUN for cell in cells):
             said.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
     for base, choice in plan.dtypes.items():
@@ -139,8 +113,3 @@ def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
         )
     questions = ", ".join(f"{task} {len(rows)}" for task, rows in data.questions.items())
     return [*said, f"questions: {questions}"]
-
-
-def gigabytes(count: int) -> str:
-    """`1.2 GB`, `340 MB`."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench import base_models
 from bench.errors import UserError
-from bench.estimate import Estimator, estimator
+from bench.estimate import Estimator, estimator, too_large
 from bench.plan import TO_RUN, Plan, PlannedCell, state
 from bench.runner import notify
 from bench.runner.attempt import Ended, record_death
@@ -120,6 +120,8 @@ def run_sweep(
     if options.only and not any(_named(one, options.only) for one in plan.cells):
         names = ", ".join(one.cell.name for one in plan.cells[:5])
         raise UserError(f"--only {options.only!r} fits no cell", f"Cells are {names}, ... (see `bench plan`).")
+    if todo and options.ray is None and (problem := too_large(todo, estimator(plan, results))):
+        raise UserError(problem, "Take a smaller base model, a quantized method (qlora), or a larger device.")
     if todo:  # what must be downloaded is asked for before anything is written
         for base in plan.sweep.base_model:
             found = base_models.find(base.id, base.revision)

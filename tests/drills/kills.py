@@ -4,8 +4,9 @@
 
 First the sweep runs undisturbed. Then the same sweep runs in another folder, by up to two parents at once, while every
 few seconds, at random, a worker is killed (SIGKILL), a parent is, or a parent gets Ctrl-C; the same command is started
-again until no cell is left. At the end every cell must be done exactly once and come to what it came to undisturbed:
-weights bit for bit, losses, and all rows. Says what it did, and exits with 1 where anything differs.
+again until no cell is left. In a third folder it runs on a Ray cluster of two nodes on this machine, one of which is
+lost. Each time every cell must come to what it came to undisturbed: weights bit for bit, losses, and all rows. Says
+what it did, and exits with 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -131,6 +132,14 @@ def differences(whole: Path, shot: Path) -> list[str]:
     return found
 
 
+def same(folder: Path, name: str) -> None:
+    """Says whether a run came to what the undisturbed one did, and ends the drill where it did not."""
+    found = differences(folder / "whole", folder / name)
+    if found:
+        raise SystemExit("\n".join(found))
+    print(f"  {CELLS} whole cells, equal to those of the undisturbed run", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
@@ -153,11 +162,15 @@ def main() -> None:
             for path in folder.glob("shot/drill/cells/*/metrics.json")
         )
         print(f"disturbed: {time.monotonic() - begun:.0f} s; {dict(did)}; trainings resumed: {resumed}")
-        found = differences(folder / "whole", folder / "shot")
-        print(*found, sep="\n")
-        if found:
-            raise SystemExit(1)
-        print(f"{CELLS} whole cells, equal to those of the undisturbed run")
+        same(folder, "shot")
+        begun = time.monotonic()
+        on_ray = [sys.executable, str(Path(__file__).with_name("lost_node.py")), str(sweep), str(folder / "ray")]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*on_ray, "shared"], capture_output=True, text=True, check=False, env=environment)
+        if done.returncode or "a node was lost" not in done.stdout:
+            raise SystemExit(f"on Ray:\n{(done.stdout + done.stderr)[-3000:]}")
+        print(f"on Ray, one of two nodes lost: {time.monotonic() - begun:.0f} s")
+        same(folder, "ray")
 
 
 if __name__ == "__main__":

@@ -14,64 +14,29 @@ from test_run import outcome
 
 pytest.importorskip("ray", reason="needs ray, of the extra of that name")
 
-DRIVER = """
-import os, sys, threading, time
-from pathlib import Path
-
-import ray
-from ray.cluster_utils import Cluster
-
-from bench.cli import app
-
-path, results, lose, share = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "lose", sys.argv[4]
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-second = cluster.add_node(num_cpus=1)
-cluster.wait_for_nodes()
-ray.init(address=cluster.address, log_to_driver=False)
-if share == "apart":
-    # The actors do not find the driver's file, as on machines without a common file system.
-    from bench.runner.on_ray import OnRay
-    places = OnRay._places
-    OnRay._places = lambda crew: crew.probe.unlink() or places(crew)
-
-def lose_it():
-    # Once both nodes train, the second one goes.
-    while len(list(results.glob("tiny/cells/*/training.jsonl"))) < 2:
-        time.sleep(0.02)
-    cluster.remove_node(second, allow_graceful=False)
-    print("a node was lost", flush=True)
-
-if lose:
-    threading.Thread(target=lose_it, daemon=True).start()
-more = ["--set", "training.checkpoint_minutes=0"] if lose else []
-app(["run", str(path), "--results", str(results), "--ray", "auto", *more])
-"""
+DRIVER = Path(__file__).parents[1] / "drills" / "lost_node.py"
 
 
-def run(folder: Path, path: Path, *how: str) -> subprocess.CompletedProcess[str]:
-    script = folder / "driver.py"
-    script.write_text(DRIVER)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-    command = [sys.executable, str(script), str(path), str(folder), *how]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
+def short(folder: Path, model: Path) -> Path:
+    """The sweep of `finished` with three of its cells."""
+    path = sweep_file(folder, model)
+    lines = [line for line in path.read_text().splitlines() if "dora" not in line and "full" not in line]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def test_a_lost_node_costs_no_cell(finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path) -> None:
-    done = run(tmp_path, sweep_file(tmp_path, tiny_model), "lose", "shared")
+    """And results come back where no folder is shared: `make drill` loses a node where one is."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(DRIVER), str(short(tmp_path, tiny_model)), str(tmp_path), "apart"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
     assert done.returncode == 0 and "a node was lost" in done.stdout, done.stdout + done.stderr
     assert "was lost; it will be begun again" in done.stderr, done.stderr
-    assert outcome(tmp_path / "tiny") == outcome(finished[1])
-
-
-def test_results_come_back_where_no_folder_is_shared(
-    finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path
-) -> None:
-    done = run(tmp_path, sweep_file(tmp_path, tiny_model), "keep", "apart")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert outcome(tmp_path / "tiny") == outcome(finished[1])
-    for cell in finished[1].glob("cells/*"):
+    found, expected = outcome(tmp_path / "tiny"), outcome(finished[1])
+    assert len(found) == 3 and all(expected[name] == one for name, one in found.items())
+    for twin in (tmp_path / "tiny").glob("cells/*"):
+        cell = finished[1] / "cells" / twin.name
         names = {path.relative_to(cell).as_posix() for path in cell.rglob("*") if path.is_file()}
-        twin = tmp_path / "tiny" / "cells" / cell.name
         assert names == {path.relative_to(twin).as_posix() for path in twin.rglob("*") if path.is_file()}
         for file in (cell / "adapter").glob("*.safetensors"):
             assert file.read_bytes() == (twin / "adapter" / file.name).read_bytes()
@@ -79,8 +44,7 @@ def test_results_come_back_where_no_folder_is_shared(
         assert resolved[0] == resolved[1]
 
 
-def test_nothing_of_ray_is_imported_without_it(tmp_path: Path, tiny_model: Path) -> None:
-    code = "import sys\nfrom bench.cli import app\ntry: app()\nfinally: print('ray' in sys.modules)"
-    arguments = ["run", str(sweep_file(tmp_path, tiny_model)), "--results", str(tmp_path), "--only", "base"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "False", done.stdout + done.stderr
+def test_nothing_of_ray_is_imported_without_it() -> None:
+    code = "import sys, bench.cli, bench.run, bench.runner.workers\n"
+    code += "assert not {'ray', 'bench.runner.on_ray'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,124 @@
+"""What `bench plan` expects of cells: from recorded ones where there are any, else from arithmetic."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import bench, sweep_file
+
+from bench import estimate
+
+
+@pytest.fixture
+def alone(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A finished sweep whose cells had the machine to themselves, whatever the tests beside them did."""
+    path, results = finished
+    shutil.copytree(results, tmp_path / "tiny")
+    for file in (tmp_path / "tiny").glob("cells/*/metrics.json"):
+        metrics = json.loads(file.read_text())
+        metrics["costs"]["shared"] = False
+        file.write_text(json.dumps(metrics))
+    return path, tmp_path
+
+
+def planned(path: Path, results: Path, *settings: str) -> dict[str, dict[str, Any]]:
+    arguments = [part for one in settings for part in ("--set", one)]
+    done = bench("plan", path, "--results", results, "--json", *arguments)
+    assert done.exit_code == 0, done.output
+    return {one["name"]: one for one in json.loads(done.stdout)["cells"]}
+
+
+def test_times_come_from_recorded_cells_of_the_setting(alone: tuple[Path, Path]) -> None:
+    path, results = alone
+    cells = planned(path, results, "seeds=[0, 1]", "methods.0.rank=[2, 8]")
+    assert {name: one["source"] for name, one in cells.items() if one["state"] == "todo"} == {
+        "lora-r2-n32-s1": "this setting",
+        "lora-r8-n32-s0": "this method",
+        "lora-r8-n32-s1": "this method",
+        "dora-r2-n32-s1": "this setting",
+        "dora-r4-n32-s1": "this setting",
+        "full-n32-s1": "this setting",
+    }
+    records = [json.loads(file.read_text()) for file in (results / "tiny").glob("cells/*/metrics.json")]
+    own = json.loads(next((results / "tiny").glob("cells/lora-r2-*/metrics.json")).read_text())
+    once = sorted(
+        one["costs"]["wall_seconds"] - one["costs"].get("training_seconds", 0.0) - one["costs"]["evaluation_seconds"]
+        for one in records
+    )
+    tasks = {row["task"] for row in own["evaluations"].values()}
+    scoring = 0.0
+    for task in tasks:
+        paces = sorted(
+            row["seconds"] / row["n"] for one in records for row in one["evaluations"].values() if row["task"] == task
+        )
+        scoring += 6 * (paces[2] + paces[3]) / 2
+    training = sorted(one["costs"]["training_tokens"] for one in records if one["costs"].get("training_tokens"))[2]
+    expected = training / own["costs"]["tokens_per_second"] + scoring + (once[2] + once[3]) / 2
+    assert cells["lora-r2-n32-s1"]["seconds"] == pytest.approx(expected, abs=0.11)
+    assert cells["lora-r2-n32-s1"]["memory_source"] == "recorded"
+    assert cells["lora-r8-n32-s1"]["memory_source"] == "at least"
+
+
+def test_a_cell_that_shared_its_device_says_nothing_of_time(alone: tuple[Path, Path]) -> None:
+    path, results = alone
+    for file in (results / "tiny").glob("cells/*/metrics.json"):
+        metrics = json.loads(file.read_text())
+        metrics["costs"]["shared"] = True
+        file.write_text(json.dumps(metrics))
+    cells = planned(path, results, "seeds=[1]")
+    assert {one["source"] for name, one in cells.items() if name != "base"} == {"arithmetic"}
+
+
+def test_longer_trainings_take_longer_in_proportion(alone: tuple[Path, Path]) -> None:
+    path, results = alone
+    one, ten, hundred = (
+        planned(path, results, f"training.epochs={epochs}", "seeds=[1]")["lora-r2-n32-s1"] for epochs in (1, 10, 100)
+    )
+    growth = (hundred["seconds"] - one["seconds"]) / (ten["seconds"] - one["seconds"])
+    assert growth == pytest.approx(11, rel=0.15)
+    assert hundred["training_flops"] == pytest.approx(100 * one["training_flops"], rel=0.01)
+
+
+def test_flops_are_those_that_the_cell_then_records(alone: tuple[Path, Path]) -> None:
+    """Up to the shares of tokens at the head and of attention, which a plan can only guess."""
+    path, results = alone
+    for name, cell in planned(path, results).items():
+        folder = next((results / "tiny").glob(f"cells/{name}-*"))
+        costs = json.loads((folder / "metrics.json").read_text())["costs"]
+        if "training_flops" in costs:
+            assert cell["training_flops"] == pytest.approx(costs["training_flops"], rel=0.35), name
+
+
+def test_calibration_runs_small_cells_of_each_setting(tmp_path: Path, tiny_model: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    settings = ("--set", "samples=1600", "--set", "methods=[{method: lora, rank: [2, 4], lr: [1e-3, 1e-2]}]")
+    done = bench("plan", path, "--results", tmp_path, "--calibrate", *settings, "--set", "evaluation.limit=40")
+    assert done.exit_code == 0, done.output
+    small = sorted((tmp_path / "tiny" / "calibration").glob("cells/*/cell.json"))
+    assert len(small) == 3  # untuned, and one for each rank
+    samples = {json.loads(file.read_text())["samples"] for file in small}
+    assert samples == {0, 5 * 8}
+    rows = [
+        one["n"]
+        for file in small
+        for one in json.loads((file.parent / "metrics.json").read_text())["evaluations"].values()
+    ]
+    assert set(rows) == {16}
+    assert not (tmp_path / "tiny" / "cells").exists()
+    again = bench("plan", path, "--results", tmp_path, "--calibrate", *settings, "--set", "evaluation.limit=40")
+    assert "3 recorded already, 0 to run" in again.output, again.output
+
+
+def test_what_cannot_fit_is_refused_by_name(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device of 150 kB: the tiny model's 26,880 weights take 108, and their gradients as much again."""
+    path = sweep_file(tmp_path, tiny_model)
+    monkeypatch.setattr(estimate, "memory_of_device", lambda: 150_000)
+    done = bench("run", path, "--results", tmp_path / "r")
+    assert done.exit_code == 2 and "1 cell cannot fit this device: full-n32-s0" in done.output, done.output
+    assert not (tmp_path / "r").exists()
+    done = bench("plan", path, "--results", tmp_path / "r")  # for another machine, it may be
+    assert done.exit_code == 0 and "bench run would refuse: 1 cell cannot fit" in done.output, done.output
