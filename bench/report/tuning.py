@@ -110,6 +110,10 @@ def figure(frame: pd.DataFrame) -> list[Drawn]:
                 best = mine[mine["chosen"]]
                 ax.plot(best["lr"], best["score"], ls="none", marker="o", ms=10, mfc="none", mec=GREY)
             ax.set_xscale("log")
+            tried = sorted(scored.loc[scored["method"] == method, "lr"].unique())
+            ax.set_xticks(tried, [f"{rate:g}" for rate in tried], fontsize=8, rotation=30 if len(tried) > 3 else 0)
+            ax.minorticks_off()
+            ax.margins(x=0.15)
             ax.set_title(method, fontsize=10)
             if len(settings) > 1:
                 ax.legend(frameon=False, fontsize=8)

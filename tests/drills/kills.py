@@ -89,7 +89,8 @@ def disturbed(sweep: Path, results: Path, every: float, chance: random.Random) -
             parents.append(start(sweep, results))
             did["starts"] += 1
         time.sleep(chance.uniform(0.5, 2) * every)
-        what = chance.choices(("worker", "parent", "Ctrl-C", "nothing"), (5, 2, 2, 1))[0]
+        # A run needs a while to start, so that workers are what there is to shoot at.
+        what = chance.choices(("worker", "parent", "Ctrl-C", "nothing"), (12, 1, 1, 2))[0]
         if what == "worker":
             alive = workers_of(parents)
             if alive:
@@ -143,7 +144,7 @@ def same(folder: Path, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
-    parser.add_argument("--every", type=float, default=6.0, help="seconds between kills, about")
+    parser.add_argument("--every", type=float, default=3.0, help="seconds between shots, about")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

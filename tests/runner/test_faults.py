@@ -229,3 +229,86 @@ def test_a_run_is_told_to_a_url(faulty: Any) -> None:
     # A URL that nobody answers at does not end the sweep.
     done, _ = faulty("", "--notify", "http://127.0.0.1:9/")
     assert done.exit_code == 0 and "could not be told" in done.output
+
+
+@pytest.mark.parametrize("verb", ["merge", "save"])
+def test_a_worker_killed_in_scoring_or_while_writing(
+    verb: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing half is believed, and what was whole is not done again."""
+    (tmp_path / "fatal_verb.py").write_text(
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from bench.methods.lora import Lora\n"
+        "class Fatal(Lora):\n"
+        "    name = 'fatal'\n"
+        "    def merge(self, model):\n"
+        "        self._kill('merge')\n"
+        "        return super().merge(model)\n"
+        "    def save(self, model, folder):\n"
+        "        super().save(model, folder)\n"
+        "        self._kill('save')\n"
+        "    def _kill(self, verb):\n"
+        "        mark = Path(os.environ['MARK'])\n"
+        "        if verb == os.environ['VERB'] and not mark.exists():\n"
+        "            mark.touch()\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("VERB", verb)
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    settings = (
+        "--set",
+        "methods=[{method: 'fatal_verb:Fatal', rank: 2, lr: 1e-2}]",
+        "--set",
+        "evaluation.merge=always",
+    )
+    done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path, *settings)
+    assert done.exit_code == 0 and "it will be begun again" in done.output, done.output
+    cell = next((tmp_path / "tiny").glob("cells/fatal_verb*"))
+    metrics = json.loads((cell / "metrics.json").read_text())
+    assert metrics["status"] == "done" and metrics["reason"] == ""
+    assert not list(cell.glob("*.part")) and not list(cell.rglob("*.tmp"))
+
+
+def test_ctrl_c_twice(tmp_path: Path, tiny_model: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    running = subprocess.Popen(
+        command(path, tmp_path, "--set", "samples=1600"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "tiny").glob("cells/*/training.jsonl")):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=60)[0]
+    assert running.returncode in (130, -signal.SIGINT), said
+    for file in (tmp_path / "tiny").glob("cells/*/*.json"):
+        json.loads(file.read_text())
+    done = bench("run", path, "--results", tmp_path, "--set", "samples=1600", "--only", "lora-r2*")
+    assert done.exit_code == 0 and ": done, average" in done.output, done.output
+
+
+def test_a_clock_that_is_set_back(
+    finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day at every look, and a limit of time besides: durations are of a clock that never is."""
+    now = [time.time()]
+
+    def back() -> float:
+        now[0] -= 86_400
+        return now[0]
+
+    monkeypatch.setattr(time, "time", back)
+    path = sweep_file(tmp_path, tiny_model)
+    only = ("--set", "methods=[{method: lora, rank: 2, lr: 1e-2}]", "--max-hours", "0.5", "--workers", "0")
+    done = bench("run", path, "--results", tmp_path, *only)
+    assert done.exit_code == 0 and "2 to run" in done.output, done.output
+    metrics = json.loads(next((tmp_path / "tiny").glob("cells/lora-r2-*/metrics.json")).read_text())
+    assert 0 < metrics["costs"]["training_seconds"] < 600 and 0 < metrics["costs"]["wall_seconds"] < 600
+    from test_run import outcome
+
+    whole = outcome(finished[1])
+    assert all(whole[name] == one for name, one in outcome(tmp_path / "tiny").items())
