@@ -138,6 +138,8 @@ def run(
 
     Exit code 0: all done; 1: some cells failed (the report says which and why); 2: something must be mended.
     """
+    from dataclasses import replace
+
     from bench.runner.workers import warm_up
 
     if workers != 0 and ray is None:
@@ -160,10 +162,11 @@ def run(
         ray=ray,
         cpus_per_cell=cpus_per_cell,
         gpus_per_cell=gpus_per_cell,
-        seconds=_seconds_left(max_hours, until),
         notify=notify,
     )
+    _seconds_left(max_hours, until)  # what is no time is said before the plan is made
     planned = make_plan(load_sweep(config, tuple(set or ())))
+    options = replace(options, seconds=_seconds_left(max_hours, until))
     folder = Results(results / planned.sweep.name)
     with Progress() as progress:
         for base, choice in planned.dtypes.items():

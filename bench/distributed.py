@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -199,6 +200,7 @@ def _process(
         "OMP_NUM_THREADS": str(threads),  # accelerate chooses otherwise
     }
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         backend = "gloo"
         if device().type == "cuda":
@@ -215,6 +217,12 @@ def _process(
             text = f" at {Path(at.filename).name}:{at.lineno}: {text}"
         queue.put(("failed", (rank, kind, text)))
         raise
+
+
+def _end_with_parent() -> None:
+    """A launching process that is killed takes its processes along: each holds a device."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _attached(method: Method, job: Job) -> nn.Module:

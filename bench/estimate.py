@@ -44,6 +44,8 @@ class Estimate:
     disk_bytes: int
     source: str
     """Where the seconds come from: `this setting`, `this method`, `other methods` (recorded cells) or `arithmetic`."""
+    seen: bool
+    """The seconds of training are those that cells of the method, or the untuned base, were seen to take."""
     memory_source: str
     """`recorded`, or `at least` where only weights and gradients were added up."""
 
@@ -129,6 +131,7 @@ class Estimator:
             seconds=training + scoring + (statistics.median(once) if once else 30.0),
             training_flops=flops,
             **self._sizes(planned, alike),
+            seen=source in ("this setting", "this method"),
             source=source if not guessed or source == "arithmetic" else f"{source}; scoring: arithmetic",
         )
 
@@ -264,9 +267,10 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
-def estimator(plan: Plan, results: Results) -> Estimator:
-    """An estimator from what is recorded in a results folder and its calibration."""
+def estimator(plan: Plan, results: Results, anywhere: bool = False) -> Estimator:
+    """An estimator from what is recorded in a results folder and its calibration, on such a machine as this or
+    `anywhere` (on a cluster, whose machines run the cells)."""
     from bench.environment import machine
 
-    here = machine()
+    here = {} if anywhere else machine()
     return Estimator(plan, recorded([*results.folders(), *results.calibration.folders()], here), here)

@@ -79,7 +79,7 @@ class Plan:
             "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
             "deduplicated": self.data.config.deduplicate,
             **({"pending": [one.name for one in self.pending]} if self.pending else {}),
-            **self._trials(),
+            **self._trials(labels),
             "cells": [
                 {
                     "folder": one.cell.folder,
@@ -99,7 +99,7 @@ class Plan:
             ],
         }
 
-    def _trials(self) -> dict[str, Any]:
+    def _trials(self, labels: dict[BaseIdentity, str]) -> dict[str, Any]:
         """The trials of tuned learning rates, which the report shows apart from the cells."""
         trials = [
             {
@@ -109,7 +109,9 @@ class Plan:
                 "rank": one.cell.rank,
                 "samples": one.cell.samples,
                 "lr": one.cell.options["lr"],
+                "base": labels[one.cell.base],
                 "options": one.cell.options,
+                "training": one.cell.training,
                 "evaluations": [identity.id for identity in one.evaluations],
             }
             for one in self.cells
@@ -181,7 +183,9 @@ def _cells_of(
         append_eos=data.config.append_eos,
         fingerprint=data.fingerprint,
     )
-    developing = sweep.evaluation.model_copy(update={"limit": None, "tasks": None})
+    # Trials are scored by what averages are made of: a protocol that is added later changes nothing for them.
+    first = {"limit": None, "tasks": None, "protocol": sweep.evaluation.protocols[0]}
+    developing = sweep.evaluation.model_copy(update=first)
     if sweep.tune is not None and not data.developing.questions:
         raise UserError(
             "tune chooses by development questions, and there are none", "Set data.development to 100 or so."

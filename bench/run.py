@@ -127,8 +127,8 @@ class _Run:
         config = self.planned.training
         found = checkpoint.latest(self.folder.work)
         first = config.micro_batch
-        if found is not None:
-            first = found.so_far["micro_batch"]
+        if found is not None and config.devices == 1:
+            first = min(found.so_far["micro_batch"], first or config.per_device)
             self.begun -= found.so_far["cost"]["seconds"]
         for micro in micro_batches(config.per_device, first):
             model = self.load(**self.method.load_kwargs(self.cell))

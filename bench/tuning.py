@@ -8,7 +8,7 @@ lower loss of the training). Until then they are pending: planned, and without a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -98,12 +98,13 @@ def rates_of(method: Method, tune: TuneConfig) -> tuple[float, ...]:
     return tuple(float(f"{rate:.3g}") for rate in best)
 
 
-def choose(pending: Pending, results: Results) -> Choice | None:
-    """The best of the rates by what is recorded; None while trials are to be run, or where none has come to an end."""
+def choose(pending: Pending, results: Results, waiting: Collection[str] = ()) -> Choice | None:
+    """The best of the rates by what is recorded; None while trials are to be run (`waiting` has the ids of those that
+    will be tried again), or where none has come to an end."""
     from bench.plan import TO_RUN, state
 
     states = [state(one, results) for one in pending.trials]
-    if any(one in TO_RUN for one in states):
+    if any(one in TO_RUN for one in states) or any(one.cell.id in waiting for one in pending.trials):
         return None
     found = [
         _scored(one, results) if how == "done" else (None, math.inf)
@@ -125,14 +126,14 @@ def _scored(trial: PlannedCell, results: Results) -> tuple[float, float]:
     return sum(scores) / len(scores), metrics["costs"].get("final_loss", math.inf)
 
 
-def settle(plan: Plan, results: Results) -> Plan:
+def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
     """The plan with every pending cell whose trials have chosen its rate as a cell."""
     settled, waiting = [], []
     chosen: dict[tuple[str, ...], Choice | None] = {}
     for one in plan.pending:
         key = tuple(trial.cell.id for trial in one.trials)
         if key not in chosen:
-            chosen[key] = choose(one, results)
+            chosen[key] = choose(one, results, waiting)
         choice = chosen[key]
         if choice is None:
             waiting.append(one)

@@ -313,6 +313,28 @@ def test_a_finished_cell_without_its_adapter_still_counts(finished: tuple[Path, 
     assert list(frames.read(Results(tmp_path / "tiny")).cells["status"]) == ["done"] * 6
 
 
+def test_adapters_are_kept_by_policy(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    path, results = finished
+    shutil.copytree(results, tmp_path / "tiny")
+    right: dict[str, dict[str, float]] = {}
+    for file in (tmp_path / "tiny").glob("cells/*/metrics.json"):
+        method = file.parent.name.split("-")[0]
+        if method != "base":
+            right.setdefault(method, {})[file.parent.name] = json.loads(file.read_text())["development"]["acc"]
+    assert len(right["lora"]) == 2
+
+    def kept() -> set[str]:
+        return {folder.parent.name for folder in (tmp_path / "tiny").glob("cells/*/adapter")}
+
+    assert bench("run", path, "--results", tmp_path, "--set", "run.keep_adapters=best").exit_code == 0
+    trained = {name for name in kept() if not name.startswith("base")}
+    assert len(trained) == 3
+    assert all(right[name.split("-")[0]][name] == max(right[name.split("-")[0]].values()) for name in trained)
+    assert bench("run", path, "--results", tmp_path, "--set", "run.keep_adapters=none").exit_code == 0
+    assert not {name for name in kept() if not name.startswith("base")}
+    assert "6 recorded already, 0 to run" in bench("run", path, "--results", tmp_path).output
+
+
 def test_a_damaged_record_is_not_believed(finished: tuple[Path, Path], tmp_path: Path) -> None:
     path, results = finished
     shutil.copytree(results, tmp_path / "tiny")
@@ -369,7 +391,7 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path, tiny_model: Path, m
 def test_a_hub_model_that_is_not_cached(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     command = [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(tmp_path / "out")]
-    command += ["--set", "base_model=huggyllama/llama-7b", "--set", "methods=[lora]"]
+    command += ["--set", "base_model={id: huggyllama/llama-7b, dtype: bfloat16}", "--set", "methods=[lora]"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2

@@ -133,6 +133,15 @@ def test_the_report_shows_the_trials_apart(tuned: tuple[tuple[Any, ...], Path, s
     assert (folder / "report" / "figures" / "learning_rates.png").is_file()
 
 
+def test_trials_of_fewer_samples_say_so(tmp_path: Path, tiny_model: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    tune = "tune={trials: 2, budget: 0.5, lr: {lora: [1e-3, 1e-2]}}"
+    done = bench("run", path, "--results", tmp_path, "--set", "methods=[{method: lora, rank: 2}]", "--set", tune)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "tiny" / "report" / "report.md").read_text()
+    assert "The trials saw 16 samples, and the final cells up to 32: short runs favour high rates." in page
+
+
 def test_a_setting_whose_trials_all_fail_stays_pending(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     arguments = ("--set", "methods=[{method: full}, {method: lora, rank: 2}]", "--set", "training.max_grad_norm=1e30")

@@ -40,7 +40,10 @@ def write_report(results: Results) -> Path:
         "problems": read.problems,
         "warnings": read.warnings,
         "figures": drawn,
-        "tables": [*tables(plan, read, differences, rules.tie_margin), *tuning.table(trials)],
+        "tables": [
+            *tables(plan, read, differences, rules.tie_margin),
+            *tuning.table(trials, max(read.cells["samples"])),
+        ],
         "provenance": _provenance(results, plan),
         "sweep": (results.path / "sweep.yaml").read_text(encoding="utf-8"),
     }

@@ -16,7 +16,7 @@ from bench.report.tables import Table
 from bench.store import CellFolder, Results
 
 NAME = "learning_rates"
-COLUMNS = ("setting", "method", "rank", "lr", "score", "loss", "status", "chosen", "edge")
+COLUMNS = ("setting", "method", "rank", "lr", "samples", "score", "loss", "status", "chosen", "edge")
 
 
 def trials(results: Results, plan: dict[str, Any]) -> pd.DataFrame:
@@ -39,6 +39,7 @@ def trials(results: Results, plan: dict[str, Any]) -> pd.DataFrame:
                 "method": one["method"],
                 "rank": one["rank"],
                 "lr": one["lr"],
+                "samples": one["samples"],
                 "score": 100 * sum(own) / len(own) if whole else math.nan,
                 "loss": metrics.get("costs", {}).get("final_loss", math.nan),
                 "status": metrics.get("status", "missing"),
@@ -51,11 +52,11 @@ def trials(results: Results, plan: dict[str, Any]) -> pd.DataFrame:
 
 
 def _setting(cell: dict[str, Any]) -> str:
-    return json.dumps([cell["method"], without_rate(cell["options"])], sort_keys=True)
+    return json.dumps([cell["base"], cell["method"], without_rate(cell["options"]), cell["training"]], sort_keys=True)
 
 
-def table(frame: pd.DataFrame) -> list[Table]:
-    """A row a setting, a column a rate; no table where nothing was tuned."""
+def table(frame: pd.DataFrame, largest: int) -> list[Table]:
+    """A row a setting; no table where nothing was tuned. `largest`: the most samples of a final cell."""
     if frame.empty:
         return []
     rows = []
@@ -83,6 +84,11 @@ def table(frame: pd.DataFrame) -> list[Table]:
         "to the lower loss. At the edge: the best is the lowest or the highest that was tried, so that a better one "
         "may lie beyond."
     )
+    if frame["samples"].max() < largest:
+        note += (
+            f" The trials saw {frame['samples'].max():,} samples, and the final cells up to {largest:,}: short runs "
+            "favour high rates."
+        )
     return [Table("Learning rates tried", ["method", "rank", "rate: score", "chosen", "at the edge"], rows, note)]
 
 

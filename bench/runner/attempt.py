@@ -61,6 +61,9 @@ def record_death(planned: PlannedCell, folder: CellFolder, status: str, reason: 
     """The same for a cell whose process did not live to write it; `log` is where that process's output went."""
     if not (folder.path / "cell.json").is_file():
         write_json(folder.path / "cell.json", planned.cell.model_dump(mode="json"))
+    metrics = folder.metrics()
+    if "costs" in metrics and (status == "killed" or metrics.get("evaluations")):
+        status = "trained"  # it stays what it is; only its scores are missing
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

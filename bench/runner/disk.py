@@ -13,8 +13,8 @@ from bench.store import Results
 SPARE_BYTES = 50_000_000
 """Left for logs, the report and whatever else the machine writes."""
 
-PARTS = 4
-"""Times its adapter that a cell may take while it runs: the checkpoint (weights and two moments) beside it."""
+PARTS = 7
+"""Times its adapter that a cell may take while it runs: two checkpoints (weights and two moments each) beside it."""
 
 
 def check_room(planned: PlannedCell, estimate: Estimate, results: Results) -> None:
@@ -40,7 +40,7 @@ def prune(plan: Plan, results: Results) -> None:
     for one in done:
         adapter = results.folder(one.cell).adapter
         if one.cell.id not in kept and adapter.is_dir():
-            shutil.rmtree(adapter)
+            shutil.rmtree(adapter, ignore_errors=True)  # another run of the sweep may be at it
 
 
 def best(done: Iterable[PlannedCell], results: Results) -> list[PlannedCell]:

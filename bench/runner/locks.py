@@ -26,14 +26,15 @@ def holding(results: Results, name: str) -> Iterator[bool]:
     folder = results.path / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{name}.lock")
+        # A lock in name only, which filelock falls back to, would outlive its holder.
+        lock = FileLock(folder / f"{name}.lock", fallback_to_soft=False)
         lock.acquire(timeout=0)
     except Timeout:
         yield False
         return
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         raise UserError(
-            f"cannot lock {name} in {folder}: {error.strerror or error}",
+            f"cannot lock {name} in {folder}: {getattr(error, 'strerror', None) or error}",
             "The results folder must be writable, and its file system must know locks (NFS: version 4).",
         ) from error
     try:

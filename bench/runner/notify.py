@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -26,5 +26,5 @@ def post(url: str, content: Mapping[str, Any], listener: Listener) -> None:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
         urllib.request.urlopen(request, timeout=WAITING_SECONDS).close()
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         listener.line(f"--notify: could not be told: {error}")

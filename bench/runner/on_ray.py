@@ -30,6 +30,9 @@ from bench.store import CellFolder, Results, writing
 PROBE = ".shared"
 """Begins the name of the file by which an actor sees whether the results folder is the driver's."""
 
+NEVER_READY, MOST_STILLBORN = "it never came to be", 5
+"""What is said of an actor that ended before it was given a cell, and after how many of them the run ends."""
+
 Files = Mapping[str, bytes]
 """A cell's files by their paths in its folder."""
 
@@ -51,7 +54,9 @@ def connect(address: str) -> Any:
         raise UserError("--ray needs ray, which is not installed", "pip install 'bench-peft[ray]'") from None
     if not ray.is_initialized():
         try:
-            ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+            ray.init(
+                address=address, log_to_driver=False, **({"include_dashboard": False} if address == "local" else {})
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"no Ray cluster at {address}: {str(error).splitlines()[0]}",
@@ -72,7 +77,7 @@ class OnRay:
         # By its whole path: an actor has a working folder of its own.
         self.task = replace(task, results=Results(task.results.path.resolve()))
         self.held = self.ray.put((self.task, self.probe.name))
-        self.made = 0
+        self.made = self.stillborn = 0
         self.workers: list[Worker] = [self._fresh() for _ in range(self._places())]
 
     def _places(self) -> int:
@@ -99,7 +104,7 @@ class OnRay:
         return ActorWorker(f"ray{self.made}", self.ray, actor, self.task.results)
 
     def wait(self, seconds: float, woken: connection.Connection) -> None:
-        pending = [worker.answer for worker in self.workers if worker.answer is not None]
+        pending = [worker.answer for worker in self.workers if worker.answer is not None and worker.shared is not None]
         if pending and not woken.poll():
             self.ray.wait(pending, timeout=seconds)
         else:
@@ -107,6 +112,13 @@ class OnRay:
 
     def replace(self, worker: Worker) -> None:
         worker.stop()
+        if (worker.died() or "").startswith(NEVER_READY):
+            self.stillborn += 1
+            if self.stillborn >= MOST_STILLBORN:
+                raise UserError(
+                    f"{self.stillborn} actors ended before they could be given a cell; the last: {worker.died()}",
+                    "Every machine of the cluster needs the same environment, with bench in it.",
+                )
         self.workers[self.workers.index(worker)] = self._fresh()
 
     def stop(self) -> None:
@@ -183,8 +195,12 @@ class ActorWorker:
         """What a call came to; None where the actor has died, which `died` tells from then on."""
         try:
             return self.ray.get(reference)
-        except self.ray.exceptions.RayActorError:
-            self.death = "its actor, or the machine that it was on, was lost"
+        except self.ray.exceptions.RayError as error:
+            if isinstance(getattr(error, "cause", None), UserError):
+                raise error.cause from None
+            lost = isinstance(error, self.ray.exceptions.RayActorError)
+            how = "its actor, or the machine that it was on, was lost" if lost else str(error).splitlines()[0]
+            self.death = how if self.shared is not None else f"{NEVER_READY}: {how}"
             self.held.close()
             return None
 

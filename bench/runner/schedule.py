@@ -36,8 +36,11 @@ LOOKING_SECONDS = 0.5
 ELSEWHERE_SECONDS = 5.0
 """Between two looks at the cells that another process runs."""
 
-TRIES = 2
+TRIES = 3
 """How often a run begins a cell whose process was killed; the next run begins it again."""
+
+UNHEALTHY = ("failed", "oom")
+"""Ends of a cell after which its worker is not trusted with the next: an error of a device can stay in a process."""
 
 REPORT_SHARE = 0.1
 """Of the time since it was last brought up to date, what the report may take."""
@@ -108,13 +111,11 @@ def run_sweep(
     wanted = TO_RUN if options.train else ("trained",)
     if (results.path / "plan.json").is_file():
         results.plan()  # of a newer version: refused
-    for one in plan.cells:
-        if results.folder(one.cell).set_aside():
-            progress.line(
-                f"{one.cell.name}: its metrics.json cannot be believed (edited or damaged: files are written whole); "
-                "it lies beside as metrics.damaged.json, and the cell is run again"
-            )
-    plan = settle(plan, results)
+    _set_aside(plan, results, progress)
+    # Trials that are to be tried again choose nothing before.
+    waiting = {one.cell.id for one in plan.cells if state(one, results, options.retry_failed) in TO_RUN}
+    plan = settle(plan, results, waiting)
+    _set_aside(plan, results, progress)
     states = {one.cell.id: state(one, results, options.retry_failed) for one in plan.cells}
     todo = [one for one in plan.cells if states[one.cell.id] in wanted and _named(one, options.only)]
     if options.only and not any(_named(one, options.only) for one in plan.cells):
@@ -135,23 +136,38 @@ def run_sweep(
         f"{plan.sweep.name}: {len(plan.cells)} cells, {recorded} recorded already, {len(todo)} to run"
         + (f", {len(plan.pending)} pending until their learning rates are tuned" if plan.pending else "")
     )
-    tried: set[str] = set()
-    if todo:
-        task = Task(plan, results, frozenset(wanted), options.retry_failed)
-        schedule = Schedule(task, todo, progress, options, refresh)
+    if not todo:
+        prune(plan, results)  # by a policy that may be another than before
+        return _outcome(plan, results, set())
+    schedule = Schedule(Task(plan, results, frozenset(wanted), options.retry_failed), todo, progress, options, refresh)
+    try:
         schedule.run(lambda task: _crew(task, options, progress, todo))
-        tried, plan = schedule.failed, schedule.plan
-    for one in groups(plan.pending):
+    finally:
+        outcome = _outcome(schedule.plan, results, schedule.failed)
+        if options.notify:
+            notify.post(options.notify, {"event": "ended", "sweep": plan.sweep.name, **vars(outcome)}, progress)
+    for one in groups(schedule.plan.pending):
         if not any(state(trial, results) in TO_RUN for trial in one.trials):
             progress.line(f"{one.name} stays pending: none of its trials has come to an end")
+    return outcome
+
+
+def _set_aside(plan: Plan, results: Results, progress: Progress) -> None:
+    """A record that cannot be believed does not end the night: its cell is run again."""
+    for one in plan.cells:
+        if results.folder(one.cell).set_aside():
+            progress.line(
+                f"{one.cell.name}: its metrics.json cannot be believed (edited or damaged: files are written whole); "
+                "it lies beside as metrics.damaged.json, and the cell is run again"
+            )
+
+
+def _outcome(plan: Plan, results: Results, tried: set[str]) -> Outcome:
+    """How the cells stand; of those that still wait, the ones in `tried` have failed in this run."""
     after = {one.cell.id: state(one, results) for one in plan.cells}
     done = {id for id, now in after.items() if now == "done"}
     failed = {id for id, now in after.items() if id not in done and (id in tried or now not in TO_RUN)}
-    outcome = Outcome(len(done), len(failed), len(plan.cells) + len(plan.pending) - len(done) - len(failed))
-    if options.notify and todo:
-        told = {"event": "ended", "sweep": plan.sweep.name, **vars(outcome)}
-        notify.post(options.notify, told, progress)
-    return outcome
+    return Outcome(len(done), len(failed), len(plan.cells) + len(plan.pending) - len(done) - len(failed))
 
 
 def _named(planned: PlannedCell, pattern: str | None) -> bool:
@@ -172,7 +188,7 @@ def _crew(task: Task, options: Options, progress: Progress, todo: Sequence[Plann
         return Here(task, progress)
     devices = max(one.training.devices for one in todo)
     places = slots(options.workers, devices)
-    return Local(task, places[: max(1, len(todo))])
+    return Local(task, places[: len(todo) + len(task.plan.pending)])
 
 
 class Schedule:
@@ -188,12 +204,14 @@ class Schedule:
         self.total, self.ended = len(todo) + sum(_named(one.template, options.only) for one in task.plan.pending), 0
         self.failed: set[str] = set()
         self.elsewhere: list[PlannedCell] = []
+        self.late: list[PlannedCell] = []
+        """Those that would not end in time by what is known now; looked at again when more is."""
         self.looked_elsewhere = time.monotonic()
         self.tries: Counter[str] = Counter()
         self.running: dict[str, Running] = {}
         self.begun = self.refreshed = time.monotonic()
         self.deadline = None if options.seconds is None else self.begun + options.seconds
-        self.estimator: Estimator = estimator(self.plan, self.results)
+        self.estimator: Estimator = estimator(self.plan, self.results, anywhere=options.ray is not None)
         self.stopped = threading.Event()
         self.woken, self.wake = multiprocessing.Pipe(duplex=False)
 
@@ -209,17 +227,25 @@ class Schedule:
                         break
                     crew.wait(LOOKING_SECONDS, self.woken)
                     for worker in list(crew.workers):
-                        self._hear(worker)
-                        self._look_at(crew, worker)
+                        if self._hear(worker) in UNHEALTHY:
+                            crew.replace(worker)
+                        else:
+                            self._look_at(crew, worker)
                     self._show()
                     if self.stopped.is_set():
                         raise KeyboardInterrupt
-                    if self.deadline is not None and time.monotonic() >= self.deadline and self.running:
+                    if self.deadline is not None and time.monotonic() >= self.deadline:
                         names = ", ".join(one.planned.cell.name for one in self.running.values())
-                        raise Stop(f"the time is over; {names} will be begun again, or go on from a checkpoint")
+                        stopped = f"; {names} will be begun again, or go on from a checkpoint" if names else ""
+                        raise Stop(f"the time is over{stopped}")
         except Stop as reason:
             self.progress.line(str(reason))
         finally:
+            for planned in self.late:
+                self.progress.line(
+                    f"{planned.cell.name} is not begun: it takes about {duration(self._seconds(planned))}, and "
+                    f"{duration(max(0.0, self.deadline - time.monotonic()))} are left"
+                )
             crew.stop()
             for worker in crew.workers:
                 self.progress.idle(worker.name)
@@ -246,17 +272,22 @@ class Schedule:
     # ---- giving
 
     def _give(self, crew: Crew) -> None:
-        for worker in crew.workers:
-            if worker.name not in self.running and worker.ready():
-                planned = self._next()
-                if planned is None:
-                    return
+        idle = [one for one in crew.workers if one.ready() and one.name not in self.running]
+        for worker in idle:
+            planned = self._next()
+            if planned is None:
+                return
+            try:
                 check_room(planned, self.estimator.estimate(planned), self.results)
-                now = time.monotonic()
-                expected = self._seconds(planned)
-                self.running[worker.name] = Running(planned, now, now, expected)
-                self.tries[planned.cell.id] += 1
-                worker.give(planned)
+            except UserError:
+                if not self.running:
+                    raise
+                self.queue.appendleft(planned)  # what runs may make room when it ends
+                return
+            now = time.monotonic()
+            self.running[worker.name] = Running(planned, now, now, self._seconds(planned))
+            self.tries[planned.cell.id] += 1
+            worker.give(planned)
 
     def _next(self) -> PlannedCell | None:
         """The next cell that fits into the time left; those that do not are left for the next run."""
@@ -267,14 +298,11 @@ class Schedule:
             self.elsewhere.clear()
         while self.queue:
             planned = self.queue.popleft()
-            seconds = self._seconds(planned)
-            if self.deadline is None or seconds is None or now + seconds <= self.deadline:
+            made = self.estimator.estimate(planned)
+            # A time that no cell of the method has been seen to take keeps none from being tried.
+            if self.deadline is None or not made.seen or now + made.seconds <= self.deadline:
                 return planned
-            self.total -= 1
-            self.progress.line(
-                f"{planned.cell.name} is not begun: it takes about {duration(seconds)}, and "
-                f"{duration(max(0.0, self.deadline - now))} are left"
-            )
+            self.late.append(planned)
         return None
 
     def _order(self) -> None:
@@ -290,7 +318,9 @@ class Schedule:
 
     # ---- hearing
 
-    def _hear(self, worker: Worker) -> None:
+    def _hear(self, worker: Worker) -> str | None:
+        """Take in what a worker tells; returns how its cell has ended, if it has."""
+        ended = None
         for kind, content in worker.heard():
             running = self.running.get(worker.name)
             if running is None:
@@ -303,7 +333,9 @@ class Schedule:
             elif kind == "advance":
                 running.advance(*content)
             else:
+                ended = content.status
                 self._ended(worker, running, content)
+        return ended
 
     def _look_at(self, crew: Crew, worker: Worker) -> None:
         """See whether a worker has died, or does nothing any more."""
@@ -327,20 +359,24 @@ class Schedule:
             reason = f"no progress for {silent:.3g} minutes (run.silence_timeout)"
         if reason is not None:
             worker.stop(dump=True)
-            folder = self.results.folder(running.planned.cell)
-            self._ended(worker, running, record_death(running.planned, folder, "hung", reason, worker.log))
+            self._record_death(worker, running, "hung", reason)
             crew.replace(worker)
 
     def _died(self, worker: Worker, running: Running, how: str) -> None:
-        folder = self.results.folder(running.planned.cell)
+        self._record_death(worker, running, "killed", how, again=self.tries[running.planned.cell.id] < TRIES)
+
+    def _record_death(self, worker: Worker, running: Running, status: str, how: str, again: bool = False) -> None:
+        """Record how a cell's process has ended, unless another process has taken the cell up by now."""
+        planned = running.planned
+        folder = self.results.folder(planned.cell)
         with holding(self.results, folder.path.name) as held:
-            if not held:  # another process has begun it already
-                self._ended(worker, running, Ended("elsewhere", how))
-                return
-            ended = record_death(running.planned, folder, "killed", how, worker.log)
-        if self.tries[running.planned.cell.id] < TRIES:
-            self.progress.line(f"{running.planned.cell.name}: {how}; it will be begun again")
-            self.queue.append(running.planned)
+            if not held or state(planned, self.results, self.options.retry_failed) not in self.task.states:
+                ended = Ended("elsewhere", "another process runs it")
+            else:
+                ended = record_death(planned, folder, status, how, worker.log)
+        if again and ended.status != "elsewhere":
+            self.progress.line(f"{planned.cell.name}: {how}; it will be begun again")
+            self.queue.append(planned)
             del self.running[worker.name]
             self.progress.idle(worker.name)
             return
@@ -353,6 +389,7 @@ class Schedule:
         if ended.status == "stop":
             raise UserError(*ended.mend)
         if ended.status == "elsewhere" and state(planned, self.results) in self.task.states:
+            self.tries[planned.cell.id] -= 1
             self.elsewhere.append(planned)
             return
         self.ended += 1
@@ -370,6 +407,8 @@ class Schedule:
         prune(self.plan, self.results)
         self._refresh()
         self.estimator.learn(self.results.folder(planned.cell))
+        self.queue.extend(self.late)
+        self.late.clear()
         if ended.status not in ("done", "elsewhere") and self.options.fail_fast:
             raise Stop(f"{planned.cell.name} failed, and nothing more is begun (--fail-fast)")
 
@@ -378,7 +417,9 @@ class Schedule:
         if not self.plan.pending:
             return
         known = {one.cell.id for one in self.plan.cells}
-        self.plan = settle(self.plan, self.results)
+        waiting = {one.cell.id for one in (*self.queue, *self.elsewhere, *self.late)}
+        waiting |= {one.planned.cell.id for one in self.running.values()}
+        self.plan = settle(self.plan, self.results, waiting)
         fresh = [one for one in self.plan.cells if one.cell.id not in known]
         if fresh:
             self.results.write_plan(self.plan.resolved(), self.plan.record())
@@ -392,8 +433,13 @@ class Schedule:
         if self.took > REPORT_SHARE * (now - self.refreshed):
             return
         with holding(self.results, REPORT) as held:
-            if held:
-                self.refresh()
+            try:
+                if held:
+                    self.refresh()
+            except UserError:
+                raise
+            except Exception as error:  # the cells are what the night is for
+                self.progress.line(f"the report could not be brought up to date: {type(error).__name__}: {error}")
         self.refreshed = time.monotonic()
         self.took = self.refreshed - now
 

@@ -116,7 +116,7 @@ class Here:
             woken.poll(seconds)
 
     def replace(self, worker: Worker) -> None:
-        raise AssertionError("this process has not ended")
+        pass  # there is no other
 
     def stop(self) -> None:
         pass
@@ -210,10 +210,19 @@ class Local:
         self.folder.cleanup()
 
 
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
+"""What is there where a GPU is (NVIDIA's, AMD's)."""
+
+
 def warm_up() -> None:
-    """Begin to load what workers need, in the process that they are forked from; returns at once."""
+    """Begin to load what workers need, in the process that they are forked from; returns at once.
+
+    Not where a GPU is: a library may ask the driver something as it is imported (bitsandbytes does), and no process
+    that is forked from then on could use the device.
+    """
     if "forkserver" in multiprocessing.get_all_start_methods():
-        multiprocessing.set_forkserver_preload(["bench.runner.preloaded"])
+        gpu = any(Path(one).exists() for one in DRIVERS)
+        multiprocessing.set_forkserver_preload([] if gpu else ["bench.runner.preloaded"])
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
