@@ -11,7 +11,7 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
 
-# About half an hour on two cores: a sweep is killed at random every few seconds, and must come to the same.
+# About ten minutes on two cores: a sweep is killed at random every few seconds, and must come to the same.
 drill: $(VENV)/.installed
 	$(BIN)/python tests/drills/kills.py
 

@@ -82,16 +82,19 @@ def seen(lengths: Iterable[int]) -> float:
 
 @functools.cache
 def matmul_speed(dtype: str) -> float:
-    """FLOP/s of one square product in this dtype on the device, the best of several; measured once a process."""
+    """FLOP/s of one square product in this dtype on the device, the best of ten, or of as many as a second has room for
+    (a dtype that is emulated takes seconds a product); measured once a process."""
     where = device()
     size = 1024 if where.type == "cpu" else 8192
     a = torch.randn(size, size, device=where).to(getattr(torch, dtype))
     b = torch.randn(size, size, device=where).to(getattr(torch, dtype))
-    best = float("inf")
+    best, first = float("inf"), time.perf_counter()
     for _ in range(10):
         synchronize(where)
         begun = time.perf_counter()
         a @ b
         synchronize(where)
         best = min(best, time.perf_counter() - begun)
+        if time.perf_counter() - first > 1:
+            break
     return 2 * size**3 / best
