@@ -23,8 +23,7 @@ from torch import nn
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from bench.errors import UserError
-from bench.store import disk_is_full, flush
+from bench.store import writing_folder
 
 PREFIX = "checkpoint-"
 STATE, TENSORS = "state.json", "tensors.safetensors"
@@ -107,25 +106,11 @@ def save(
         text = json.dumps(content)
     except TypeError as error:
         raise NotKept(str(error)) from None
-    part = folder / "part"
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    with writing_folder(folder / f"{PREFIX}{step}") as part:
         copies = {name: one.detach().to("cpu", copy=True).contiguous() for name, one in tensors.items()}
         save_file(copies, part / TENSORS)
         (part / STATE).write_text(text, encoding="utf-8")
         trainer_state.save_to_json(str(part / TRAINER_STATE_NAME))
-        for path in part.iterdir():
-            flush(path)
-        part.rename(folder / f"{PREFIX}{step}")
-    except Exception as error:
-        if isinstance(error, OSError) or disk_is_full(error):
-            raise UserError(
-                f"cannot write a checkpoint: {error}", "Free some space; the same command goes on."
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     for path in folder.glob(f"{PREFIX}*"):
         if path.name != f"{PREFIX}{step}":
             shutil.rmtree(path, ignore_errors=True)

@@ -52,7 +52,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        flush(temporary)
+        _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise UserError(
@@ -64,7 +64,31 @@ def writing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`; on leaving without an exception its files are flushed and it becomes `path`.
+
+    Raises UserError where it cannot be written or the disk is full.
+    """
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        shutil.rmtree(path, ignore_errors=True)
+        part.rename(path)
+    except Exception as error:
+        if isinstance(error, OSError) or disk_is_full(error):
+            raise UserError(f"cannot write {path}: {error}", "Free some space; the same command goes on.") from error
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
     """Have the system write a file to the disk now."""
     # Opened for writing: Windows flushes no other.
     with path.open("r+b") as file:
@@ -158,28 +182,12 @@ class CellFolder:
         """Remove what a killed process has left half-written. To be called by whoever runs the cell."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "adapter.part", ignore_errors=True)
+        shutil.rmtree(self.path / ".adapter.part", ignore_errors=True)
 
     def save_adapter(self, save: Any) -> None:
         """Call `save(folder)` on a temporary folder and put that in place as `adapter/`, whole."""
-        part = self.path / "adapter.part"
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            part.mkdir(parents=True)
+        with writing_folder(self.adapter) as part:
             save(part)
-            for path in part.rglob("*"):
-                if path.is_file():
-                    flush(path)
-            shutil.rmtree(self.adapter, ignore_errors=True)
-            part.rename(self.adapter)
-        except Exception as error:
-            if isinstance(error, OSError) or disk_is_full(error):
-                raise UserError(
-                    f"cannot write {self.adapter}: {error}", "Free some space; the same command goes on."
-                ) from error
-            raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 from conftest import bench, sweep_file
 
 from bench import estimate
+from bench.sweep import Cell
 
 
 @pytest.fixture
@@ -102,6 +103,8 @@ def test_calibration_runs_small_cells_of_each_setting(tmp_path: Path, tiny_model
     assert len(small) == 3  # untuned, and one for each rank
     samples = {json.loads(file.read_text())["samples"] for file in small}
     assert samples == {0, 5 * 8}
+    # Each lies under its own identity, and not under that of the cell that it stands for.
+    assert all(Cell.model_validate_json(file.read_text()).folder == file.parent.name for file in small)
     rows = [
         one["n"]
         for file in small

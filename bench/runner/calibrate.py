@@ -10,10 +10,13 @@ from dataclasses import replace
 
 from bench.data import Data
 from bench.estimate import setting
+from bench.evaluation import EvaluationIdentity
+from bench.merging import FLIP_QUESTIONS
 from bench.plan import Plan, PlannedCell, state
 from bench.runner.progress import Progress
 from bench.runner.schedule import Options, Outcome, run_sweep
 from bench.store import Results
+from bench.sweep import Cell
 
 STEPS, QUESTIONS = 5, 16
 """Optimizer steps of a calibration cell (the first is not timed) and questions of each of its tasks."""
@@ -32,8 +35,12 @@ def reduced(plan: Plan, results: Results) -> Plan:
         key = setting(planned.cell)
         if key not in done:
             chosen.setdefault(key, planned)
-    data: Data = replace(plan.data, questions={task: rows[:QUESTIONS] for task, rows in plan.data.questions.items()})
-    # Scores are of no interest; their identities must not pass for those of the sweep's questions.
+    data: Data = replace(
+        plan.data,
+        questions={task: rows[:QUESTIONS] for task, rows in plan.data.questions.items()},
+        # Trials are scored on these, and every merge is compared on as many.
+        development={task: rows[:FLIP_QUESTIONS] for task, rows in plan.data.development.items()},
+    )
     costs = plan.sweep.costs.model_copy(update={"inference": False})
     sweep = plan.sweep.model_copy(update={"costs": costs, "name": f"{plan.sweep.name} (calibration)"})
     return Plan(sweep, data, tuple(_small(one) for one in chosen.values()), plan.dtypes)
@@ -44,10 +51,15 @@ def _small(planned: PlannedCell) -> PlannedCell:
         return replace(planned, evaluations=_few(planned))
     samples = min(planned.cell.samples, STEPS * planned.training.batch_size)
     training = {**planned.cell.training, "epochs": 1.0}
-    cell = planned.cell.model_copy(update={"samples": samples, "training": training})
+    # Made anew: a copy would keep the identity that the cell has worked out for itself.
+    cell = Cell.model_validate({**planned.cell.model_dump(mode="json"), "samples": samples, "training": training})
     config = planned.training.model_copy(update={"epochs": 1.0, "logging_steps": 1})
     return replace(planned, cell=cell, training=config, evaluations=_few(planned))
 
 
-def _few(planned: PlannedCell) -> tuple:
-    return tuple(one.model_copy(update={"limit": QUESTIONS}) for one in planned.evaluations)
+def _few(planned: PlannedCell) -> tuple[EvaluationIdentity, ...]:
+    """Their scores are of no interest, and must not pass for those of all questions."""
+    return tuple(
+        EvaluationIdentity.model_validate({**one.model_dump(mode="json"), "limit": QUESTIONS})
+        for one in planned.evaluations
+    )

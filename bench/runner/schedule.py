@@ -112,10 +112,11 @@ def run_sweep(
     if (results.path / "plan.json").is_file():
         results.plan()  # of a newer version: refused
     _set_aside(plan, results, progress)
-    # Trials that are to be tried again choose nothing before.
-    waiting = {one.cell.id for one in plan.cells if state(one, results, options.retry_failed) in TO_RUN}
-    plan = settle(plan, results, waiting)
-    _set_aside(plan, results, progress)
+    if plan.pending:
+        # Trials that are to be tried again choose nothing before.
+        waiting = {one.cell.id for one in plan.cells if state(one, results, options.retry_failed) in TO_RUN}
+        plan = settle(plan, results, waiting)
+        _set_aside(plan, results, progress)
     states = {one.cell.id: state(one, results, options.retry_failed) for one in plan.cells}
     todo = [one for one in plan.cells if states[one.cell.id] in wanted and _named(one, options.only)]
     if options.only and not any(_named(one, options.only) for one in plan.cells):
