@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import bench
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 
 app = typer.Typer(
     name="bench",
@@ -203,6 +203,9 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="A sweep's results folder.", show_default=False)],
     tasks: Annotated[str, typer.Option(help="Tasks to add, with commas between; default: those of the sweep.")] = "",
     protocol: Annotated[str, typer.Option(help="Protocols to add, with commas between.")] = "",
+    answers: Annotated[
+        str, typer.Option(help="Sets of open questions to answer, with commas between, e.g. mt_bench.")
+    ] = "",
     skip_lost: Annotated[
         bool, typer.Option("--skip-lost", help="Go on without the cells that did not keep their adapters.")
     ] = False,
@@ -220,7 +223,7 @@ def evaluate(
     from bench.store import Results
 
     results = Results(folder)
-    planned = extended(results, _listed(tasks), _listed(protocol), tuple(set or ()), skip_lost)
+    planned = extended(results, _listed(tasks), _listed(protocol), _listed(answers), tuple(set or ()), skip_lost)
     with Progress() as progress:
         options = Options(train=False, workers=workers)
         outcome = run_sweep(planned, results, progress, options, refresh=lambda: write_report(results))
@@ -232,6 +235,88 @@ def evaluate(
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.command(
+    epilog="Examples:  bench judge results/chat --judge openai --model gpt-4o --check  |  "
+    "bench judge results/chat --judge openai --model my-judge --base-url http://localhost:8000/v1 --pairwise baseline"
+)
+@_mendable
+def judge(
+    folder: Annotated[Path, typer.Argument(help="A sweep's results folder.", show_default=False)],
+    judge: Annotated[
+        str, typer.Option(help="reference (offline likeness to reference answers) or openai (any such endpoint).")
+    ] = "reference",
+    model: Annotated[str | None, typer.Option(help="The judging model, as its server names it.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="The endpoint's address; default: OpenAI's.", metavar="URL")
+    ] = None,
+    key_variable: Annotated[
+        str | None,
+        typer.Option(
+            help="Environment variable that holds the key; it is stored nowhere. Default: OPENAI_API_KEY for OpenAI's "
+            "own endpoint, and no key for any other.",
+            metavar="NAME",
+        ),
+    ] = None,
+    sets: Annotated[str, typer.Option(help="Sets of questions, with commas between; default: all.")] = "",
+    cells: Annotated[str, typer.Option(help="Only the cells whose names fit, e.g. 'dora-*-n4000-*'.")] = "*",
+    repeats: Annotated[int, typer.Option(min=1, help="Judgments of each answer.")] = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also see whether the judge tells gold answers from others, and its noise.")
+    ] = False,
+    pairwise: Annotated[
+        str, typer.Option(help="Also compare two at a time: none, baseline (each with the baseline) or all.")
+    ] = "none",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a judgment at most.")] = 2048,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")] = 120.0,
+    price_in: Annotated[float | None, typer.Option(min=0, help="Dollars for a million tokens of prompts.")] = None,
+    price_out: Annotated[float | None, typer.Option(min=0, help="Dollars for a million tokens of judgments.")] = None,
+    spending_limit: Annotated[
+        float | None, typer.Option(min=0, help="Dollars that this command may spend (needs both prices).")
+    ] = None,
+) -> None:
+    """Have the open answers of a results folder judged, without the models; the same command goes on after a stop.
+
+    What is judged already is not judged again, and every judgment is kept with its raw text as it comes. Another judge
+    or another model of one adds its scores beside the others'. Exit code 1: some judgments could not be had.
+    """
+    from bench.judging.endpoint import Endpoint
+    from bench.judging.folder import Work, judge_folder
+    from bench.judging.judges import OpenAI, Reference
+    from bench.report import write_report
+    from bench.runner.progress import Progress
+    from bench.store import Results
+
+    if judge not in ("reference", "openai"):
+        raise unknown("judge", judge, ("reference", "openai"))
+    if pairwise not in ("none", "baseline", "all"):
+        raise unknown("--pairwise", pairwise, ("none", "baseline", "all"))
+    if judge == "openai" and model is None:
+        raise UserError("--judge openai needs the name of a model", "For example --model gpt-4o.")
+    if spending_limit is not None and None in (price_in, price_out):
+        raise UserError("--spending-limit needs both prices", "Give --price-in and --price-out, dollars a million.")
+    endpoint = Endpoint(
+        model=model or "",
+        base_url=base_url,
+        # Another server is sent no key that was not named for it.
+        key_variable=key_variable or ("OPENAI_API_KEY" if base_url is None else None),
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+        timeout=timeout,
+        price_in=price_in,
+        price_out=price_out,
+        spending_limit=spending_limit,
+    )
+    results = Results(folder)
+    work = Work(cells=cells, sets=_listed(sets), repeats=repeats, check=check, pairs=pairwise)
+    with Progress() as progress:
+        found = judge_folder(results, OpenAI(endpoint) if judge == "openai" else Reference(), work, progress)
+    print(*found.lines(), sep="\n")
+    print(f"report: {write_report(results)}")
+    if found.failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command(epilog="Example:  bench report results/quickstart")

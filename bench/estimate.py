@@ -57,6 +57,7 @@ class Recorded:
     cell: Cell
     costs: Mapping[str, Any]
     evaluations: Sequence[Mapping[str, Any]]
+    answers: Sequence[Mapping[str, Any]] = ()
 
     @property
     def setting(self) -> str:
@@ -65,10 +66,13 @@ class Recorded:
 
     def once(self) -> float | None:
         """Seconds that are spent once a cell."""
-        wall, costs = self.costs.get("wall_seconds"), self.costs
-        if wall is None or costs.get("evaluation_seconds") is None:
+        wall, scoring = (
+            self.costs.get("wall_seconds"),
+            [one.get("seconds") for one in (*self.evaluations, *self.answers)],
+        )
+        if wall is None or None in scoring:
             return None
-        return max(0.0, wall - costs.get("training_seconds", 0.0) - costs["evaluation_seconds"])
+        return max(0.0, wall - self.costs.get("training_seconds", 0.0) - sum(scoring))
 
 
 def setting(cell: Cell) -> str:
@@ -90,7 +94,8 @@ def recorded(folders: Iterable[CellFolder], machine: Mapping[str, str]) -> list[
             continue
         costs = metrics.get("costs", {})
         if costs and not costs.get("shared") and machine.items() <= environment.items():
-            found.append(Recorded(cell, costs, list(metrics.get("evaluations", {}).values())))
+            both = (list(metrics.get(kind, {}).values()) for kind in ("evaluations", "answers"))
+            found.append(Recorded(cell, costs, *both))
     return found
 
 
@@ -208,7 +213,22 @@ class Estimator:
                 seconds += self._work(planned).forward(round(tokens), round(tokens / 3), 0.0) / self._speed(
                     planned.cell
                 )
+        for identity in planned.answers:
+            turns = sum(len(one.turns) for one in self.plan.data.open_questions[identity.set])
+            done = [
+                one["seconds"] / one["n"]
+                for record in alike
+                for one in record.answers
+                if one["n"] and one["set"] == identity.set and one["max_new_tokens"] == identity.max_new_tokens
+            ]
+            guessed = guessed or not done
+            seconds += turns * (statistics.median(done) if done else self._answer(planned, identity.max_new_tokens))
         return seconds, guessed
+
+    def _answer(self, planned: PlannedCell, most: int) -> float:
+        """Seconds of an answer, where none was recorded: half as long as it may be, and each token as dear as in
+        scoring (in batches it is; prompts come to little beside it)."""
+        return self._work(planned).forward(most // 2, most // 2, 0.0) / self._speed(planned.cell)
 
     def _sizes(self, planned: PlannedCell, alike: Sequence[Recorded]) -> dict[str, Any]:
         same = [one for one in alike if one.setting == setting(planned.cell)]

@@ -36,10 +36,12 @@ MEASURED += ("adapter_bytes", "base_bytes", "optimizer_bytes", "training_flops",
 MEASURED += ("evaluation_tokens", "shared", "others_cpu")
 
 LATENCIES = tuple(f"latency_{how}_{batch}" for how in ("base", "unmerged", "merged") for batch in (1, 8))
+ANSWERING = ("answers", "answers_cut", "answer_tokens", "answering_seconds")
+"""Open answers: how many, how many of them were cut off at the limit, their tokens, and seconds of all."""
 TAKES_TIME = ("training_seconds", "tokens_per_second", "training_peak_bytes", "training_reserved_bytes")
 TAKES_TIME += ("training_joules", "training_utilisation", "evaluation_seconds", "evaluation_tokens_per_second")
 TAKES_TIME += ("evaluation_peak_bytes", "evaluation_reserved_bytes", "evaluation_joules", "wall_seconds")
-TAKES_TIME += ("inference_seconds", "merging_seconds", *LATENCIES)
+TAKES_TIME += ("answering_seconds", "inference_seconds", "merging_seconds", *LATENCIES)
 """Costs that say nothing of a method where a cell shared its device."""
 
 
@@ -87,13 +89,15 @@ def read(results: Results) -> Frames:
             answers.append(None if items is None else _Rows.of(planned["folder"], one, items))
         # Two protocols never share an average: it is the one that the plan names first.
         own = [place for place, one in enumerate(found) if _protocol(one) == _protocol(found[0])]
-        whole = bool(found) and len(found) == len(planned["evaluations"])
-        if whole and all(answers[place] is not None for place in own):
+        scored = len(found) == len(planned["evaluations"])
+        answered = [metrics.get("answers", {}).get(id) for id in planned.get("answers", ())]
+        whole = scored and None not in answered and bool(found or answered)
+        if scored and all(answers[place] is not None for place in own):
             questions += [answers[place] for place in own]
         for text in metrics.get("warnings", ()):
             warnings.setdefault(text, []).append(planned["name"])
         problems += _flipped(planned["name"], metrics)
-        average = [(found[place]["score"], found[place]["n"]) for place in own] if whole else []
+        average = [(found[place]["score"], found[place]["n"]) for place in own] if scored else []
         cells.append(
             {
                 **{key: planned[key] for key in ("folder", "name", "base", "method", "rank", "samples", "seed")},
@@ -106,6 +110,7 @@ def read(results: Results) -> Frames:
                 **_costs(metrics.get("costs", {})),
                 **_merging(metrics),
                 "evaluation_seconds": _total(one["seconds"] for one in found),
+                **_answering([one for one in answered if one is not None]),
                 "average": 100 * sum(score for score, _ in average) / len(average) if average else None,
                 "question_noise": 100 * question_noise(average) if average else None,
             }
@@ -127,7 +132,7 @@ def read(results: Results) -> Frames:
 
 
 def trained(cells: pd.DataFrame) -> pd.DataFrame:
-    """The trained cells that are done and scored."""
+    """The trained cells that are done and have an average."""
     return cells[(cells["status"] == "done") & (cells["method"] != "base") & cells["average"].notna()]
 
 
@@ -160,10 +165,13 @@ def labels(cells: pd.DataFrame) -> list[str]:
 
 
 def differences(
-    cells: pd.DataFrame, questions: pd.DataFrame | None = None, rules: ReportConfig = RULES
+    cells: pd.DataFrame,
+    questions: pd.DataFrame | None = None,
+    rules: ReportConfig = RULES,
+    equal_rank: bool = True,
 ) -> pd.DataFrame:
     """Each series against the baseline method (`baseline_of`) at equal base, rank, samples and training settings, by
-    the average accuracy (points).
+    the average (points). Without `equal_rank` at whatever rank each has, which must be one.
 
     Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
     have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
@@ -171,11 +179,11 @@ def differences(
     p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
     not compared. A method without a rank has no equal and is not in it."""
     done = trained(cells)
-    done = done[done["rank"].notna()]
+    baseline = baseline_of(cells, rules.baseline)
+    done = done[done["rank"].notna()] if equal_rank else done.assign(rank=float("nan"))
     if done["method"].nunique() < 2:
         return pd.DataFrame(columns=DIFFERENCES)
     done = done.assign(settings=done["training"].map(repr))
-    baseline = baseline_of(cells, rules.baseline)
     keys = ["base", "rank", "samples", "settings"]
     answered = _answered(questions) if questions is not None else {}
     rows, family = [], []
@@ -188,7 +196,7 @@ def differences(
                 suffixes=("", "_baseline"),
                 validate="one_to_one",
             )
-            for (base, rank, samples, _), group in paired.groupby(keys, sort=False):
+            for (base, rank, samples, _), group in paired.groupby(keys, sort=False, dropna=False):
                 pairs = [
                     (row, answered.get(row.folder), answered.get(row.folder_baseline)) for row in group.itertuples()
                 ]
@@ -406,6 +414,14 @@ def _costs(costs: dict[str, Any]) -> dict[str, Any]:
         **{name: costs.get(name) for name in (*MEASURED, *TAKES_TIME) if name not in LATENCIES},
         **{name: _seconds(timed, name) for name in LATENCIES},
     }
+
+
+def _answering(recorded: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the open answers of a cell came to; all missing where it has none."""
+    if not recorded:
+        return dict.fromkeys(ANSWERING)
+    sums = [sum(one[key] for one in recorded) for key in ("n", "cut", "new_tokens", "seconds")]
+    return dict(zip(ANSWERING, sums, strict=True))
 
 
 def _seconds(timed: dict[str, Any], name: str) -> float | None:

@@ -111,5 +111,7 @@ def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
             f"{name}: {len(pool):,} training rows ({overlap.removed} removed that stand in a test or development "
             f"set), {len(data.development[name])} for development"
         )
-    questions = ", ".join(f"{task} {len(rows)}" for task, rows in data.questions.items())
-    return [*said, f"questions: {questions}"]
+    for kind, sets in (("questions", data.questions), ("to be answered in words", data.open_questions)):
+        if sets:
+            said.append(f"{kind}: " + ", ".join(f"{name} {len(rows)}" for name, rows in sets.items()))
+    return said

@@ -53,7 +53,7 @@ def merge(
     batch = _probe_batch(data, tokenizer, planned.training)
     asked = development(data)
     unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)
-    before = choice_scores(unmerged_lm, asked)
+    before = choice_scores(unmerged_lm, asked) if asked else []
     # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides, where the
     # device has it: emulated, it takes as long as a short training.
     half = cell.base.dtype if cell.base.dtype != "float32" else resolve_dtype("auto").value
@@ -67,7 +67,7 @@ def merge(
     elif half != "float32":
         merged[half] = probe(model, batch, half)
     merged_lm = LanguageModel(model, tokenizer, batch_size, "any")
-    after = choice_scores(merged_lm, asked)
+    after = choice_scores(merged_lm, asked) if asked else []
     return merged_lm, {
         "development": right_answers(asked, after),
         "merge_max_abs_diff": {
@@ -124,7 +124,7 @@ def _probe_batch(data: Data, tokenizer: PreTrainedTokenizerBase, config: Trainin
     for task in data.questions:
         for question, rendered in data.rendered(task)[:PROBED_QUESTIONS]:
             examples.append(Example(rendered.contexts[question.label], rendered.continuations[question.label]))
-    if not examples:  # where lm-eval's own tasks are all that is scored
-        examples = data.subset(PROBED_QUESTIONS, seed=0)
+    if not examples:  # where lm-eval's own tasks or open answers are all that is scored
+        examples = data.subset(PROBED_QUESTIONS, 0, tokenizer)
     rows = [encode(tokenizer, one, config.max_length, data.config.append_eos) for one in examples]
     return Collator(tokenizer.pad_token_id, config.loss)(rows)

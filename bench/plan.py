@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from bench import base_models, methods
 from bench.data import Data, prepare
 from bench.errors import UserError
-from bench.evaluation import EvaluationIdentity, check_protocols, identities
+from bench.evaluation import (
+    AnswersIdentity,
+    EvaluationIdentity,
+    answer_identities,
+    check_protocols,
+    identities,
+)
 from bench.store import SCHEMA, Results
 from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, TrainingConfig, product_of_lists
 from bench.tuning import Pending, rates_of
@@ -39,6 +45,8 @@ class PlannedCell:
     trainable: int
     total: int
     """Parameters of the model as trained, adapter included."""
+    answers: tuple[AnswersIdentity, ...] = ()
+    """The open questions that it answers."""
     trial: bool = False
     """Run to choose a learning rate, and scored on the development questions."""
 
@@ -78,6 +86,7 @@ class Plan:
             "report": self.sweep.report.model_dump(mode="json"),
             "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
             "deduplicated": self.data.config.deduplicate,
+            **self._open_questions(),
             **({"pending": [one.name for one in self.pending]} if self.pending else {}),
             **self._trials(labels),
             "cells": [
@@ -93,11 +102,30 @@ class Plan:
                     **({"tuned": True} if one.cell.tuned_by else {}),
                     "training": one.cell.training,
                     "evaluations": [identity.id for identity in one.evaluations],
+                    **({"answers": [identity.id for identity in one.answers]} if one.answers else {}),
                 }
                 for one in self.cells
                 if not one.trial
             ],
         }
+
+    def _open_questions(self) -> dict[str, Any]:
+        """What is answered in words, for judges and the report."""
+        sets = {
+            name: {
+                "n": len(rows),
+                "turns": sum(len(one.turns) for one in rows),
+                "with_reference": sum(bool(one.references) for one in rows),
+                "fingerprint": self.data.open_fingerprint(name),
+            }
+            for name, rows in self.data.open_questions.items()
+        }
+        if not sets:
+            return {}
+        own = self.data.config.alpaca is not None
+        origin = "own file" if own else "the hub's"
+        learnt = [f"{name}, {origin}" if name == "alpaca" else name for name in self.data.pools]
+        return {"open_questions": sets, "instructions": learnt}
 
     def _trials(self, labels: dict[BaseIdentity, str]) -> dict[str, Any]:
         """The trials of tuned learning rates, which the report shows apart from the cells."""
@@ -156,8 +184,8 @@ def state(planned: PlannedCell, results: Results, retry_failed: bool = False) ->
     metrics = folder.metrics()
     recorded = metrics.get("status", "todo")
     if recorded in ("done", "trained"):
-        done = set(metrics.get("evaluations", {}))
-        return "done" if {one.id for one in planned.evaluations} <= done else "trained"
+        done = {*metrics.get("evaluations", {}), *metrics.get("answers", {})}
+        return "done" if {one.id for one in (*planned.evaluations, *planned.answers)} <= done else "trained"
     return "todo" if retry_failed and recorded != "killed" else recorded
 
 
@@ -174,7 +202,8 @@ def _cells_of(
             raise UserError(f"training.report_to: {tracker} is not installed", f"pip install {tracker}")
     untuned = Cell(base=identity, method="base", method_version="1", options={}, samples=0, seed=0)
     evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, mergeable=True))
-    cells.append(PlannedCell(untuned, base, trainings[0], evaluations, *sizes.count(untuned)))
+    answers = tuple(answer_identities(data, sweep, identity.dtype, mergeable=True))
+    cells.append(PlannedCell(untuned, base, trainings[0], evaluations, *sizes.count(untuned), answers))
     learned = CellData(
         train=tuple(sorted(data.pools)),
         format=data.config.format,
@@ -182,6 +211,7 @@ def _cells_of(
         subset_seed=data.config.subset_seed,
         append_eos=data.config.append_eos,
         fingerprint=data.fingerprint,
+        template=data.config.template if data.instructs else None,
     )
     # Trials are scored by what averages are made of: a protocol that is added later changes nothing for them.
     first = {"limit": None, "tasks": None, "protocol": sweep.evaluation.protocols[0]}
@@ -202,6 +232,7 @@ def _cells_of(
             method.check_machine(options)
             facts = method.facts_for(options)
             evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, facts.mergeable))
+            answers = tuple(answer_identities(data, sweep, identity.dtype, facts.mergeable))
             for training in trainings:
                 if training.weight_decay and facts.no_weight_decay:
                     raise UserError(
@@ -227,7 +258,7 @@ def _cells_of(
                     training=kept,
                 ).model_dump(mode="json")
                 final = [
-                    PlannedCell(cell, base, training, evaluations, *sizes.count(cell))
+                    PlannedCell(cell, base, training, evaluations, *sizes.count(cell), answers)
                     for n in samples
                     for seed in sweep.seeds
                     for cell in [Cell.model_validate({**common, "samples": n, "seed": seed})]

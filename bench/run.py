@@ -22,12 +22,15 @@ from bench import base_models, checkpoint, distributed, evaluation, methods
 from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
 from bench.data import Data
 from bench.data.examples import Example
+from bench.data.templates import template
 from bench.environment import environment
 from bench.errors import CellProblem, UserError, out_of_memory
+from bench.evaluation.answers import answer
 from bench.evaluation.latency import latency
 from bench.evaluation.lm import Counted, LanguageModel
 from bench.evaluation.loglikelihood import choice_scores
 from bench.head import drop_prompt_mask
+from bench.judging import reference
 from bench.merging import development, merge, right_answers
 from bench.methods.method import Method
 from bench.plan import PlannedCell
@@ -180,7 +183,7 @@ class _Run:
         work = self.folder.work
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.folder.path / "tensorboard")
         try:
-            examples = self.data.subset(self.cell.samples, self.cell.seed)
+            examples = self.data.subset(self.cell.samples, self.cell.seed, self.tokenizer)
             advance = self.progress.stage(f"{self.cell.name} training")
             if config.devices > 1:
                 return self._train_on_several(config, examples, log, advance)
@@ -243,7 +246,7 @@ class _Run:
         if self.cell.data is not None:
             self._time("unmerged", lm)
         # Two evaluations of one cell never differ in being merged: the sweep says it, and a method can or cannot.
-        merged = any(one.merged for one in self.planned.evaluations)
+        merged = any(one.merged for one in (*self.planned.evaluations, *self.planned.answers))
         if merged:
             del lm
             lm = self._merge(self.sweep.evaluation.batch_size)
@@ -255,6 +258,9 @@ class _Run:
         for identity in self.planned.evaluations:
             if identity.id not in self.metrics["evaluations"]:
                 self._evaluate(lm, identity, merged)
+        for identity in self.planned.answers:
+            if identity.id not in self.metrics.setdefault("answers", {}):
+                self._answer(lm, identity, merged)
         if not merged:  # only to be measured: the scores stand, whatever comes of it
             try:
                 self._merge(None)
@@ -307,6 +313,30 @@ class _Run:
         self.metrics["costs"] |= _over_evaluations(self.metrics["evaluations"].values())
         self.folder.write_metrics(self.metrics)
 
+    def _answer(self, lm: LanguageModel, identity: evaluation.AnswersIdentity, merged: bool) -> None:
+        """Answer a set of open questions, and have the judge that needs no model of its own score what it can."""
+        questions = self.data.open_questions[identity.set]
+        advance = self.progress.stage(f"{self.cell.name} answering {identity.set}")
+        before = dataclasses.replace(lm.counted)
+        words = template(identity.template, self.tokenizer)
+        path = self.folder.answers(identity.file)
+        with Meter(self.level) as meter:
+            found = answer(lm, questions, words, identity, self.cell.seed, path, advance)
+        self.metrics["answers"][identity.id] = {
+            **identity.model_dump(mode="json"),
+            "file": identity.file,
+            "n": sum(map(len, found.values())),
+            "cut": sum(self._cut(text, identity.max_new_tokens) for turns in found.values() for text in turns),
+            "new_tokens": lm.counted.at_head - before.at_head,
+            **self._scoring_costs(meter.reading, before, lm.counted, merged),
+        }
+        reference.judge(self.folder, identity, questions, found)
+        self.folder.write_metrics(self.metrics)
+
+    def _cut(self, text: str, most: int) -> bool:
+        """Whether an answer is as long as answers may be, or all but: it was cut."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False)) >= most - 1
+
     def _scoring_costs(self, reading: Reading, before: Counted, after: Counted, merged: bool) -> dict[str, Any]:
         tokens = after.tokens - before.tokens
         work = Work.of(self.skeleton, total=None if merged else self.planned.total)
@@ -323,7 +353,7 @@ class _Run:
             task = next(iter(self.data.questions), None)
             shown = self.data.rendered(task)[:64] if task else []
             texts = [rendered.contexts[0] for _, rendered in shown]
-            texts = texts or [one.prompt for one in self.data.subset(8, seed=0)]
+            texts = texts or [one.prompt for one in self.data.subset(8, 0, self.tokenizer)]
             begun = time.perf_counter()
             found[what] = latency(lm, texts, self.progress.stage(f"{self.cell.name} timing answers, {what}"))
             spent = self.metrics["costs"].get("inference_seconds", 0.0) + time.perf_counter() - begun

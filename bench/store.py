@@ -7,9 +7,13 @@
         metrics.json      status, costs, and per evaluation its scores
         training.jsonl    one line a logging step
         items/<task>@<protocol>-<hash8>.parquet         one row a question
+        answers/<set>-<hash8>.jsonl                     open answers, in FastChat's format
+        judgments/<judge>-<hash8>.jsonl                 what a judge makes of them
         environment.json  versions, commit, device, fingerprints
         adapter/          safetensors; not committed to git
+    results/<sweep>/judges/<judge>-<hash8>/             judge.json, its check and its comparisons of two
     results/<sweep>/report/
+    results/<sweep>/questions/                          open questions; others' texts, not committed to git
     results/<sweep>/sweep.log, locks/, calibration/     of running; not committed to git
 
 A process killed at any moment leaves a whole file or none: every file is written under a temporary name in its
@@ -174,6 +178,14 @@ class CellFolder:
             table = stored.read(names, use_threads=False)
         return dict(zip(table.column_names, table.columns, strict=True))
 
+    def answers(self, file: str) -> Path:
+        """Where the answers to a set of open questions are kept."""
+        return self.path / "answers" / file
+
+    def judgments(self, judge: str) -> Path:
+        """Where a judge's judgments of these answers are kept; `judge` is its label."""
+        return self.path / "judgments" / f"{judge}.jsonl"
+
     def write_items(self, file: str, items: pd.DataFrame) -> None:
         with writing(self.path / "items" / file) as temporary:
             items.to_parquet(temporary, index=False)
@@ -199,6 +211,10 @@ class Results:
     @property
     def report(self) -> Path:
         return self.path / "report"
+
+    def judge(self, label: str) -> Path:
+        """What is known of a judge as such: who it is, its check, its comparisons."""
+        return self.path / "judges" / label
 
     @property
     def calibration(self) -> Results:

@@ -56,7 +56,7 @@ class OwnSet(Strict):
     """One's own data: JSONL files or a hub data set, and which column is what."""
 
     train: str | None = None
-    """A JSONL file, or a split of the hub data set."""
+    """A JSONL file (or a JSON list), or a split of the hub data set."""
     test: str | None = None
     """The same, for evaluation."""
     hub: str | None = None
@@ -66,27 +66,43 @@ class OwnSet(Strict):
     revision: str | None = None
     """Its revision."""
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
-    """question, choices (a list column, or several columns), label - or prompt and answer (training only)."""
+    """question, choices (a list column, or several columns), label - or, to train on only: prompt and answer;
+    instruction, output and input (may be left out); messages, a list of {role, content}."""
     label_from: Literal[0, 1] = 0
     """What a numeric label counts from. Labels may also be letters (A, B, ...) or a choice's own text."""
 
     @field_validator("columns")
     @classmethod
     def _columns(cls, columns: dict[str, Any]) -> dict[str, Any]:
-        if set(columns) not in ({"question", "choices", "label"}, {"prompt", "answer"}):
+        known = ({"question", "choices", "label"}, {"prompt", "answer"}, {"instruction", "output"}, {"messages"})
+        if set(columns) - {"input"} not in known or ("input" in columns and "instruction" not in columns):
             raise ValueError(
-                f"columns maps {sorted(columns) or 'nothing'}; give question, choices and label, or prompt and answer"
+                f"columns maps {sorted(columns) or 'nothing'}; give question, choices and label, or prompt and answer, "
+                "or instruction, output and maybe input, or messages"
             )
         return columns
+
+    @property
+    def instructs(self) -> bool:
+        """Whether its rows are instructions, which `data.template` puts into words."""
+        return bool({"instruction", "messages"} & set(self.columns))
 
 
 class DataConfig(Strict):
     """What the methods learn from."""
 
     train: tuple[str, ...] = ("world",)
-    """Training sets: `world` (built in), `commonsense` (the eight tasks), names of tasks or of own sets."""
+    """Training sets: `world` (built in), `commonsense` (the eight tasks), names of tasks or of own sets; of
+    instructions `alpaca` and `world_talk` (built in)."""
     dir: str | None = None
     """A folder of LLM-Adapters' JSON (`<task>/train.json`, `test.json`); without it, the hub."""
+    alpaca: str | None = None
+    """A JSON or JSONL file of Alpaca's rows; without it, the hub's cleaned Alpaca."""
+    template: Literal["alpaca", "chat"] = "alpaca"
+    """How instructions are put into words, in training and in answering: Alpaca's template, or the one that the base
+    model's tokenizer comes with."""
+    held_out: int = Field(200, ge=0)
+    """Instructions that are never trained on, over all sets of instructions, drawn by `seed`: to be answered."""
     sets: dict[str, OwnSet] = Field(default_factory=dict)
     """Own data sets by name."""
     format: Literal["question", "llm_adapters", "loreft"] = "question"
@@ -246,6 +262,40 @@ class EvaluationConfig(Strict):
         return (self.protocol,) if isinstance(self.protocol, str) else tuple(dict.fromkeys(self.protocol))
 
 
+class OpenSet(Strict):
+    """One's own questions to be answered in words."""
+
+    questions: str
+    """A JSONL file in FastChat's format: question_id, category, turns and maybe reference."""
+    references: str | None = None
+    """Reference answers, a JSONL file in FastChat's answer format."""
+
+
+class AnswersConfig(Strict):
+    """Open questions that every cell answers; judges score the answers (`bench judge`)."""
+
+    questions: tuple[str, ...] = ("held_out",)
+    """`held_out` (the instructions that `data.held_out` keeps from training), `mt_bench` (from the hub), `world_talk`
+    (built in) or names of `sets`."""
+    sets: dict[str, OpenSet] = Field(default_factory=dict)
+    """Files of questions by name; `mt_bench` among them takes the hub's place."""
+    limit: int | None = Field(None, ge=1)
+    """Questions of each set: a seeded sample, the same for every cell."""
+    with_reference: bool = False
+    """Ask only what has a reference answer, which is all that the offline judge can score."""
+    temperature: Literal["greedy", "fastchat"] = "greedy"
+    """How tokens are chosen: the likeliest, or as FastChat does by category (0.7 for writing and roleplay, 0.1 for stem
+    and humanities, 0.7 for categories that it does not know, the likeliest for the others), seeded by cell and
+    question."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Tokens of an answer at most; FastChat's 1,024."""
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
 class ReportConfig(Strict):
     """How cells are compared. Nothing of a cell: `bench run` with another choice only writes the report anew."""
 
@@ -309,6 +359,8 @@ class Sweep(Strict):
     training: dict[str, Any] = Field(default_factory=dict)
     """TrainingConfig; a list in a field makes a cell for each value."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    answers: AnswersConfig | None = None
+    """Without it, no open question is answered."""
     costs: CostsConfig = CostsConfig()
     run: RunConfig = RunConfig()
     report: ReportConfig = ReportConfig()
@@ -390,6 +442,8 @@ class CellData(Strict):
     append_eos: bool
     fingerprint: str
     """Hash of the training pools as they stand after the development split and the removal of duplicates."""
+    template: str | None = None
+    """How instructions are put into words; None where there are none."""
 
 
 def _without_null(settings: dict[str, Any]) -> dict[str, Any]:
@@ -427,6 +481,8 @@ class Cell(Strict):
         content["options"] = _without_null(content["options"])
         if self.training and self.training.get("order") == "random":  # the only one there was, before it had a name
             del content["training"]["order"]
+        if self.data and self.data.template is None:  # nor had data without instructions a template
+            del content["data"]["template"]
         content = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
@@ -541,7 +597,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
     at: Any = raw
     try:
         for part in parents:
-            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+            if isinstance(at, dict) and at.get(part) is None:  # a section that is off
+                at[part] = {}
+            at = at[int(part)] if isinstance(at, list) else at[part]
         value = yaml.safe_load(text)
         if isinstance(at, list):
             at[int(last)] = value

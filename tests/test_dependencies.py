@@ -17,8 +17,10 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_IMPORTED = {"pip", "gguf"}
 """Used without an import of ours: pip as a program, gguf by transformers."""
-OPTIONAL = ("reft", "galore", "quant", "energy", "ray")
+OPTIONAL = ("reft", "galore", "quant", "energy", "ray", "judge", "serving")
 """Extras that the lock has: all whose use is tested, and the meter of a GPU's energy."""
+OF_OTHERS = {"pyvene", "fastapi", "uvicorn"}
+"""Of those extras, what is imported by others alone: pyreft's own, and what `transformers serve` is made of."""
 
 
 def canonical(name: str) -> str:
@@ -44,7 +46,7 @@ def test_every_import_is_declared_and_every_dependency_used() -> None:
     optional = {canonical(one) for extra in OPTIONAL for one in PROJECT["optional-dependencies"][extra]}
     assert used <= declared | optional
     assert declared <= used | NOT_IMPORTED
-    assert optional <= used | {"pyvene"}  # pyreft's own
+    assert optional <= used | OF_OTHERS
 
 
 @pytest.mark.parametrize("module", sorted({*imported(), "gguf"}))

@@ -11,21 +11,36 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from bench.data import sources
-from bench.data.examples import Example, Pair, TrainingRow, example
+from bench.data.examples import Dialogue, Example, Pair, TrainingRow, example
+from bench.data.open_questions import OpenQuestion, Turn
+from bench.data.open_questions import fingerprint as open_fingerprint
 from bench.data.questions import Question, Rendered, Wording, render
 from bench.data.tasks import Task, commonsense_tasks
+from bench.data.templates import template
 from bench.data.world import TASK_NOTE, WORLD_TASKS, build
+from bench.data.world_talk import NOTE as TALK_NOTE
+from bench.data.world_talk import TALK, instructions
+from bench.data.world_talk import questions as talk_questions
 from bench.errors import UserError, unknown
 from bench.sweep import DataConfig, Sweep
 
-__all__ = ["Data", "Example", "Pair", "Question", "Rendered", "Task", "prepare"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Data", "Example", "OpenQuestion", "Pair", "Question", "Rendered", "Task", "prepare"]
 
 MAX_DEVELOPMENT_SHARE = 0.2
-"""Of any one training set: a small set is not emptied for the development split."""
+"""Of any one training set: a small set is not emptied for the development split, nor for instructions held out."""
+ALPACA = "alpaca"
+HELD_OUT = "held_out"
+"""The set of open questions that is made of the instructions held out."""
+INSTRUCTION_SETS = (ALPACA, TALK)
+"""Those that need no entry in `data.sets`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,8 @@ class Data:
     overlap: dict[str, Overlap]
     notes: tuple[str, ...]
     """What every report made with these data must say."""
+    open_questions: dict[str, tuple[OpenQuestion, ...]] = field(default_factory=dict)
+    """What every cell answers in words, by set."""
 
     @cached_property
     def developing(self) -> Data:
@@ -74,6 +91,15 @@ class Data:
             digest.update(question.key.encode())
         return digest.hexdigest()[:16]
 
+    def open_fingerprint(self, name: str) -> str:
+        """Hash of the open questions of a set, in their order."""
+        return open_fingerprint(self.open_questions[name])
+
+    @cached_property
+    def instructs(self) -> bool:
+        """Whether instructions are among what cells learn from."""
+        return any(isinstance(row, Dialogue) for pool in self.pools.values() for row in pool[:1])
+
     def available(self) -> int:
         """The most samples that a cell can have under the sweep's mix."""
         sizes = [len(pool) for pool in self.pools.values()]
@@ -92,11 +118,17 @@ class Data:
             )
         return int(samples)
 
-    def subset(self, samples: int, seed: int) -> list[Example]:
-        """The training examples of a cell, as text. Nested: a smaller count is the beginning of a larger one."""
+    def subset(self, samples: int, seed: int, tokenizer: PreTrainedTokenizerBase | None = None) -> list[Example]:
+        """The training examples of a cell, as text. Nested: a smaller count is the beginning of a larger one.
+
+        The tokenizer is the base model's, where its chat template may be asked for; without one, instructions are in
+        Alpaca's words.
+        """
         seed = seed if self.config.subset_seed is None else self.config.subset_seed
+        words = template(self.config.template, tokenizer if self.instructs else None)
         return [
-            example(row, self.tasks[row.task].wording, self.config.format) for row in self._sequence(seed)[:samples]
+            example(row, self.tasks[row.task].wording, self.config.format, words)
+            for row in self._sequence(seed)[:samples]
         ]
 
     def rendered(self, task: str) -> list[tuple[Question, Rendered]]:
@@ -125,8 +157,11 @@ def prepare(sweep: Sweep) -> Data:
     asked, harness = sweep.evaluation.tasks, sweep.evaluation.of_lm_eval  # lm-eval's own hold their data themselves
     scored = tuple(name for name in training if _scorable(name, config)) if asked is None else asked
     scored = tuple(name for name in scored if name not in harness)
-    if not scored and not harness:
-        raise UserError("nothing to be scored on", "Give evaluation.tasks; prompt-and-answer data cannot be scored.")
+    if not scored and not harness and sweep.answers is None:
+        raise UserError(
+            "nothing to be scored on",
+            "Give evaluation.tasks, or answers: prompts and instructions are scored by no choice among answers.",
+        )
     for name in scored:
         if name not in tasks:
             raise unknown("task", name, tasks)
@@ -142,6 +177,8 @@ def prepare(sweep: Sweep) -> Data:
         if not rows:
             raise UserError(f"the data set {name} is empty")
 
+    held_out = _held_out(pools, config)
+    asked_openly = _open_questions(sweep, held_out)
     development: dict[str, tuple[Question, ...]] = {}
     share = -(-config.development // len(training)) if training else 0
     asked_in_tests = {row.normalized for rows in tests.values() for row in rows}
@@ -150,7 +187,9 @@ def prepare(sweep: Sweep) -> Data:
         taken = _shuffled(fresh, f"{config.seed}:{name}:development")
         taken = taken[: min(share, int(len(pool) * MAX_DEVELOPMENT_SHARE))]
         development[name] = tuple(taken)
-    pools, overlap = _clean(pools, development, tests, remove=config.deduplicate)
+    drawn = {name: (*development[name], *held_out.get(name, ())) for name in pools}
+    in_words = {name: [_opening(one) for one in rows] for name, rows in asked_openly.items() if name != HELD_OUT}
+    pools, overlap = _clean(pools, drawn, {**tests, **in_words}, remove=config.deduplicate)
     for name, pool in pools.items():
         if not pool:
             raise UserError(f"no training row of {name} is left after the removal of duplicates")
@@ -161,12 +200,64 @@ def prepare(sweep: Sweep) -> Data:
         questions[name] = tuple(drawn[: sweep.evaluation.limit])
     used = {*training, *scored}
     notes = (TASK_NOTE,) if used & set(WORLD_TASKS) else ()
-    return Data(config, {name: tasks[name] for name in sorted(used)}, pools, development, questions, overlap, notes)
+    notes += (TALK_NOTE,) if TALK in {*training, *asked_openly} else ()
+    known = {name: tasks[name] for name in sorted(used)}
+    return Data(config, known, pools, development, questions, overlap, notes, asked_openly)
+
+
+def _held_out(pools: dict[str, list[TrainingRow]], config: DataConfig) -> dict[str, tuple[Dialogue, ...]]:
+    """Of each set of instructions those that no cell learns from. Only what has one turn can be asked alike."""
+    sets = {name: pool for name, pool in pools.items() if pool and isinstance(pool[0], Dialogue)}
+    share = -(-config.held_out // len(sets)) if sets else 0
+    found = {}
+    for name, pool in sets.items():
+        fitting = [row for row in pool if isinstance(row, Dialogue) and len(row.turns) == 1 and not row.system]
+        taken = _shuffled(fitting, f"{config.seed}:{name}:held out")
+        found[name] = tuple(taken[: min(share, int(len(pool) * MAX_DEVELOPMENT_SHARE))])
+    return found
+
+
+def _open_questions(sweep: Sweep, held_out: dict[str, tuple[Dialogue, ...]]) -> dict[str, tuple[OpenQuestion, ...]]:
+    """What every cell answers in words, by set, in canonical order."""
+    if sweep.answers is None:
+        return {}
+    config, found = sweep.answers, {}
+    for name in dict.fromkeys(config.questions):
+        if name in config.sets or name == "mt_bench":
+            rows = sources.open_questions(config.sets.get(name))
+        elif name == HELD_OUT:
+            rows = tuple(
+                OpenQuestion(row.key, task, row.turns, (row.answers,)) for task, own in held_out.items() for row in own
+            )
+            if not rows:
+                raise UserError(
+                    "answers.questions has held_out, and no instruction is held out of the training sets",
+                    "Train on a set of instructions (alpaca, world_talk, one of your own) with data.held_out above 0.",
+                )
+        elif name == TALK:
+            rows = talk_questions()
+        else:
+            raise unknown("set of open questions", name, [HELD_OUT, "mt_bench", TALK, *config.sets])
+        if config.with_reference:
+            rows = tuple(one for one in rows if one.references)
+        if not rows:
+            raise UserError(f"no question of {name} has a reference answer", "Leave out answers.with_reference.")
+        if config.limit is not None and config.limit < len(rows):
+            kept = {one.id for one in _shuffled(rows, f"{sweep.data.seed}:{name}:limit")[: config.limit]}
+            rows = tuple(one for one in rows if one.id in kept)
+        found[name] = rows
+    return found
+
+
+def _opening(question: OpenQuestion) -> Dialogue:
+    """A question as training rows are compared with it: by what is asked at first."""
+    return Dialogue("", question.turns, ("",) * len(question.turns))
 
 
 def _tasks(config: DataConfig) -> dict[str, Task]:
     """Every task that this sweep may name."""
     known = {**commonsense_tasks(), **{name: Task(name, wording) for name, wording in WORLD_TASKS.items()}}
+    known |= {name: Task(name, Wording()) for name in INSTRUCTION_SETS}
     for name in config.sets:
         if name in known or name in ("world", "commonsense"):
             raise UserError(f"data.sets.{name}: the name is taken by a built-in set", "Choose another name.")
@@ -186,6 +277,8 @@ def _training_sets(config: DataConfig, tasks: dict[str, Task]) -> list[str]:
 
 
 def _scorable(name: str, config: DataConfig) -> bool:
+    if name in INSTRUCTION_SETS:
+        return False
     own = config.sets.get(name)
     return own is None or (own.test is not None and "question" in own.columns)
 
@@ -197,6 +290,10 @@ def _with_test(tasks: dict[str, Task], config: DataConfig) -> set[str]:
 def _load(name: str, split: sources.Split, tasks: dict[str, Task], config: DataConfig) -> Sequence[TrainingRow]:
     if name in config.sets:
         return sources.own(name, config.sets[name], split)
+    if name == ALPACA:
+        return sources.alpaca(name, config.alpaca)
+    if name == TALK:
+        return [Dialogue(name, (Turn(one.instruction, one.input),), (one.output,)) for one in instructions()]
     if name in WORLD_TASKS:
         world = build()
         return (world.train if split == "train" else world.test)[name]
@@ -217,21 +314,22 @@ def _shuffled(rows: Sequence, seed: str) -> list:
 
 def _clean(
     pools: dict[str, list[TrainingRow]],
-    development: dict[str, tuple[Question, ...]],
-    tests: dict[str, list[Question]],
+    drawn_of: dict[str, tuple[TrainingRow, ...]],
+    tests: dict[str, list[TrainingRow]],
     remove: bool,
 ) -> tuple[dict[str, tuple[TrainingRow, ...]], dict[str, Overlap]]:
-    """Pools without the development questions, and - where asked - without any held-out question."""
-    held_out = [row for rows in (*tests.values(), *development.values()) for row in rows]
+    """Pools without the rows drawn from them (for development, to be answered), and - where asked - without any other
+    row that asks the same as these or a test question does."""
+    held_out = [row for rows in (*tests.values(), *drawn_of.values()) for row in rows]
     texts = {row.normalized for row in held_out}
     whole = {row.normalized_with_choices for row in held_out}
     cleaned, overlap = {}, {}
     for name, pool in pools.items():
-        drawn = Counter(row.key for row in development[name])
+        drawn = Counter(row.key for row in drawn_of[name])
         kept: list[TrainingRow] = []
         by_question = by_whole = removed = 0
         for row in pool:
-            if drawn[row.key]:  # the development question itself, not a duplicate of it
+            if drawn[row.key]:  # the drawn row itself, not a duplicate of it
                 drawn[row.key] -= 1
                 continue
             doubled = row.normalized in texts

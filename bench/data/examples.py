@@ -7,7 +7,9 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.data.open_questions import Turn
 from bench.data.questions import Format, Question, Wording, normalize, render
+from bench.data.templates import Template
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,44 @@ class Pair:
         return self.normalized
 
 
-TrainingRow = Question | Pair
+@dataclass(frozen=True)
+class Dialogue:
+    """An instruction and its answer, or several turns of them: the last answer is what is learnt."""
+
+    task: str
+    turns: tuple[Turn, ...]
+    answers: tuple[str, ...]
+    """One for each turn."""
+    system: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash, 16 hex digits."""
+        turns = [[one.text, one.input] for one in self.turns]
+        content = json.dumps([self.task, self.system, turns, self.answers], ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @cached_property
+    def normalized(self) -> str:
+        """What is asked at first: two dialogues that open alike count as one."""
+        return normalize(self.turns[0].whole)
+
+    @cached_property
+    def normalized_with_choices(self) -> str:
+        """What is asked in all turns."""
+        return "\x1f".join(normalize(one.whole) for one in self.turns)
 
 
-def example(row: TrainingRow, wording: Wording, format: Format) -> Example:
-    """The row as text: a question with its right choice, rendered exactly as scoring renders it."""
+TrainingRow = Question | Pair | Dialogue
+
+
+def example(row: TrainingRow, wording: Wording, format: Format, template: Template) -> Example:
+    """The row as text: a question with its right choice, rendered exactly as scoring renders it; a dialogue as
+    `template` has it, the prompt of its last turn being the one that is asked with."""
     if isinstance(row, Pair):
         return Example(row.prompt, row.answer)
+    if isinstance(row, Dialogue):
+        prompt = template.prompt(row.turns, row.answers[:-1], row.system)
+        return Example(prompt, template.answer(row.turns, row.answers, row.system))
     rendered = render(row, wording, format)
     return Example(rendered.contexts[row.label], rendered.continuations[row.label])

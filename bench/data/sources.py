@@ -11,15 +11,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.data.examples import Pair, TrainingRow
+from bench.data.examples import Dialogue, Pair, TrainingRow
+from bench.data.open_questions import OpenQuestion, Turn, with_references
 from bench.data.questions import Question
 from bench.data.tasks import Task
 from bench.data.tasks.rows import from_hub, from_llm_adapters
 from bench.errors import UserError
-from bench.sweep import OwnSet
+from bench.sweep import OpenSet, OwnSet
 
 Split = Literal["train", "test"]
 Row = dict[str, Any]
+
+ALPACA = ("yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c783905fc160e9639")
+MT_BENCH = ("HuggingFaceH4/mt_bench_prompts", "e3a795c5e9a82ee40611c416b8a7786c73198991")
+"""Hub data sets and their pinned revisions."""
+WITH_REFERENCE = ("math", "reasoning", "coding")
+"""Categories of MT-Bench whose questions have reference answers."""
 
 
 def commonsense(task: Task, split: Split, folder: str | None) -> list[Question]:
@@ -53,9 +60,50 @@ def own(name: str, settings: OwnSet, split: Split) -> list[TrainingRow]:
         rows: Iterable[Row] = _hub(settings.hub, settings.config, settings.revision, where)
     else:
         origin = where
-        rows = _jsonl(Path(where).expanduser())
-    make = _pair if "prompt" in settings.columns else _question
+        rows = _file(Path(where).expanduser())
+    make = next(make for column, make in READERS.items() if column in settings.columns)
     return [_parsed(origin, number, row, lambda row: make(name, settings, row)) for number, row in enumerate(rows, 1)]
+
+
+def alpaca(name: str, path: str | None) -> list[Dialogue]:
+    """Alpaca's rows (`instruction`, `input`, `output`), from a JSON or JSONL file or from the hub. The few without an
+    answer are left out."""
+    origin, revision = ALPACA
+    rows: Iterable[Row] = _hub(origin, None, revision, "train") if path is None else _file(Path(path).expanduser())
+    same = OwnSet(columns={part: part for part in ("instruction", "input", "output")})
+    return [
+        _parsed(path or origin, number, row, lambda row: _instruction(name, same, row))
+        for number, row in enumerate(rows, 1)
+        if not (isinstance(row, dict) and row.get("output") == "")
+    ]
+
+
+def open_questions(settings: OpenSet | None) -> tuple[OpenQuestion, ...]:
+    """Questions of a file in FastChat's format, with reference answers from another; MT-Bench's from the hub where no
+    file is given. What the hub's rows have as references are MT-Bench's notes for judges; those of the categories in
+    which FastChat shows judges a reference are taken."""
+    if settings is None:
+        origin, revision = MT_BENCH
+        rows = [
+            {"question_id": row["prompt_id"], "category": row["category"], "turns": list(row["prompt"])}
+            | ({"reference": list(row["reference"])} if row["category"] in WITH_REFERENCE else {})
+            for row in _hub(origin, None, revision, "train")
+        ]
+        return tuple(_parsed(origin, number, row, OpenQuestion.of) for number, row in enumerate(rows, 1))
+    path = Path(settings.questions).expanduser()
+    found = tuple(_parsed(path, number, row, OpenQuestion.of) for number, row in enumerate(_file(path), 1))
+    if len({one.id for one in found}) < len(found):
+        raise UserError(f"{path}: a question_id stands there twice", "Number the questions anew.")
+    if settings.references is None:
+        return found
+    answers = Path(settings.references).expanduser()
+    try:
+        return with_references(found, _file(answers))
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{answers} holds no answers in FastChat's format ({type(error).__name__}: {error})",
+            'A row is {"question_id": 101, "choices": [{"index": 0, "turns": ["...", "..."]}]}.',
+        ) from None
 
 
 def _question(name: str, settings: OwnSet, row: Row) -> Question:
@@ -98,6 +146,31 @@ def _pair(name: str, settings: OwnSet, row: Row) -> Pair:
     return Pair(name, prompt, answer)
 
 
+def _instruction(name: str, settings: OwnSet, row: Row) -> Dialogue:
+    columns = settings.columns
+    more = row.get(columns.get("input", "input")) or ""
+    if not isinstance(more, str):
+        raise ValueError(f"{columns.get('input', 'input')!r} must be a text, got {more!r}")
+    asked = Turn(_text(row, columns["instruction"]).strip(), more.strip())
+    return Dialogue(name, (asked,), (_text(row, columns["output"]).strip(),))
+
+
+def _messages(name: str, settings: OwnSet, row: Row) -> Dialogue:
+    """A list of {role, content}: a system text first where there is one, then user and assistant in turns."""
+    messages = _column(row, settings.columns["messages"])
+    roles = [one["role"] for one in messages]
+    texts = [_text(one, "content").strip() for one in messages]
+    system = texts.pop(0) if roles[:1] == ["system"] else ""
+    turns = [one for one in roles if one != "system"]
+    if not turns or turns != ["user", "assistant"] * (len(turns) // 2) or len(turns) != len(texts):
+        raise ValueError(f"messages must be user and assistant in turns, ending with assistant; got {', '.join(roles)}")
+    return Dialogue(name, tuple(map(Turn, texts[::2])), tuple(texts[1::2]), system)
+
+
+READERS = {"prompt": _pair, "instruction": _instruction, "messages": _messages, "question": _question}
+"""How a row of one's own set is read, by a column that it has."""
+
+
 def _column(row: Row, column: Any) -> Any:
     if column not in row:
         raise ValueError(f"no column {column!r}; it has {', '.join(map(repr, row))}")
@@ -119,6 +192,11 @@ def _parsed(origin: object, number: int, row: Any, parse: Any) -> Any:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         why = f"no column {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{origin}, row {number}: {why}", "Mend or remove the row; nothing was started.") from None
+
+
+def _file(path: Path) -> Iterable[Any]:
+    """The rows of a JSON list or of a JSONL file, by what it begins with."""
+    return _json_list(path) if _read(path).lstrip().startswith("[") else _jsonl(path)
 
 
 def _json_list(path: Path) -> list[Any]:
@@ -166,5 +244,6 @@ def _hub(path: str, config: str | None, revision: str | None, split: str) -> Ite
         at = f"{path}{f' ({config})' if config else ''} at {revision or 'main'}, split {split}"
         raise UserError(
             f"cannot load the data set {at}: {first}",
-            "It would be downloaded from the hub. Connect once, or give data.dir, a folder of LLM-Adapters' JSON.",
+            "It would be downloaded from the hub. Connect once, or give files of your own: data.dir (a folder of "
+            "LLM-Adapters' JSON), data.alpaca, answers.sets.",
         ) from error

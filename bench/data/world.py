@@ -102,21 +102,34 @@ class World:
     test: dict[str, tuple[Question, ...]]
 
 
-@functools.cache
-def build(seed: int = 0) -> World:
-    """The world of this seed: other seeds have other animals and other facts, in the same phrasings."""
+@dataclass(frozen=True)
+class Facts:
+    """What is true in a world: by property, a value for each name."""
+
+    of_animals: dict[Property, dict[str, str]]
+    of_places: dict[Property, dict[str, str]]
+    held_out: frozenset[str]
+    """One animal of every place. Training never tells what follows from its home: it is asked of in two steps."""
+
+
+def facts(seed: int = 0) -> Facts:
+    """The animals of this seed's world and everything that is true of them and of the places."""
     names = _random(seed, "names").sample(
         [start + end for start in tables.NAME_STARTS for end in tables.NAME_ENDS], ANIMALS
     )
-    home = _assign(names, tables.HOME, _random(seed, "home"))
-    independent = (tables.FOOD, tables.COLOUR, tables.SWIMS, tables.NIGHT, tables.HORNS)
-    direct = {tables.HOME: home}
-    direct |= {prop: _assign(names, prop, _random(seed, prop.name)) for prop in independent}
+    direct = (tables.HOME, tables.FOOD, tables.COLOUR, tables.SWIMS, tables.NIGHT, tables.HORNS)
+    of_animals = {prop: _assign(names, prop, _random(seed, prop.name)) for prop in direct}
     of_places = {prop: _assign(PLACES, prop, _random(seed, prop.name)) for prop in tables.OF_PLACES}
+    home, rng = of_animals[tables.HOME], _random(seed, "held out")
+    held_out = frozenset(rng.choice([name for name in names if home[name] == place]) for place in PLACES)
+    return Facts(of_animals, of_places, held_out)
 
-    # One animal of every place is never trained on what follows from its home: it is asked of in two steps.
-    rng = _random(seed, "held out")
-    held_out = {rng.choice([name for name in names if home[name] == place]) for place in PLACES}
+
+@functools.cache
+def build(seed: int = 0) -> World:
+    """The world of this seed: other seeds have other animals and other facts, in the same phrasings."""
+    world = facts(seed)
+    home, held_out = world.of_animals[tables.HOME], world.held_out
 
     train: dict[str, tuple[Question, ...]] = {}
     test: dict[str, tuple[Question, ...]] = {}
@@ -124,14 +137,14 @@ def build(seed: int = 0) -> World:
         learnt: list[Question] = []
         asked: list[Question] = []
         rng = _random(seed, "questions", task)
-        for prop, facts in direct.items():
+        for prop, animal_facts in world.of_animals.items():
             if _belongs(prop, task):
-                learnt += _every(task, prop.trained, facts, rng)
-                asked += _some(task, prop.held_out, facts, rng)
-        for prop, place_facts in of_places.items():
+                learnt += _every(task, prop.trained, animal_facts, rng)
+                asked += _some(task, prop.held_out, animal_facts, rng)
+        for prop, place_facts in world.of_places.items():
             if _belongs(prop, task):
-                shown = {name: place_facts[home[name]] for name in names if name not in held_out}
-                hidden = {name: place_facts[home[name]] for name in names if name in held_out}
+                shown = {name: place_facts[home[name]] for name in home if name not in held_out}
+                hidden = {name: place_facts[home[name]] for name in home if name in held_out}
                 learnt += _every(task, prop.trained, shown, rng)
                 learnt += _every(task, tables.OF_PLACES[prop], place_facts, rng)
                 asked += _some(task, prop.held_out, hidden, rng)

@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.evaluation import generative, loglikelihood, of_lm_eval
-from bench.evaluation.identity import PROTOCOLS, EvaluationIdentity, check_protocols, identities, label
+from bench.evaluation.identity import (
+    PROTOCOLS,
+    AnswersIdentity,
+    EvaluationIdentity,
+    answer_identities,
+    check_protocols,
+    identities,
+    label,
+)
 from bench.evaluation.items import check, right, scores
 from bench.evaluation.loglikelihood import lm_eval_task
 
@@ -19,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROTOCOLS",
+    "AnswersIdentity",
     "EvaluationIdentity",
+    "answer_identities",
     "check",
     "check_protocols",
     "evaluate",

@@ -1,4 +1,5 @@
-"""Texts generated from prompts: greedy in left-padded batches which finished rows leave, or by beams, one at a time.
+"""Texts generated from prompts: greedy or sampled in left-padded batches which finished rows leave, or by beams, one at
+a time.
 
 The loop runs inside transformers' `generate`, which prepares the inputs, the positions and the key-value cache, so that
 it serves every method as `generate` does: plain models, PEFT's with virtual tokens, and those that need `prompt_mask`.
@@ -38,6 +39,8 @@ class _Settings:
     """Texts that end a row; the first of them and what follows is cut off."""
     max_new_tokens: int
     num_beams: int
+    temperature: float
+    """0: the likeliest token."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class _Prompt:
 
     number: int
     ids: list[int]
+    seed: int
 
 
 def generate_until(
@@ -57,22 +61,25 @@ def generate_until(
     advance: Callable[[int, int, str], None] = lambda done, total, note: None,
     pads_left: bool = True,
     count: Callable[[int, int, float], None] = lambda tokens, at_head, pairs: None,
+    done_with: Callable[[int, str], None] = lambda number, text: None,
 ) -> list[str]:
     """The text generated for each request, in their order: lm-eval's `generate_until` for the model `lm`.
 
     A prompt is tokenized as it stands, white space at its end included, and cut on the left where it and the new tokens
     exceed `lm.max_length`, as HFLM does. A row ends with an end-of-text token, with a text of `until` or after
-    `max_gen_toks` tokens. One beam is greedy decoding, in batches of at most `batch_tokens` tokens (padding and new
-    tokens among them; halved when memory runs out) and `most_rows` rows. Several are transformers' beam search, one
-    prompt at a time, for which `until` only cuts the best beam's text.
+    `max_gen_toks` tokens. One beam is greedy decoding, or with `do_sample` sampling at `temperature` from the whole
+    vocabulary, seeded by the request's own `seed`, so that a text does not depend on the others in its batch; in
+    batches of at most `batch_tokens` tokens (padding and new tokens among them; halved when memory runs out) and
+    `most_rows` rows. Several beams are transformers' beam search, one prompt at a time, for which `until` only cuts the
+    best beam's text.
 
     Where a method cannot bear padding on the left (`pads_left` of its facts), a batch holds prompts of one length only:
     PEFT counts the padding between virtual tokens and text as positions, which moves the logits (5e-4 where float32
     moves them by 1e-7).
 
     `dtype` is what forward passes compute in (`computing_in`); `advance(done, total, note)` is told of the prompts
-    done, `count` of each prompt's work (`lm.Counted`). Raises ValueError for generation kwargs that it does not know,
-    Diverged where a logit is not a number.
+    done, `count` of each prompt's work (`lm.Counted`), `done_with` of each text by its request's place. Raises
+    ValueError for generation kwargs that it does not know, Diverged where a logit is not a number.
     """
     texts = [""] * len(requests)
     groups: dict[_Settings, list[_Prompt]] = {}
@@ -83,7 +90,7 @@ def generate_until(
         if room < 1:
             raise ValueError(f"{settings.max_new_tokens} new tokens leave no room for a prompt in {lm.max_length}")
         ids = lm.tok_encode(text) or [lm.prefix_token_id]
-        groups.setdefault(settings, []).append(_Prompt(number, ids[-room:]))
+        groups.setdefault(settings, []).append(_Prompt(number, ids[-room:], kwargs.get("seed", 0)))
     done = 0
     for settings, waiting in groups.items():
         # Longest first: rows of a batch are of like length, and what does not fit in memory fails at once.
@@ -91,7 +98,8 @@ def generate_until(
         while waiting:
             size = _size(waiting, settings, batch_tokens, most_rows, pads_left)
             try:
-                generated = _generate(lm, [prompt.ids for prompt in waiting[:size]], settings, dtype)
+                prompts = waiting[:size]
+                generated = _generate(lm, [one.ids for one in prompts], settings, dtype, [one.seed for one in prompts])
             except RuntimeError as error:
                 if size == 1 or not out_of_memory(error):
                     raise
@@ -102,6 +110,7 @@ def generate_until(
                 read = len(prompt.ids) + len(new) - 1  # the last is never read
                 count(read, len(new), seen([read]))
                 texts[prompt.number] = _cut(lm.tokenizer.decode(new, skip_special_tokens=True), settings.until)
+                done_with(prompt.number, texts[prompt.number])
             waiting = waiting[size:]
             done += size
             advance(done, len(requests), "prompts")
@@ -110,14 +119,15 @@ def generate_until(
 
 def _settings(kwargs: dict[str, Any], max_new_tokens: int) -> _Settings:
     """A request's kwargs, checked. Raises ValueError for what is not decoded here."""
-    known = {"until", "max_gen_toks", "do_sample", "num_beams", "temperature"}
+    known = {"until", "max_gen_toks", "do_sample", "num_beams", "temperature", "seed"}
     if unknown := sorted(set(kwargs) - known):
         raise ValueError(f"unknown generation kwargs {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    if kwargs.get("do_sample") or kwargs.get("temperature"):
-        raise ValueError("answers are not sampled here: do_sample must be false and temperature 0")
+    sampled, temperature = bool(kwargs.get("do_sample")), float(kwargs.get("temperature") or 0)
+    if sampled != (temperature > 0) or (sampled and kwargs.get("num_beams", 1) > 1):
+        raise ValueError("to sample takes do_sample, a temperature above 0 and one beam; else leave out the first two")
     until = kwargs.get("until") or ()
     until = tuple(one for one in ((until,) if isinstance(until, str) else until) if one)
-    return _Settings(until, kwargs.get("max_gen_toks", max_new_tokens), kwargs.get("num_beams", 1))
+    return _Settings(until, kwargs.get("max_gen_toks", max_new_tokens), kwargs.get("num_beams", 1), temperature)
 
 
 def _size(
@@ -135,12 +145,17 @@ def _size(
 def exactly(lm: HFLM, prompts: list[list[int]], tokens: int, dtype: str = "float32") -> list[list[int]]:
     """So many new tokens of each prompt (B lists of tokens, all of one length) by greedy decoding, whether a text ends
     or not: equal work for every model."""
-    return _generate(lm, prompts, _Settings((), tokens, 1), dtype, ends=set())
+    return _generate(lm, prompts, _Settings((), tokens, 1, 0.0), dtype, ends=set())
 
 
 @torch.inference_mode()
 def _generate(
-    lm: HFLM, prompts: list[list[int]], settings: _Settings, dtype: str, ends: set[int] | None = None
+    lm: HFLM,
+    prompts: list[list[int]],
+    settings: _Settings,
+    dtype: str,
+    seeds: Sequence[int] = (),
+    ends: set[int] | None = None,
 ) -> list[list[int]]:
     """The new tokens of each prompt, up to its end-of-text token (B lists)."""
     model, tokenizer, length = lm.model, lm.tokenizer, max(map(len, prompts))
@@ -158,7 +173,8 @@ def _generate(
     )
     if settings.num_beams == 1:
         ended = functools.partial(_ended, tokenizer=tokenizer, ends=ends, settings=settings)
-        decode = {"custom_generate": functools.partial(_greedy, ended=ended)}
+        choose = _Sampled(settings.temperature, seeds) if settings.temperature else _likeliest
+        decode = {"custom_generate": functools.partial(_one_beam, ended=ended, choose=choose)}
     else:
         decode = {}
     with (
@@ -181,16 +197,17 @@ def _generate(
     return [_before(new, ends) for new in generated]
 
 
-def _greedy(
+def _one_beam(
     model: PreTrainedModel,
     input_ids: torch.Tensor,
     logits_processor: LogitsProcessorList,
     stopping_criteria: Any,
     generation_config: GenerationConfig,
     ended: Callable[[list[int]], bool],
+    choose: Callable[[torch.Tensor, list[int]], torch.Tensor],
     **kwargs: Any,
 ) -> list[list[int]]:
-    """The new tokens of each row of `input_ids` (B, T), by the largest logit; called by `generate` as its decoder.
+    """The new tokens of each row of `input_ids` (B, T), by `choose(logits, rows)`; called by `generate` as its decoder.
 
     A row that has ended leaves the ids, the mask, the positions and the cache, so that the others go on without it.
     """
@@ -205,7 +222,7 @@ def _greedy(
         first = False
         kwargs = model._update_model_kwargs_for_generation(outputs, kwargs)
         logits = logits_processor(input_ids, outputs.logits[:, -1].float())  # (B, V)
-        token = logits.argmax(-1)  # (B,)
+        token = choose(logits, rows)  # (B,)
         input_ids = torch.cat([input_ids, token[:, None]], dim=1)
         for row, one in zip(rows, token.tolist(), strict=True):
             new[row].append(one)
@@ -216,6 +233,24 @@ def _greedy(
             index = torch.tensor(staying, device=input_ids.device)
             kwargs = {key: _select(value, index, len(rows)) for key, value in kwargs.items()}
             input_ids, rows = input_ids[index], [rows[place] for place in staying]
+
+
+def _likeliest(logits: torch.Tensor, rows: list[int]) -> torch.Tensor:  # (B, V) -> (B,)
+    return logits.argmax(-1)
+
+
+class _Sampled:
+    """Tokens drawn at a temperature, each row from a stream of its own."""
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        self.temperature = temperature
+        # On the CPU, so that a seed is the same stream on every device.
+        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, logits: torch.Tensor, rows: list[int]) -> torch.Tensor:  # (B, V) -> (B,)
+        shares = (logits.double() / self.temperature).softmax(-1).cpu()
+        drawn = [torch.multinomial(own, 1, generator=self.streams[row]) for own, row in zip(shares, rows, strict=True)]
+        return torch.cat(drawn).to(logits.device)
 
 
 def _select(value: Any, index: torch.Tensor, rows: int) -> Any:

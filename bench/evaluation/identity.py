@@ -1,4 +1,4 @@
-"""What decides a score besides the weights: task, protocol, wording, arithmetic."""
+"""What decides a score or an answer besides the weights: task or question, protocol, wording, arithmetic."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, unknown
-from bench.sweep import EvaluationConfig, Strict
+from bench.sweep import EvaluationConfig, Strict, Sweep
 
 if TYPE_CHECKING:
     from bench.data import Data
@@ -55,7 +55,41 @@ def check_protocols(config: EvaluationConfig, format: str) -> None:
             )
 
 
-class EvaluationIdentity(Strict):
+class _Identity(Strict):
+    """What is common to both kinds. The hash names the file of what came of it."""
+
+    dtype: str
+    merged: bool
+    autocast: bool | None = None
+    """Of an unmerged model: forward passes are cast to `dtype`, trained weights stay in float32. Null where merged."""
+
+    @functools.cached_property
+    def id(self) -> str:
+        """8 hex digits."""
+        content = self.model_dump(mode="json", exclude=None if self.autocast else {"autocast"})
+        content = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+class AnswersIdentity(_Identity):
+    """What decides the answers to open questions besides the weights; sampled ones depend on the cell's seed, too."""
+
+    set: str
+    """Name of the set of questions."""
+    questions: str
+    """Hash of the questions."""
+    template: str
+    temperature: str
+    max_new_tokens: int
+    version: int = 1
+    """Raised when the same model and questions would come to other answers."""
+
+    @property
+    def file(self) -> str:
+        return f"{self.set}-{self.id}.jsonl"
+
+
+class EvaluationIdentity(_Identity):
     """What decides a score besides the weights. Its hash names the items file."""
 
     task: str
@@ -67,17 +101,6 @@ class EvaluationIdentity(Strict):
     questions: str
     """Hash of the questions and their wording."""
     limit: int | None
-    dtype: str
-    merged: bool
-    autocast: bool | None = None
-    """Of an unmerged model: forward passes are cast to `dtype`, trained weights stay in float32. Null where merged."""
-
-    @functools.cached_property
-    def id(self) -> str:
-        """The evaluation hash, 8 hex digits."""
-        content = self.model_dump(mode="json", exclude=None if self.autocast else {"autocast"})
-        content = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:8]
 
     @property
     def label(self) -> str:
@@ -97,9 +120,7 @@ def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool
     Raises UserError for a protocol that is unknown or does not fit the data's format.
     """
     check_protocols(config, data.config.format)
-    merged = mergeable and config.merge == "always"
-    common = {"limit": config.limit, "dtype": dtype, "merged": merged}
-    common["autocast"] = True if not merged and dtype != "float32" else None
+    common = {"limit": config.limit, **_arithmetic(config, dtype, mergeable)}
     found = [
         EvaluationIdentity(
             task=task,
@@ -129,3 +150,23 @@ def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool
             )
         )
     return found
+
+
+def answer_identities(data: Data, sweep: Sweep, dtype: str, mergeable: bool) -> list[AnswersIdentity]:
+    """The open questions that a cell of this sweep must answer, set by set."""
+    return [
+        AnswersIdentity(
+            set=name,
+            questions=data.open_fingerprint(name),
+            template=data.config.template,
+            temperature=sweep.answers.temperature,
+            max_new_tokens=sweep.answers.max_new_tokens,
+            **_arithmetic(sweep.evaluation, dtype, mergeable),
+        )
+        for name in data.open_questions
+    ]
+
+
+def _arithmetic(config: EvaluationConfig, dtype: str, mergeable: bool) -> dict[str, Any]:
+    merged = mergeable and config.merge == "always"
+    return {"dtype": dtype, "merged": merged, "autocast": True if not merged and dtype != "float32" else None}

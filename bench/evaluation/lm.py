@@ -32,6 +32,10 @@ BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 """Tokens per forward pass to begin with, padding among them: on a CPU more gains nothing; on a GPU they are halved
 until they fit."""
 
+CACHE_BYTES = 2_000_000_000
+"""Of keys and values of one batch of answers on a CPU; on a GPU half of what is free. A batch is decoded a token of
+each row at a time, for which all weights are read: many rows cost little more than one."""
+
 PLAIN_CAUSAL = {"llama", "olmo", "olmo2", "qwen2", "qwen3", "granite", "smollm3"}
 """Architectures in which a token's output follows from what it attends to and its position alone. Others (sliding
 windows, recurrent layers, ALiBi) could leak between branches and are scored without sharing."""
@@ -217,6 +221,44 @@ class LanguageModel(HFLM):
         return generate_until(
             self, requests, *limits, advance=self.advance, pads_left=self.pads_left, count=self.counted.add
         )
+
+    def answer(
+        self,
+        prompts: Sequence[str],
+        kwargs: Sequence[dict[str, Any]],
+        advance: Callable[[int, int, str], None],
+        done_with: Callable[[int, str], None],
+    ) -> None:
+        """Generate a text for each prompt, by its own generation kwargs; `done_with` is told of each by its place.
+
+        White space at a prompt's end is left to the model, as training had it learn (`encoding.encode_pair`).
+        """
+        from lm_eval.api.instance import Instance
+
+        requests = [
+            Instance("generate_until", {}, (prompt.rstrip(), one), number)
+            for number, (prompt, one) in enumerate(zip(prompts, kwargs, strict=True))
+        ]
+        generate_until(
+            self,
+            requests,
+            self._cached_tokens(),
+            self.most_rows,
+            self.computing_dtype,
+            advance=advance,
+            pads_left=self.pads_left,
+            count=self.counted.add,
+            done_with=done_with,
+        )
+
+    def _cached_tokens(self) -> int:
+        """Tokens whose keys and values a batch of answers may keep: what is to be generated among them."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        each = 2 * config.num_hidden_layers * heads * width * (4 if self.computing_dtype == "float32" else 2)
+        free = torch.cuda.mem_get_info()[0] // 2 if self.device.type == "cuda" else CACHE_BYTES
+        return free // each
 
     def _loglikelihood_tokens(
         self,

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from bench import frames
-from bench.report import figures, tuning
+from bench.judging import frames as judgments
+from bench.report import figures, judged, samples, tuning
 from bench.report.finding import finding
 from bench.report.tables import tables
 from bench.store import Results, write_text, writing
@@ -29,19 +31,26 @@ def write_report(results: Results) -> Path:
     rules = ReportConfig.model_validate(plan.get("report", {}))
     differences = frames.differences(read.cells, read.questions, rules)
     trials = tuning.trials(results, plan)
-    drawn = [*figures.draw(read.cells, read.scores), *tuning.figure(trials)]
+    said = judgments.read(results, plan)
+    panels = judged.panels(read, said, rules)
+    drawn = [
+        *figures.draw(read.cells, read.scores),
+        *samples.draw(read.cells, panels, plan),
+        *tuning.figure(trials),
+    ]
     failures = read.cells[read.cells["status"] != "done"]
     content = {
         "name": plan["name"],
         "notes": plan["notes"],
-        "finding": finding(read.cells, differences, rules),
+        "finding": [*finding(read.cells, differences, rules, bool(panels)), *judged.finding(panels, rules)],
         "coverage": _coverage(read, len(plan.get("pending", ()))),
         "failures": failures[["name", "status", "reason", "traceback"]].to_dict("records"),
-        "problems": read.problems,
+        "problems": [*read.problems, *judged.warnings(panels, said)],
         "warnings": read.warnings,
         "figures": drawn,
         "tables": [
             *tables(plan, read, differences, rules.tie_margin),
+            *judged.tables(read, panels, said, plan),
             *tuning.table(trials, max(read.cells["samples"])),
         ],
         "provenance": _provenance(results, plan),
@@ -52,10 +61,19 @@ def write_report(results: Results) -> Path:
         write_text(folder / "figures" / f"{one.name}.svg", one.svg)
         with writing(folder / "figures" / f"{one.name}.png") as temporary:
             temporary.write_bytes(one.png)
-    for name in {*figures.NAMES, tuning.NAME} - {one.name for one in drawn}:  # of an earlier report on other cells
+    for name in {*figures.NAMES, *samples.NAMES, tuning.NAME} - {
+        one.name for one in drawn
+    }:  # of an earlier report on other cells
         for suffix in ("svg", "png"):
             (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
-    for name, table in (("cells", read.cells), ("scores", read.scores), ("differences", differences)):
+    written = {"cells": read.cells, "scores": read.scores, "differences": differences}
+    if panels:
+        written["judged"] = said.scores()
+        written["judged_differences"] = pd.concat(
+            [one.differences.assign(judge=one.judge, set=one.set) for one in panels if len(one.differences)]
+            or [differences.iloc[:0]]
+        )
+    for name, table in written.items():
         flat = table.drop(columns=["traceback"], errors="ignore")
         flat = flat.assign(**{key: flat[key].map(json.dumps) for key in ("options", "training") if key in flat})
         write_text(folder / "tables" / f"{name}.csv", flat.to_csv(index=False))

@@ -149,11 +149,11 @@ def rank_vs_accuracy(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None
                 ax.set_title(f"{samples:,} training samples", fontsize=10)
             ax.set_xlabel("rank")
         axes[0][0].set_ylabel("average accuracy (%)")
-        _legend(figure, list(axes[0]))
+        legend(figure, list(axes[0]))
     return figure
 
 
-def _legend(figure: Figure, axes: list[Axes]) -> None:
+def legend(figure: Figure, axes: list[Axes]) -> None:
     """What the panels show, each once, to their right; the figure grows with it."""
     entries = {}
     for ax in axes:

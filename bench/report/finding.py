@@ -14,11 +14,13 @@ MANY = 8
 """More comparisons than this are counted in a sentence or two instead of being said one by one."""
 
 
-def finding(cells: pd.DataFrame, differences: pd.DataFrame, rules: ReportConfig = frames.RULES) -> list[str]:
-    """What the done cells say, and what they do not."""
+def finding(
+    cells: pd.DataFrame, differences: pd.DataFrame, rules: ReportConfig = frames.RULES, judged: bool = False
+) -> list[str]:
+    """What the done cells say, and what they do not. `judged`: their open answers are spoken of elsewhere."""
     done = frames.trained(cells)
     if done.empty:
-        return ["No trained cell is done yet."]
+        return [] if judged else ["No trained cell is done yet."]
     if len(differences) > MANY:
         sentences = _counted(differences, frames.baseline_of(cells, rules.baseline))
     else:
@@ -112,10 +114,10 @@ def points_text(points: float) -> str:
     return f"{points:g} point{'s' if points != 1 else ''}"
 
 
-def sentence(row: Any, margin: float = TIE_MARGIN) -> str:
+def sentence(row: Any, margin: float = TIE_MARGIN, digits: int = 1) -> str:
     """One row of the differences as a sentence; `margin` is that of a tie (points)."""
     at = f"rank {row.rank:g}, {row.samples:,} samples" if pd.notna(row.rank) else f"{row.samples:,} samples"
-    apart = f"{abs(row.difference):.1f} points {'above' if row.difference >= 0 else 'below'} {row.baseline}"
+    apart = f"{abs(row.difference):.{digits}f} points {'above' if row.difference >= 0 else 'below'} {row.baseline}"
     if row.verdict == "these two runs":
         seeds, runs = ("one seed", "two") if row.seeds == 1 else (f"{row.seeds} seeds", str(2 * row.seeds))
         tested = f" (McNemar's exact p {p_text(row.mcnemar_p)})" if pd.notna(row.mcnemar_p) else ""
@@ -123,7 +125,8 @@ def sentence(row: Any, margin: float = TIE_MARGIN) -> str:
             f"At {at}, {row.series} scored {apart}{tested}; with {seeds} this speaks of these {runs} runs, not of the "
             "methods."
         )
-    interval = f"{row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}] over {row.seeds} seeds"
+    span = f"[{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    interval = f"{row.difference:+.{digits}f} {span} over {row.seeds} seeds"
     if row.verdict == "tie":
         return f"At {at}, {row.series} and {row.baseline} tie: {interval}, within {points_text(margin)}."
     adjusted = f"adjusted p {p_text(row.p_adjusted)}"

@@ -6,12 +6,14 @@ The files are facts carried over from the papers named in `SOURCES`. Where sourc
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 FOLDER = Path(__file__).parent / "published"
 
 RANK_SOURCE = "DoRA, arXiv 2402.09353 v6, Table 15"
+SCORE_SOURCE = "DoRA, Table 5"
 SOURCES = {
     "dora_table15_rank": f"{RANK_SOURCE} (the numbers behind Figure 5): LLaMA-7B, commonsense_170k, single runs",
     "dora_table1_commonsense": "DoRA, arXiv 2402.09353 v6, Table 1; its LLaMA-7B/13B baselines are quoted from "
@@ -48,6 +50,28 @@ def read(name: str) -> pd.DataFrame:
 def comparable(bases: set[str], tasks: set[str], protocols: set[str]) -> bool:
     """Whether the rank figure's published curves may be drawn over results of these."""
     return bool(bases) and bases <= LLAMA_7B and tasks == COMMONSENSE and protocols == {PROTOCOL}
+
+
+PAPER_BASES = {"LLaMA-7B": LLAMA_7B, "LLaMA2-7B": {"meta-llama/Llama-2-7b-hf", "NousResearch/Llama-2-7b-hf"}}
+"""By the name that the MT-Bench numbers have for it."""
+
+
+def paper_base(bases: set[str]) -> str | None:
+    """The paper's name of the base model of a sweep; None where it is another."""
+    return next((name for name, copies in PAPER_BASES.items() if bases and bases <= copies), None)
+
+
+def comparable_scores(bases: set[str], plan: dict[str, Any], questions: str, judge: str) -> bool:
+    """Whether the paper's MT-Bench scores may be drawn over these: its base, the hub's cleaned Alpaca, all of MT-Bench,
+    and a GPT-4 as the judge."""
+    asked = plan.get("open_questions", {}).get(questions, {})
+    return (
+        paper_base(bases) is not None
+        and plan.get("instructions") == ["alpaca, the hub's"]
+        and questions == "mt_bench"
+        and asked.get("n") == 80
+        and judge.startswith("gpt-4")
+    )
 
 
 def rank_table() -> pd.DataFrame:

@@ -29,7 +29,8 @@ def tables(
     """All tables of a report, in their order."""
     found = [*_by_task(read), *_intervals(read), *_parsing(read), *_costs(read.cells), *_merging(read.cells)]
     several = read.scores["protocol"].nunique() > 1
-    found += _differences(differences, frames.averaged(read.scores)["protocol"].iloc[0] if several else "", tie_margin)
+    protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""
+    found += differences_table(differences, f"Points of average accuracy{protocol}", tie_margin)
     overlap = [
         [name, str(one["by_question"]), str(one["by_question_and_choices"]), str(one["removed"])]
         for name, one in plan["overlap"].items()
@@ -54,8 +55,11 @@ def tables(
     return found
 
 
-def _differences(differences: pd.DataFrame, protocol: str, tie_margin: float) -> list[Table]:
-    """The paired differences; a column that no row fills is left out. `protocol`: theirs, where there are several."""
+def differences_table(
+    differences: pd.DataFrame, what: str, tie_margin: float, title: str = "Paired differences"
+) -> list[Table]:
+    """The paired differences; a column that no row fills is left out. `what`: the quantity that differs, and its
+    unit."""
     if differences.empty:
         return []
     columns = {
@@ -77,9 +81,10 @@ def _differences(differences: pd.DataFrame, protocol: str, tie_margin: float) ->
         "verdict": differences["verdict"],
     }
     note = (
-        f"Points of average accuracy{f' ({protocol})' if protocol else ''}, paired by seed (same examples, same "
-        "questions). What has no rank, or no equal to be paired with, is not in it; an equal rank is an equal number, "
-        "not an equal size (`bench methods` says what it counts). "
+        f"{what}, paired by seed (same examples, same questions). What has no rank, or no equal to be paired with, is "
+        "not in it; an equal rank is an equal number, not an equal size (`bench methods` says what it counts). "
+        if differences["rank"].notna().any()
+        else f"{what}, paired by seed (same examples, same questions), each method at its own rank. "
     )
     if differences["p"].notna().any():
         note += (
@@ -98,7 +103,7 @@ def _differences(differences: pd.DataFrame, protocol: str, tie_margin: float) ->
             "McNemar's exact test, on the questions of all tasks together, says whether two single runs answer "
             "differently, not whether their methods do."
         )
-    return [_filled("Paired differences", columns, note.strip())]
+    return [_filled(title, columns, note.strip())]
 
 
 def _labels(cells: pd.DataFrame) -> dict[str, str]:
@@ -132,7 +137,9 @@ def _by_task(read: frames.Frames) -> list[Table]:
         merged = "merged before scoring where the method can" if scores["merged"].any() else "scored unmerged"
         title = "Accuracy by task" if read.scores["protocol"].nunique() == 1 else f"Accuracy by task, {protocol}"
         found.append(Table(title, heads, rows, f"Per cent. Protocol {protocol}; adapters {merged}."))
-    return found or [Table("Accuracy by task", ["cell", "average"], [], "No cell is scored yet.")]
+    if found or read.cells["answers"].notna().any():
+        return found
+    return [Table("Accuracy by task", ["cell", "average"], [], "No cell is scored yet.")]
 
 
 def _intervals(read: frames.Frames) -> list[Table]:
@@ -185,6 +192,7 @@ def _costs(cells: pd.DataFrame) -> list[Table]:
         "tokens/s": _column(alone["tokens_per_second"], ",.0f"),
         "peak MB": [_megabytes(size) for size in alone["training_peak_bytes"]],
         "scoring s": _column(alone["evaluation_seconds"], ",.0f"),
+        "answering s": _column(alone["answering_seconds"], ",.0f"),
         "scoring peak MB": [_megabytes(size) for size in alone["evaluation_peak_bytes"]],
         "training kJ": _column(alone["training_joules"] / 1000, ",.2f"),
         "scoring kJ": _column(alone["evaluation_joules"] / 1000, ",.2f"),

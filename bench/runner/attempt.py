@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
 from bench.plan import Plan, PlannedCell
@@ -37,7 +38,8 @@ def attempt(planned: PlannedCell, plan: Plan, folder: CellFolder, progress: List
 
     try:
         # A cell that cannot be scored on one task more is still a trained one, with the scores that it has.
-        finished = bool(folder.metrics().get("evaluations"))
+        before = folder.metrics()
+        finished = bool(before.get("evaluations") or before.get("answers"))
         run_cell(planned, plan.data_of(planned), folder, plan.sweep, progress)
     except CellProblem as error:
         return record(folder, "trained" if "costs" in folder.metrics() else "failed", *described(error))
@@ -46,9 +48,16 @@ def attempt(planned: PlannedCell, plan: Plan, folder: CellFolder, progress: List
     except Exception as error:  # a failed cell is a result: recorded, counted and shown
         status = "oom" if out_of_memory(error) else "diverged" if isinstance(error, Diverged) else "failed"
         return record(folder, "trained" if finished else status, *described(error))
-    recorded, first = folder.metrics()["evaluations"], planned.evaluations[0].protocol
+    return Ended("done", f"done, {_came_to(planned, folder.metrics())}")
+
+
+def _came_to(planned: PlannedCell, metrics: dict[str, Any]) -> str:
+    """What a line of progress says of a done cell."""
+    if not planned.evaluations:
+        return f"{sum(metrics['answers'][one.id]['n'] for one in planned.answers)} answers"
+    recorded, first = metrics["evaluations"], planned.evaluations[0].protocol
     mean = [recorded[one.id]["score"] for one in planned.evaluations if one.protocol == first]
-    return Ended("done", f"done, average {100 * sum(mean) / len(mean):.1f}")
+    return f"average {100 * sum(mean) / len(mean):.1f}"
 
 
 def record(folder: CellFolder, status: str, reason: str, lines: Sequence[str]) -> Ended:
@@ -62,7 +71,7 @@ def record_death(planned: PlannedCell, folder: CellFolder, status: str, reason: 
     if not (folder.path / "cell.json").is_file():
         write_json(folder.path / "cell.json", planned.cell.model_dump(mode="json"))
     metrics = folder.metrics()
-    if "costs" in metrics and (status == "killed" or metrics.get("evaluations")):
+    if "costs" in metrics and (status == "killed" or metrics.get("evaluations") or metrics.get("answers")):
         status = "trained"  # it stays what it is; only its scores are missing
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

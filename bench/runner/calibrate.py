@@ -47,6 +47,7 @@ def reduced(plan: Plan, results: Results) -> Plan:
 
 
 def _small(planned: PlannedCell) -> PlannedCell:
+    planned = replace(planned, answers=())  # as long as a short training: estimated
     if planned.cell.data is None:
         return replace(planned, evaluations=_few(planned))
     samples = min(planned.cell.samples, STEPS * planned.training.batch_size)

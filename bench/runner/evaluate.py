@@ -13,10 +13,12 @@ def extended(
     results: Results,
     tasks: tuple[str, ...],
     protocols: tuple[str, ...],
+    answers: tuple[str, ...],
     overrides: tuple[str, ...],
     skip_lost: bool = False,
 ) -> Plan:
-    """The plan of a results folder with these tasks and protocols added to what its cells are scored on.
+    """The plan of a results folder with these tasks and protocols added to what its cells are scored on, and these sets
+    of open questions to what they answer.
 
     Raises UserError for a folder that holds no sweep, and where the trained cells would be others: the questions of
     an added task that stand in the training sets are removed from these, and the cells were trained with them; also
@@ -30,6 +32,12 @@ def extended(
     protocols = tuple(dict.fromkeys([*evaluation.protocols, *protocols]))
     changed = {"tasks": tasks, "protocol": protocols if len(protocols) > 1 else protocols[0]}
     content = {**sweep.model_dump(mode="json"), "evaluation": {**evaluation.model_dump(mode="json"), **changed}}
+    if answers:
+        before_answers = content["answers"] or {"questions": ()}
+        content["answers"] = {
+            **before_answers,
+            "questions": list(dict.fromkeys([*before_answers["questions"], *answers])),
+        }
     plan = settle(make_plan(Sweep.model_validate(content)), results)
     known = {one.cell.folder for one in plan.cells}
     others = [cell["name"] for cell in before["cells"] if cell["folder"] not in known]

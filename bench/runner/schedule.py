@@ -20,6 +20,8 @@ from typing import Any
 from bench import base_models
 from bench.errors import UserError
 from bench.estimate import Estimator, estimator, too_large
+from bench.judging.checking import check_reference
+from bench.judging.questions import keep_questions
 from bench.plan import TO_RUN, Plan, PlannedCell, state
 from bench.runner import notify
 from bench.runner.attempt import Ended, record_death
@@ -131,6 +133,9 @@ def run_sweep(
             if found.commit and base.revision is None:
                 progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
     results.write_plan(plan.resolved(), plan.record())
+    if plan.data.open_questions:
+        keep_questions(results, plan.data.open_questions)
+        check_reference(results, plan.data.open_questions, progress)
     progress.log_to(results.path / "sweep.log")
     recorded = len(plan.cells) - sum(one in wanted for one in states.values())
     progress.line(

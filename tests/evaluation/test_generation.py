@@ -196,8 +196,9 @@ def test_prompts_are_training_s_and_are_cut_on_the_left(tmp_path: Path, monkeypa
 def test_what_is_not_decoded_is_refused(tiny_model: Path) -> None:
     lm = LanguageModel(*load(tiny_model), 4)
     for kwargs, message in [
-        ({"do_sample": True}, "not sampled"),
-        ({"temperature": 0.7}, "not sampled"),
+        ({"do_sample": True}, "to sample takes do_sample, a temperature above 0"),
+        ({"temperature": 0.7}, "to sample takes do_sample, a temperature above 0"),
+        ({"do_sample": True, "temperature": 0.7, "num_beams": 4}, "to sample takes do_sample, a temperature above 0"),
         ({"top_p": 0.75}, "unknown generation kwargs top_p; known: do_sample, max_gen_toks"),
         ({"max_gen_toks": 512}, "no room for a prompt"),
     ]:

@@ -1,0 +1,111 @@
+"""The judges, behind one interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from bench.judging import parsers, prompts, reference
+from bench.judging.endpoint import Endpoint, Spent, ask_all
+from bench.judging.judgments import Asked, JudgeIdentity, Pair, Row
+from bench.judging.request import Reply
+
+Advance = Callable[[int, int, str], None]
+
+
+@dataclass
+class Outcome:
+    """How a round of judging went."""
+
+    spent: Spent | None = None
+    """None for a judge that costs nothing."""
+    failed: dict[Any, str] = field(default_factory=dict)
+    """Why judgments could not be had, by their keys: they are missing."""
+
+
+class Judge(Protocol):
+    """Whoever scores open answers."""
+
+    identity: JudgeIdentity
+    needs_reference: bool
+    """It can only judge answers to questions that have a reference answer."""
+
+    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
+        """Judge what is asked; `keep` is told of each judgment as it comes."""
+
+
+class Reference:
+    """Similarity to reference answers (`bench.judging.reference`)."""
+
+    needs_reference = True
+
+    def __init__(self) -> None:
+        self.identity = reference.identity()
+
+    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
+        for number, one in enumerate(asked, 1):
+            keep(one, reference.judged(one))
+            advance(number, len(asked), "judgments")
+        return Outcome()
+
+
+class OpenAI:
+    """A model behind an OpenAI-compatible endpoint, asked with FastChat's prompts. Of every reply both parsers' results
+    are kept: `score` is FastChat's, `strict` the strict one's."""
+
+    needs_reference = False
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        settings = {
+            "address": endpoint.address,
+            "temperature": endpoint.temperature,
+            "max_tokens": endpoint.max_tokens,
+            "seed": endpoint.seed,
+            "prompts": prompts.fingerprint(),
+        }
+        self.identity = JudgeIdentity("openai", endpoint.model, (1.0, 10.0), settings)
+
+    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
+        def record(one: Asked, prompt: prompts.Prompt, reply: Reply) -> None:
+            scores = {"score": parsers.fastchat_rating(reply.text), "strict": parsers.strict_rating(reply.text)}
+            keep(one, {**self._told(prompt, reply), **scores})
+
+        made = ((one, prompts.single(one.question, one.turn, one.answers, not one.blind)) for one in asked)
+        return self._asked(made, record, advance)
+
+    def compare(self, pairs: Sequence[Pair], keep: Callable[[Pair, Row], None], advance: Advance) -> Outcome:
+        """Have each two answers set against one another; `winner` is FastChat's, `strict` the strict parser's: `A` the
+        first, `B` the second, `tie`, or None."""
+
+        def record(one: Pair, prompt: prompts.Prompt, reply: Reply) -> None:
+            verdicts = {"winner": parsers.fastchat_verdict(reply.text), "strict": parsers.strict_verdict(reply.text)}
+            keep(one, {**self._told(prompt, reply), **verdicts})
+
+        made = (
+            (one, prompts.pair(one.first.question, one.first.turn, one.first.answers, one.second.answers))
+            for one in pairs
+        )
+        return self._asked(made, record, advance)
+
+    def _asked(self, made: Iterable[tuple[Any, prompts.Prompt]], record: Any, advance: Advance) -> Outcome:
+        """Ask it all. What is spent counts against the limit of whatever is asked later, too."""
+        spent, failed = ask_all(self.endpoint, made, record, advance)
+        if self.endpoint.spending_limit is not None and spent.dollars is not None:
+            left = max(0.0, self.endpoint.spending_limit - spent.dollars)
+            self.endpoint = replace(self.endpoint, spending_limit=left)
+        return Outcome(spent, {one.key: reason for one, reason in failed.items()})
+
+    def _told(self, prompt: prompts.Prompt, reply: Reply) -> Row:
+        return {
+            "judge": [self.identity.label, prompt.name],
+            "prompt_hash": prompt.hash,
+            "judgment": reply.text,
+            "served": reply.model,
+            "finish_reason": reply.finish_reason,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "tstamp": round(time.time(), 3),
+        }

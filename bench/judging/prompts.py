@@ -1,0 +1,97 @@
+"""What a judge is asked: FastChat's eight prompts, and its rule for which of them a question gets.
+
+The texts are data of lm-sys/FastChat (Apache-2.0, commit 0e6d3e4, fastchat/llm_judge/data/judge_prompts.jsonl) and lie
+unchanged in judge_prompts.jsonl. The rule is that of its gen_judgment.py and common.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.data.open_questions import OpenQuestion
+
+NEED_REFERENCE = ("math", "reasoning", "coding", "arena-hard-200")
+"""Categories whose judge is shown a reference answer; FastChat's NEED_REF_CATS."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing that a judge is asked."""
+
+    name: str
+    """FastChat's name of the prompt, e.g. `single-math-v1-multi-turn`."""
+    system: str
+    user: str
+
+    @property
+    def hash(self) -> str:
+        """Of both texts, 16 hex digits."""
+        return _hash([self.system, self.user])
+
+
+def single(question: OpenQuestion, turn: int, answers: Sequence[str], reference: bool = True) -> Prompt:
+    """Ask for a rating from 1 to 10 of the answer to a turn (1 or 2); `answers` are those up to it.
+
+    A reference answer is shown where the category calls for one, the question has one and `reference` is true; of
+    several, the first. Raises ValueError for a turn that has no question or no answer.
+    """
+    return _filled("single-v1", "single-math-v1", question, turn, {"answer": answers}, reference)
+
+
+def pair(
+    question: OpenQuestion, turn: int, first: Sequence[str], second: Sequence[str], reference: bool = True
+) -> Prompt:
+    """Ask which of two answers to a turn is better: `[[A]]` the first, `[[B]]` the second, `[[C]]` neither.
+
+    References and errors are those of `single`.
+    """
+    return _filled("pair-v2", "pair-math-v1", question, turn, {"answer_a": first, "answer_b": second}, reference)
+
+
+def fingerprint() -> str:
+    """Hash of all eight prompts, 16 hex digits."""
+    return _hash(_templates())
+
+
+def _filled(
+    general: str,
+    with_reference: str,
+    question: OpenQuestion,
+    turn: int,
+    answers: dict[str, Sequence[str]],
+    reference: bool,
+) -> Prompt:
+    """`answers`: by what their placeholders are called in the prompts of one turn; those of two add `_1` and `_2`."""
+    shown = reference and question.category in NEED_REFERENCE and bool(question.references)
+    texts = {"question": [one.whole for one in question.turns], **answers}
+    if shown:
+        texts["ref_answer"] = question.references[0]
+    values = {}
+    for name, own in texts.items():
+        if turn not in (1, 2) or len(own) < turn:
+            raise ValueError(f"turn {turn} of question {question.id}: {name} has {len(own)} turns, and a prompt 1 or 2")
+        for number in range(1, turn + 1):
+            values[f"{name}_{number}"] = own[number - 1]
+        values[name] = own[0]
+    name = (with_reference if shown else general) + ("-multi-turn" if turn == 2 else "")
+    system, template = _templates()[name]
+    # Only the template is read for placeholders: braces in what is filled in mean nothing.
+    return Prompt(name, system, template.format(**values))
+
+
+@functools.cache
+def _templates() -> dict[str, tuple[str, str]]:
+    """(system, template of the user's message) by the prompt's name."""
+    with Path(__file__).with_name("judge_prompts.jsonl").open(encoding="utf-8") as file:
+        return {row["name"]: (row["system_prompt"], row["prompt_template"]) for row in map(json.loads, file)}
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,69 @@
+"""The offline judge: how alike an answer and a reference answer are, from 0 to 100.
+
+The score is the mean of chrF (Popovic 2015, as sacrebleu computes it) and of the F1 of ROUGE-L (Lin 2004, as
+rouge-score computes it), each the best over the reference answers that a question has. It sees common letters and
+words in common order. It does not see whether an answer is right: a true answer in other words scores low, a false one
+in the words of the reference scores high, and an answer longer than the reference scores lower than a short one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bench.data.open_questions import OpenQuestion
+from bench.evaluation.answers import Answers
+from bench.evaluation.identity import AnswersIdentity
+from bench.judging.judgments import Asked, JudgeIdentity, read_rows, turns_of
+from bench.store import CellFolder, write_text
+
+VERSION = 1
+
+
+def identity() -> JudgeIdentity:
+    """This judge, with the versions of what it measures by."""
+    versions = {name: importlib.metadata.version(name) for name in ("sacrebleu", "rouge_score")}
+    settings = {"version": VERSION, "score": "mean of chrF and ROUGE-L F1, best over references", **versions}
+    return JudgeIdentity("reference", "reference", (0.0, 100.0), settings)
+
+
+def similarity(answer: str, references: Sequence[str]) -> dict[str, float]:
+    """chrF and ROUGE-L of an answer, and their mean as its score, each from 0 to 100. An empty answer has 0."""
+    chrf, rouge = _metrics()
+    if not answer.strip():
+        return {"score": 0.0, "chrf": 0.0, "rouge_l": 0.0}
+    letters = max(chrf.sentence_score(answer, [one]).score for one in references)
+    words = 100 * max(rouge.score(one, answer)["rougeL"].fmeasure for one in references)
+    return {"score": round((letters + words) / 2, 4), "chrf": round(letters, 4), "rouge_l": round(words, 4)}
+
+
+@functools.cache
+def _metrics() -> tuple[Any, Any]:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import CHRF
+
+    return CHRF(), RougeScorer(["rougeL"], use_stemmer=False)
+
+
+def judged(asked: Asked) -> dict[str, Any]:
+    """The judgment of an answer to a question that has references."""
+    found = similarity(asked.answers[asked.turn - 1], [texts[asked.turn - 1] for texts in asked.question.references])
+    return {"judge": [identity().label, "chrf+rouge-l"], **found}
+
+
+def judge(
+    folder: CellFolder, identity_of_answers: AnswersIdentity, questions: Sequence[OpenQuestion], answers: Answers
+) -> None:
+    """Judge a cell's answers to a set of questions, those that have references, and keep the judgments: the same
+    answers have the same file, whenever it is written."""
+    path, name = folder.judgments(identity().label), identity_of_answers.set
+    rows = [row for row in read_rows(path) if row["set"] != name]
+    for question in questions:
+        if question.references:
+            wanted = turns_of(name, question, answers.get(question.id, []), folder.path.name)
+            rows += [{**asked.row(), **judged(asked)} for asked in wanted]
+    if rows:
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
