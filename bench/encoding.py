@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from bench.base_models import cache_folder
@@ -121,39 +122,52 @@ def _keep(path: Path, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
 
 
 class Collator:
-    """Encoded examples to a right-padded batch.
+    """Encoded examples to a right-padded batch or, packed, to one row (B = 1) of all examples end to end.
 
-    input_ids, attention_mask (B, T); labels (B, T), IGNORED where nothing is supervised; prompt_mask (B, T),
-    true on prompt tokens; and, for the output head, rows and columns (N,) of the positions that predict a
-    supervised token, with their targets (N,); and `padded`, whether any row is filled up (a bool). They are found here
-    so that the training loop never waits for the device.
+    input_ids; attention_mask or, packed, position_ids, which begin anew with each example; labels, IGNORED where
+    nothing is supervised; prompt_mask, true on prompt tokens (B, T each); and, for the output head, rows and columns
+    (N,) of the positions that predict a supervised token, with their targets (N,); `padded`, whether any row is filled
+    up (a bool); and `tokens`, how many are real. They are found here so that the training loop never waits for the
+    device.
     """
 
-    def __init__(self, pad_token_id: int, loss: str) -> None:
+    def __init__(self, pad_token_id: int, loss: str, packed: bool = False) -> None:
         self.pad_token_id = pad_token_id
         self.loss = loss
+        self.packed = packed
 
     def __call__(self, rows: Sequence[Encoded]) -> dict[str, Any]:
-        length = max(len(row.ids) for row in rows)
-        shape = (len(rows), length)
-        ids = torch.full(shape, self.pad_token_id)
-        mask = torch.zeros(shape, dtype=torch.long)
-        prompt = torch.zeros(shape, dtype=torch.bool)
-        labels = torch.full(shape, IGNORED)
-        for i, row in enumerate(rows):
-            n, start = len(row.ids), row.prompt_length if self.loss == "answer" else 1
-            ids[i, :n] = torch.tensor(row.ids)
-            mask[i, :n] = 1
-            prompt[i, : row.prompt_length] = True
-            if row.supervised:
-                labels[i, start:n] = ids[i, start:n]
-        at_row, at_column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        lengths = [len(row.ids) for row in rows]
+        ids = [torch.tensor(row.ids) for row in rows]
+        prompt = [torch.arange(len(row.ids)) < row.prompt_length for row in rows]
+        labels = [self._labels(row) for row in rows]
+        if self.packed:
+            batch = {
+                "input_ids": torch.cat(ids)[None],
+                "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+                "prompt_mask": torch.cat(prompt)[None],
+                "labels": torch.cat(labels)[None],
+            }
+        else:
+            batch = {
+                "input_ids": pad_sequence(ids, True, self.pad_token_id),
+                "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], True),
+                "prompt_mask": pad_sequence(prompt, True),
+                "labels": pad_sequence(labels, True, IGNORED),
+            }
+        at_row, at_column = (batch["labels"][:, 1:] != IGNORED).nonzero(as_tuple=True)
         return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "prompt_mask": prompt,
-            "labels": labels,
+            **batch,
             "supervised": torch.stack([at_row, at_column]),  # (2, N)
-            "targets": labels[:, 1:][at_row, at_column],  # (N,)
-            "padded": any(len(row.ids) < length for row in rows),
+            "targets": batch["labels"][:, 1:][at_row, at_column],  # (N,)
+            "padded": not self.packed and min(lengths) < max(lengths),
+            "tokens": sum(lengths),
         }
+
+    def _labels(self, row: Encoded) -> torch.Tensor:
+        """(T,) The first token is never supervised: nothing predicts it, and packed the example before would."""
+        labels = torch.full((len(row.ids),), IGNORED)
+        start = row.prompt_length if self.loss == "answer" else 1
+        if row.supervised:
+            labels[start:] = torch.tensor(row.ids[start:], dtype=torch.long)
+        return labels

@@ -246,6 +246,11 @@ def _cells_of(
                         f"{facts.no_checkpointing}",
                         "Set it to false, or run this method in a sweep of its own.",
                     )
+                if training.packed and (why := facts.no_packing or sizes.no_packing):
+                    raise UserError(
+                        f"method {entry['method']} cannot bear training.packed: {why}",
+                        "Set it to false, or run this method in a sweep of its own.",
+                    )
                 kept = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
                 common = Cell(
                     base=identity,
@@ -288,6 +293,14 @@ class _Sizes:
         self.skeleton = base_models.skeleton(base.id, base.revision)
         self.alike = layers_alike(self.skeleton)
         self.counted: dict[str, tuple[int, int]] = {}
+
+    @property
+    def no_packing(self) -> str:
+        """Why several examples cannot share a row of this base; empty where they can."""
+        from bench.masks import shares_rows
+
+        kind = self.config.model_type
+        return "" if shares_rows(self.config) else f"in a model of the type {kind} they could see one another"
 
     def resolve(self, method: methods.Method, settings: dict[str, Any]) -> dict[str, Any]:
         """Raises UserError, naming the cells, for settings that are impossible on this base."""

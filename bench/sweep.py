@@ -135,6 +135,7 @@ class TrainingConfig(Strict):
             "micro_batch",
             "devices",
             "parallel",
+            "packed",
             "gradient_checkpointing",
             "compile",
             "logging_steps",
@@ -157,6 +158,10 @@ class TrainingConfig(Strict):
     order: Literal["length", "random"] = "length"
     """Which examples make a batch: those of like length, drawn from about 50 batches at a time (hardly any padding is
     computed), or any. A function of the seed alone, the same for all methods."""
+    packed: bool = False
+    """Lay the examples of a forward pass end to end in one row instead of filling each up to the longest; they do not
+    see one another, and losses stay what they are. It pays with `order: random` and examples of very unlike length.
+    Dropout draws other masks."""
     max_length: int = Field(256, ge=8)
     """Tokens of an example; longer ones lose the beginning of their prompt."""
     schedule: Literal["linear", "cosine"] = "linear"
@@ -210,6 +215,8 @@ class TrainingConfig(Strict):
                 f"micro_batch {self.micro_batch} does not divide the {self.per_device} examples that each of "
                 f"{self.devices} devices has of a batch_size of {self.batch_size}; leave it out, or set a divisor"
             )
+        if self.packed and self.devices > 1:
+            raise ValueError("packed: true is for one device; set devices to 1, or packed to false")
         if self.parallel == "fsdp" and self.devices == 1:
             raise ValueError("parallel: fsdp shards over several devices; set devices to 2 or more, or leave it out")
         return self

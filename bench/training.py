@@ -37,9 +37,9 @@ from bench.data.examples import Example
 from bench.encoding import Collator, encode_all
 from bench.errors import CellProblem, Diverged
 from bench.head import HeadAt, causal_lm, drop_prompt_mask
+from bench.masks import Padding
 from bench.methods.method import Method
 from bench.order import ByLength, Dealt
-from bench.padding import Padding
 from bench.sweep import Cell, TrainingConfig
 
 Advance = Callable[[int, int, str], None]
@@ -75,33 +75,34 @@ class TrainingResult:
 
 
 class Pace:
-    """Counts tokens as they are trained on, without waiting for the device, and takes the time after the first step,
-    in which kernels are chosen and memory is found."""
+    """Counts tokens as they are trained on and takes the time after the first step, in which kernels are chosen and
+    memory is found."""
 
     def __init__(self, so_far: Mapping[str, Any] | None = None) -> None:
         """`so_far`: of the part of the training that this one goes on from."""
         so_far = so_far or {}
-        self.tokens: torch.Tensor | int = so_far.get("tokens", 0)
+        self.tokens: int = so_far.get("tokens", 0)
         self.places, self.supervised = so_far.get("places", 0), so_far.get("supervised", 0)
         self.paced_tokens, self.paced_seconds = so_far.get("paced_tokens", 0), so_far.get("paced_seconds", 0.0)
-        self.warm_tokens: torch.Tensor | int = self.tokens
+        self.warm_tokens = self.tokens
         self.warmed = self.begun = time.perf_counter()
 
     def so_far(self) -> dict[str, Any]:
-        """What another part of the training goes on from; waits for the device."""
+        """What another part of the training goes on from."""
         tokens, seconds = self._paced()
-        counted = {"tokens": int(self.tokens), "places": self.places, "supervised": self.supervised}
+        counted = {"tokens": self.tokens, "places": self.places, "supervised": self.supervised}
         return {**counted, "paced_tokens": tokens, "paced_seconds": seconds}
 
     def _paced(self) -> tuple[int, float]:
         """Tokens after the first step of each part, and the seconds that they took."""
         since = time.perf_counter() - self.warmed
-        return self.paced_tokens + int(self.tokens) - int(self.warm_tokens), self.paced_seconds + since
+        return self.paced_tokens + self.tokens - self.warm_tokens, self.paced_seconds + since
 
-    def saw(self, mask: torch.Tensor, supervised: int) -> None:
-        """One more forward pass: the attention mask (B, T) of its batch, and how many tokens the loss is taken at."""
-        self.tokens = self.tokens + mask.sum()
-        self.places += mask.numel()
+    def saw(self, tokens: int, places: int, supervised: int) -> None:
+        """One more forward pass: the real tokens of its batch, those with padding, and how many the loss is taken
+        at."""
+        self.tokens += tokens
+        self.places += places
         self.supervised += supervised
 
     def warm(self) -> None:
@@ -113,7 +114,7 @@ class Pace:
         """Called when the last step is over."""
         tokens, seconds = self._paced()
         if not tokens:
-            tokens, seconds = int(self.tokens), time.perf_counter() - self.begun
+            tokens, seconds = self.tokens, time.perf_counter() - self.begun
         return tokens / max(seconds, 1e-9)
 
 
@@ -174,7 +175,7 @@ class FineTuner(Trainer):
         inputs = dict(inputs)
         inputs.pop("labels")
         supervised, targets, padded = inputs.pop("supervised"), inputs.pop("targets"), inputs.pop("padded")
-        self.pace.saw(inputs["attention_mask"], targets.numel())
+        self.pace.saw(inputs.pop("tokens"), inputs["input_ids"].numel(), targets.numel())
         head = HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1])
         with Padding(padded), head:
             outputs = model(**inputs, use_cache=False)
@@ -377,7 +378,7 @@ def train(
         model=model,
         args=arguments,
         train_dataset=[*rows, blank] if config.devices > 1 else rows,
-        data_collator=Collator(tokenizer.pad_token_id, config.loss),
+        data_collator=Collator(tokenizer.pad_token_id, config.loss, config.packed),
         callbacks=[watch, _AfterStep(method, cell)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -395,7 +396,7 @@ def train(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if config.gradient_checkpointing:
         causal_lm(model).activation_checkpointing_disable()
-    tokens = int(pace.tokens)
+    tokens = pace.tokens
     if config.devices > 1:  # what stands in for an example is padding
         last_batches = done.global_step // math.ceil(len(rows) / config.batch_size)
         tokens -= order.places_left(arguments.process_index) * last_batches * len(blank.ids)

@@ -46,7 +46,9 @@ def cell_of(method: str, model: Any, epochs: float = 1, batch_size: int = 16, **
 
 
 def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **options: Any) -> tuple[Any, list[dict]]:
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)
+    attention = settings.get("attn_implementation", "sdpa")
+    model = AutoModelForCausalLM.from_pretrained(tiny, attn_implementation=attention)
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
     steps = {key: settings[key] for key in ("epochs", "batch_size") if key in settings}
     cell = cell_of(method, model, **steps, **options)
     set_seed(0)
@@ -87,6 +89,31 @@ def test_collator_marks_prompt_and_supervision(supervise: str) -> None:
     assert batch["labels"].tolist() == [[-100, first, 3, 4], [-100, 6, -100, -100]]
     assert batch["padded"] and not Collator(9, supervise)([Encoded([5, 6], 1, False)] * 2)["padded"]
     assert batch["targets"].tolist() == [label for row in batch["labels"].tolist() for label in row[1:] if label >= 0]
+
+
+def test_packed_rows_begin_anew_with_each_example() -> None:
+    batch = Collator(9, "all", packed=True)([Encoded([1, 2, 3, 4], 2, False), Encoded([5, 6], 1, False)])
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1]] and "attention_mask" not in batch
+    assert batch["prompt_mask"].tolist() == [[True, True, False, False, True, False]]
+    assert batch["labels"].tolist() == [[-100, 2, 3, 4, -100, 6]]  # 5 would be predicted by another example
+    assert not batch["padded"] and batch["tokens"] == 6
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packing_changes_nothing(attention: str, tmp_path: Path, tiny_model: Path) -> None:
+    """Batches of unlike lengths (random order), in float32: the losses, the weights, the tokens that are counted."""
+    settings = {"epochs": 2, "batch_size": 8, "order": "random", "attn_implementation": attention}
+    told = []
+    for packed in (False, True):
+        model, log = trained(
+            tmp_path, tiny_model, "lora", {**settings, "packed": packed}, dropout=0, lr=1e-2, target_modules="auto"
+        )
+        told.append((dict(model.named_parameters()), [row["loss"] for row in log]))
+    (padded, losses), (packed, packed_losses) = told
+    assert packed_losses == pytest.approx(losses, abs=1e-5) and losses[-1] < losses[0] - 0.1
+    for name, one in padded.items():
+        assert torch.allclose(one, packed[name], atol=1e-5), name
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "dora"])

@@ -23,6 +23,7 @@ from bench.errors import out_of_memory
 from bench.evaluation.generation import generate_until
 from bench.evaluation.tree import Row, Scored, rows
 from bench.head import HeadAt, drop_prompt_mask
+from bench.masks import shares_rows
 from bench.methods.method import SharedPrefix
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -36,17 +37,10 @@ CACHE_BYTES = 2_000_000_000
 """Of keys and values of one batch of answers on a CPU; on a GPU half of what is free. A batch is decoded a token of
 each row at a time, for which all weights are read: many rows cost little more than one."""
 
-PLAIN_CAUSAL = {"llama", "olmo", "olmo2", "qwen2", "qwen3", "granite", "smollm3"}
-"""Architectures in which a token's output follows from what it attends to and its position alone. Others (sliding
-windows, recurrent layers, ALiBi) could leak between branches and are scored without sharing."""
-
 
 def takes_tree_mask(model: PreTrainedModel) -> bool:
     """Whether branches of one row cannot see one another in this model."""
-    config = model.config
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    attention = config._attn_implementation in ("sdpa", "eager")
-    return attention and config.model_type in PLAIN_CAUSAL and not windowed
+    return shares_rows(model.config) and model.config._attn_implementation in ("sdpa", "eager")
 
 
 CHECKED_QUESTIONS = 4

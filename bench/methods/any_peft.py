@@ -268,6 +268,7 @@ def _facts(entry: PeftFacts) -> Facts:
         cannot_merge=entry.cannot_merge,
         pads_left=entry.pads_left,
         no_checkpointing=entry.no_checkpointing,
+        no_packing=entry.no_packing,
     )
 
 

@@ -52,6 +52,8 @@ class Facts:
     """Why weight decay must be 0 for it; empty where it may be set."""
     no_checkpointing: str = ""
     """Why `training.gradient_checkpointing` must be off for it; empty where it may be on."""
+    no_packing: str = ""
+    """Why `training.packed` must be off for it; empty where several examples may share a row."""
     no_checkpoint: str = ""
     """Why a killed training must begin anew; empty where it goes on from a checkpoint (`bench.checkpoint`)."""
     quantizes: bool = False

@@ -45,6 +45,7 @@ class PeftFacts:
     pads_left: bool = True
     cannot_merge: str = ""
     no_checkpointing: str = ""
+    no_packing: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Where they differ from PEFT's."""
     sized_defaults: Defaults | None = None
@@ -74,6 +75,7 @@ def _prompt(name: str, summary: str, source: str, lr: float, **more: Any) -> Pef
         targets="none",
         shared_prefix="none",
         cannot_merge=VIRTUAL_TOKENS,
+        no_packing="its virtual tokens stand before a row, and not before each example in it",
         **more,
     )
 
@@ -398,4 +400,5 @@ def facts_of(peft_type: str) -> PeftFacts:
         pads_left=False,
         cannot_merge="the registry does not know whether it can be",
         no_checkpointing="the registry does not know whether it can bear it",
+        no_packing="the registry does not know whether it can bear it",
     )

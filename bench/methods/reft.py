@@ -42,6 +42,7 @@ class Reft(Method):
         cannot_merge="it edits hidden states at some positions only, which no weight can do",
         no_weight_decay="its rotation is parametrized with a diagonal that must stay exactly +-1: decay makes that "
         "0.99.., which is truncated to 0, and from then on every gradient is 0",
+        no_packing="it counts places within the one prompt of a row",
         needs={"pyreft": "reft", "pyvene": "reft"},
     )
 

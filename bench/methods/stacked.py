@@ -141,6 +141,7 @@ class Stacked(Method):
             cannot_merge=edit.cannot_merge or weights.cannot_merge,
             no_weight_decay=edit.no_weight_decay or weights.no_weight_decay,
             no_checkpointing=edit.no_checkpointing or weights.no_checkpointing,
+            no_packing=edit.no_packing or weights.no_packing,
             quantizes=edit.quantizes or weights.quantizes,
             needs={**(edit.needs or {}), **(weights.needs or {})},
         )

@@ -217,6 +217,19 @@ def test_merged_is_unmerged(name: str, outcomes: Any, tiny_model: Path) -> None:
     assert torch.allclose(probe(merged, batch(tiny_model), "float32"), one.logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in EXACT if not methods.METHODS[name].facts.no_packing])
+def test_examples_of_one_row_do_not_see_one_another(name: str, outcomes: Any, tiny_model: Path) -> None:
+    """Logits of examples packed into one row are those of examples in rows of their own."""
+    one = outcomes(name)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    rows = [encode(tokenizer, example, 256, True) for example in EXAMPLES[:6]]
+    packed = Collator(tokenizer.pad_token_id, "answer", packed=True)(rows)
+    keys = ("input_ids", "position_ids", "prompt_mask")
+    with torch.no_grad():
+        logits = one.model.eval()(**{key: packed[key] for key in keys}, use_cache=False).logits[0]
+    assert (logits - one.logits).abs().max() < 1e-5 * max(1.0, float(one.logits.abs().max())), name
+
+
 @pytest.mark.parametrize("name", [name for name in EXACT if methods.METHODS[name].facts.shared_prefix != "none"])
 def test_shared_prefixes_score_as_recomputed(name: str, outcomes: Any, tiny_model: Path) -> None:
     """The registry's word that a context may be run once for all choices (fp32, 1e-4 nats)."""

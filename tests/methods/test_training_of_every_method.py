@@ -30,9 +30,9 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from bench import methods, training
 from bench.compiling import compiled
 from bench.errors import CellProblem
+from bench.masks import Padding
 from bench.methods import unasked
 from bench.methods.peft_types import facts_of
-from bench.padding import Padding
 from bench.training import FineTuner
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
@@ -331,3 +331,10 @@ def test_generated_code_trains_alike(tmp_path: Path, tiny_model: Path, monkeypat
 def test_a_model_without_layers_is_not_compiled() -> None:
     with pytest.raises(CellProblem, match="no decoder layers"), compiled(nn.Linear(2, 2)):
         pass
+
+
+def test_methods_that_cannot_share_a_row_are_refused(tmp_path: Path, tiny_model: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    for name in ("prompt", "loreft", "loreft+lora"):
+        done = bench("plan", path, "--set", f"methods=[{name}]", "--set", "training.packed=true")
+        assert done.exit_code == 2 and f"method {name} cannot bear training.packed" in done.stderr, done.output

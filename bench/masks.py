@@ -1,4 +1,5 @@
-"""Whether a batch has padding, told to transformers' attention masks by the host, which has made the batch.
+"""What attention may see: which models take rows in which tokens do not all see one another, and whether a batch has
+padding, told to transformers' masks by the host, which has made the batch.
 
 transformers asks the mask itself, once or twice a forward pass, and the host waits until the device has answered.
 """
@@ -6,10 +7,23 @@ transformers asks the mask itself, once or twice a forward pass, and the host wa
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+PLAIN_CAUSAL = {"llama", "olmo", "olmo2", "qwen2", "qwen3", "granite", "smollm3"}
+"""Architectures in which a token's output follows from what it attends to and its position alone. In others (sliding
+windows, recurrent layers, ALiBi) texts that share a row could leak into one another."""
+
+
+def shares_rows(config: PretrainedConfig) -> bool:
+    """Whether several texts in one row of such a model can be kept from seeing one another."""
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return config.model_type in PLAIN_CAUSAL and not windowed
 
 
 class Padding:
