@@ -26,7 +26,7 @@ def finding(
     else:
         sentences = [sentence(row, rules.tie_margin) for row in differences.itertuples()]
     sentences += _uncompared(cells, differences, rules.baseline)
-    sentences.append(_noise(done))
+    sentences.append(noise_text(done))
     untuned = cells[(cells["status"] == "done") & (cells["method"] == "base")]["average"]
     if len(untuned):
         low, high = done["average"].min(), done["average"].max()
@@ -97,7 +97,7 @@ def _uncompared(cells: pd.DataFrame, differences: pd.DataFrame, chosen: str | No
     return [f"Not compared pairwise ({reason}): {', '.join(names)}."]
 
 
-def _noise(done: pd.DataFrame) -> str:
+def noise_text(done: pd.DataFrame) -> str:
     """What a seed alone does to a score."""
     settings = done.groupby(["series", "base", "rank", "samples"], dropna=False, sort=False)
     floor = noise_floor([list(one) for _, one in settings["average"]])

@@ -14,7 +14,7 @@ from bench.judging.frames import Judged
 from bench.judging.judgments import baseline_of
 from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
-from bench.report.finding import sentence
+from bench.report.finding import noise_text, sentence
 from bench.report.tables import Table, differences_table
 from bench.sweep import ReportConfig
 
@@ -139,6 +139,8 @@ def finding(found: list[Panel], rules: ReportConfig) -> list[str]:
                 f"{(gaps > 0).sum()} above it and {(gaps < 0).sum()} below ({gaps.min():+.2f} to {gaps.max():+.2f}). "
                 "This speaks of these runs, not of the methods."
             )
+        if len(trained):
+            sentences.append(f"{head}{noise_text(done[done['method'] != 'base'])}")
     return sentences
 
 
@@ -176,7 +178,7 @@ def tables(read: frames.Frames, found: list[Panel], judged: Judged, plan: dict[s
             panel.margin,
             f"Paired differences: {panel.title}",
         )
-    made += [*_answers(read), *_comparisons(judged, plan, names), *_checks(judged)]
+    made += [*_answers(read), *_comparisons(judged, plan), *_checks(judged)]
     if "mt_bench" in plan.get("open_questions", {}):
         made.append(_published())
     return made
@@ -240,7 +242,7 @@ def _answers(read: frames.Frames) -> list[Table]:
     return [Table("Length of the answers", ["cell", "answers", "tokens each", "cut off"], rows, note)]
 
 
-def _comparisons(judged: Judged, plan: dict[str, Any], names: dict[str, str]) -> list[Table]:
+def _comparisons(judged: Judged, plan: dict[str, Any]) -> list[Table]:
     """Who wins where a judge set cells against one another."""
     made = []
     series = {one["folder"]: _player(one) for one in plan["cells"]}

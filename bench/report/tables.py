@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,14 @@ class Table:
 
 
 def tables(
-    plan: dict[str, Any], read: frames.Frames, differences: pd.DataFrame, tie_margin: float = TIE_MARGIN
+    plan: dict[str, Any],
+    read: frames.Frames,
+    differences: pd.DataFrame,
+    tie_margin: float = TIE_MARGIN,
+    judged: Iterable[Table] = (),
 ) -> list[Table]:
-    """All tables of a report, in their order."""
-    found = [*_by_task(read), *_intervals(read), *_parsing(read), *_costs(read.cells), *_merging(read.cells)]
+    """All tables of a report, in their order; those of judged answers follow those of accuracy."""
+    found = [*_by_task(read), *_intervals(read), *_parsing(read), *judged, *_costs(read.cells), *_merging(read.cells)]
     several = read.scores["protocol"].nunique() > 1
     protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""
     found += differences_table(differences, f"Points of average accuracy{protocol}", tie_margin)
@@ -251,7 +256,7 @@ def _merging(cells: pd.DataFrame) -> list[Table]:
     done = cells[cells["status"] == "done"]
     if not (done["merge_half"].notna() | (done["merge_reason"] != "") | done["merge_n"].notna()).any():
         return []
-    flips = done["merge_n"].notna().any()
+    flips = done["merge_n"].gt(0).any()
     rows = [
         [
             cell.name,
