@@ -282,6 +282,8 @@ def judge(
     What is judged already is not judged again, and every judgment is kept with its raw text as it comes. Another judge
     or another model of one adds its scores beside the others'. Exit code 1: some judgments could not be had.
     """
+    from dataclasses import replace
+
     from bench.judging.endpoint import Endpoint
     from bench.judging.folder import Work, judge_folder
     from bench.judging.judges import OpenAI, Reference
@@ -300,8 +302,7 @@ def judge(
     endpoint = Endpoint(
         model=model or "",
         base_url=base_url,
-        # Another server is sent no key that was not named for it.
-        key_variable=key_variable or ("OPENAI_API_KEY" if base_url is None else None),
+        key_variable=key_variable,
         max_tokens=max_tokens,
         concurrency=concurrency,
         timeout=timeout,
@@ -309,6 +310,8 @@ def judge(
         price_out=price_out,
         spending_limit=spending_limit,
     )
+    if key_variable is None and endpoint.is_openai:  # another server is sent no key that was not named for it
+        endpoint = replace(endpoint, key_variable="OPENAI_API_KEY")
     results = Results(folder)
     work = Work(cells=cells, sets=_listed(sets), repeats=repeats, check=check, pairs=pairwise)
     with Progress() as progress:

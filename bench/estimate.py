@@ -219,7 +219,7 @@ class Estimator:
                 one["seconds"] / one["n"]
                 for record in alike
                 for one in record.answers
-                if one["n"] and one["set"] == identity.set and one["max_new_tokens"] == identity.max_new_tokens
+                if one["set"] == identity.set and one["max_new_tokens"] == identity.max_new_tokens and one["seconds"]
             ]
             guessed = guessed or not done
             seconds += turns * (statistics.median(done) if done else self._answer(planned, identity.max_new_tokens))

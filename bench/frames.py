@@ -420,7 +420,8 @@ def _answering(recorded: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the open answers of a cell came to; all missing where it has none."""
     if not recorded:
         return dict.fromkeys(ANSWERING)
-    sums = [sum(one[key] for one in recorded) for key in ("n", "cut", "new_tokens", "seconds")]
+    values = {key: [one.get(key) for one in recorded] for key in ("n", "cut", "new_tokens", "seconds")}
+    sums = [None if None in own else sum(own) for own in values.values()]
     return dict(zip(ANSWERING, sums, strict=True))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import base_models, methods
 from bench.data import Data, prepare
+from bench.data.open_questions import references_hash
 from bench.errors import UserError
 from bench.evaluation import (
     AnswersIdentity,
@@ -115,7 +116,8 @@ class Plan:
             name: {
                 "n": len(rows),
                 "turns": sum(len(one.turns) for one in rows),
-                "with_reference": sum(bool(one.references) for one in rows),
+                "with_reference": sum(len(one.turns) for one in rows if one.references),
+                "references": references_hash(rows),
                 "fingerprint": self.data.open_fingerprint(name),
             }
             for name, rows in self.data.open_questions.items()
@@ -196,6 +198,13 @@ def _cells_of(
     cells: list[PlannedCell] = []
     pending: list[Pending] = []
     sizes = _Sizes(base)
+    room = getattr(sizes.config.get_text_config(), "max_position_embeddings", None)
+    if sweep.answers is not None and room is not None and sweep.answers.max_new_tokens >= room:
+        raise UserError(
+            f"answers.max_new_tokens {sweep.answers.max_new_tokens} leaves no room for a question in {base.id}, which "
+            f"reads {room} tokens",
+            f"Set it to {room // 2} or so.",
+        )
     trainings = [TrainingConfig.model_validate(one) for one in product_of_lists(TrainingConfig, sweep.training)]
     for tracker in {tracker for training in trainings for tracker in training.report_to}:
         if importlib.util.find_spec(tracker) is None:

@@ -102,7 +102,8 @@ class _Run:
     def train(self) -> None:
         """Leaves the model with what was saved on it, now and after any restart."""
         if "costs" not in self.metrics:  # written when the training was whole, kept whatever came after
-            shutil.rmtree(self.folder.path / "items", ignore_errors=True)  # of another training's weights
+            for made in ("items", "answers"):  # by another training's weights
+                shutil.rmtree(self.folder.path / made, ignore_errors=True)
             write_json(self.folder.path / "environment.json", environment(self.base, self.data, self.planned))
             costs = self._trained()
             self.metrics = {"status": "trained", "costs": costs}
@@ -311,6 +312,7 @@ class _Run:
             self.metrics["sharing_check"] = {"share": lm.share, **dataclasses.asdict(lm.checked)}
         self._warn(lm.warnings)
         self.metrics["costs"] |= _over_evaluations(self.metrics["evaluations"].values())
+        self._note_circumstances()
         self.folder.write_metrics(self.metrics)
 
     def _answer(self, lm: LanguageModel, identity: evaluation.AnswersIdentity, merged: bool) -> None:
@@ -320,22 +322,26 @@ class _Run:
         before = dataclasses.replace(lm.counted)
         words = template(identity.template, self.tokenizer)
         path = self.folder.answers(identity.file)
+        resumed = path.is_file()
         with Meter(self.level) as meter:
             found = answer(lm, questions, words, identity, self.cell.seed, path, advance)
+        costs = self._scoring_costs(meter.reading, before, lm.counted, merged)
+        texts = [text for turns in found.values() for text in turns]
         self.metrics["answers"][identity.id] = {
             **identity.model_dump(mode="json"),
             "file": identity.file,
-            "n": sum(map(len, found.values())),
-            "cut": sum(self._cut(text, identity.max_new_tokens) for turns in found.values() for text in turns),
-            "new_tokens": lm.counted.at_head - before.at_head,
-            **self._scoring_costs(meter.reading, before, lm.counted, merged),
+            "n": len(texts),
+            "cut": sum(self._tokens(text) >= identity.max_new_tokens - 1 for text in texts),
+            "new_tokens": sum(map(self._tokens, texts)),
+            # Some were there from a run that was killed: what those took is not known.
+            **(dict.fromkeys(costs) if resumed else costs),
         }
         reference.judge(self.folder, identity, questions, found)
+        self._note_circumstances()
         self.folder.write_metrics(self.metrics)
 
-    def _cut(self, text: str, most: int) -> bool:
-        """Whether an answer is as long as answers may be, or all but: it was cut."""
-        return len(self.tokenizer.encode(text, add_special_tokens=False)) >= most - 1
+    def _tokens(self, text: str) -> int:
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _scoring_costs(self, reading: Reading, before: Counted, after: Counted, merged: bool) -> dict[str, Any]:
         tokens = after.tokens - before.tokens

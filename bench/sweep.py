@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -272,10 +273,11 @@ class EvaluationConfig(Strict):
 class OpenSet(Strict):
     """One's own questions to be answered in words."""
 
-    questions: str
-    """A JSONL file in FastChat's format: question_id, category, turns and maybe reference."""
+    questions: str | None = None
+    """A JSONL file in FastChat's format: question_id, category, turns and maybe reference. Of `mt_bench` it may be left
+    out: then they come from the hub."""
     references: str | None = None
-    """Reference answers, a JSONL file in FastChat's answer format."""
+    """Reference answers, a JSONL file in FastChat's answer format (MT-Bench's: reference_answer/gpt-4.jsonl)."""
 
 
 class AnswersConfig(Strict):
@@ -296,6 +298,16 @@ class AnswersConfig(Strict):
     question."""
     max_new_tokens: int = Field(1024, ge=1)
     """Tokens of an answer at most; FastChat's 1,024."""
+
+    @field_validator("sets")
+    @classmethod
+    def _named(cls, sets: dict[str, OpenSet]) -> dict[str, OpenSet]:
+        for name, one in sets.items():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in ("held_out", "world_talk"):
+                raise ValueError(f"{name!r} cannot name a set: letters, digits and ._-, and no built-in set's name")
+            if one.questions is None and name != "mt_bench":
+                raise ValueError(f"answers.sets.{name} needs questions, a file")
+        return sets
 
     @field_validator("questions", mode="before")
     @classmethod

@@ -20,6 +20,8 @@ from bench.errors import UserError
 from bench.plan import make_plan
 from bench.sweep import OpenSet, Sweep
 
+SHORT = {"max_new_tokens": 8}
+"""The tiny model reads 512 tokens."""
 CHATML = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -153,30 +155,61 @@ def test_questions_in_fastchats_format(tmp_path: Path) -> None:
     rows = [{"question_id": i, "category": "math", "turns": [f"{i}?", "Sure?"]} for i in (1, 2)]
     path.write_text("\n".join(map(json.dumps, rows)))
     references.write_text(json.dumps({"question_id": 2, "choices": [{"index": 0, "turns": ["Two.", "Yes."]}]}))
-    first, second = sources.open_questions(OpenSet(questions=str(path), references=str(references)))
+    first, second = sources.open_questions("own", OpenSet(questions=str(path), references=str(references)))
     assert first.references == () and second.references == (("Two.", "Yes."),)
     assert OpenQuestion.of(second.row()) == second
     changed = OpenQuestion(2, "math", second.turns)
     assert fingerprint([second]) == fingerprint([changed]) != fingerprint([first])
     path.write_text(json.dumps({"question_id": 1, "turns": "?"}))
     with pytest.raises(UserError, match="row 1: 'turns' must be a list"):
-        sources.open_questions(OpenSet(questions=str(path)))
+        sources.open_questions("own", OpenSet(questions=str(path)))
 
 
-def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's columns, on a data set of the same columns made here."""
+def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hub's columns, on a data set of the same columns made here; its notes for judges are no reference answers."""
     from datasets import Dataset
 
     made = Dataset.from_list(
         [
-            {"prompt": ["1?", "2?"], "prompt_id": 101, "category": "math", "reference": ["1", "2"]},
+            {"prompt": ["1?", "2?"], "prompt_id": 101, "category": "math", "reference": ["1", "Carefully check."]},
             {"prompt": ["3?", "4?"], "prompt_id": 81, "category": "writing", "reference": []},
         ]
     )
     monkeypatch.setattr(sources, "_hub", lambda *asked: made)
-    first, second = sources.open_questions(None)
-    assert (first.id, first.turns, first.references) == (101, (Turn("1?"), Turn("2?")), (("1", "2"),))
-    assert second.references == ()
+    first, second = sources.open_questions("mt_bench", None)
+    assert (first.id, first.turns) == (101, (Turn("1?"), Turn("2?")))
+    assert first.references == second.references == ()
+    answers = tmp_path / "gpt-4.jsonl"
+    answers.write_text(json.dumps({"question_id": 101, "choices": [{"index": 0, "turns": ["One.", "Two."]}]}))
+    first, second = sources.open_questions("mt_bench", OpenSet(references=str(answers)))
+    assert first.references == (("One.", "Two."),) and second.references == ()
+
+
+def test_a_question_of_three_turns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["1?", "2?", "3?"]}))
+    with pytest.raises(UserError, match="row 1: it has 3 turns; questions of at most 2 can be judged"):
+        sources.open_questions("own", OpenSet(questions=str(path)))
+
+
+def test_copies_of_what_is_held_out_are_never_trained_on(tmp_path: Path) -> None:
+    """Whatever the policy on duplicates; and one question has one id."""
+    path = tmp_path / "twice.json"
+    rows = [{"instruction": f"Name {i}.", "input": "", "output": f"{i}."} for i in range(20)]
+    path.write_text(json.dumps([*rows, *rows]))
+    data = data_of({"train": "alpaca", "alpaca": str(path), "held_out": 5, "deduplicate": False})
+    asked = data.open_questions["held_out"]
+    assert len({one.id for one in asked}) == len(asked) == 5
+    assert len(data.pools["alpaca"]) == 30
+    assert not {one.id for one in asked} & {row.key for row in data.pools["alpaca"]}
+
+
+def test_sets_have_names_that_files_can_bear(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot name a set"):
+        Sweep.model_validate(
+            {"name": "x", "base_model": "b", "methods": ["lora"], "samples": 4}
+            | {"answers": {"questions": "a/b", "sets": {"a/b": {"questions": "q.jsonl"}}}}
+        )
 
 
 def test_real_alpaca_and_mt_bench(shared: Path) -> None:
@@ -189,6 +222,13 @@ def test_real_alpaca_and_mt_bench(shared: Path) -> None:
     assert len(data.pools["alpaca"]) + 200 + data.overlap["alpaca"].removed == 9225  # four of 9,229 have no answer
 
 
+def test_answers_that_leave_no_room_are_refused_in_the_plan(tmp_path: Path, tiny_model: Path) -> None:
+    settings = {"name": "x", "base_model": {"id": str(tiny_model), "dtype": "float32"}, "methods": ["lora"]}
+    settings |= {"samples": 4, "data": {"train": "world_talk"}, "answers": {"questions": "world_talk"}}
+    with pytest.raises(UserError, match=r"max_new_tokens 1024 leaves no room for a question in .* reads 512 tokens"):
+        make_plan(Sweep.model_validate(settings))
+
+
 def test_the_template_is_part_of_a_cells_identity_and_only_where_there_are_instructions(
     tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -199,9 +239,13 @@ def test_the_template_is_part_of_a_cells_identity_and_only_where_there_are_instr
 
     talk = {"train": "alpaca", "alpaca": str(alpaca_file(tmp_path))}
     ids = {
-        plan({**talk, "template": name}, answers={"questions": "held_out"})[1].cell.id for name in ("alpaca", "chat")
+        plan({**talk, "template": name}, answers={"questions": "held_out", **SHORT})[1].cell.id
+        for name in ("alpaca", "chat")
     }
     assert len(ids) == 2
-    asked, unasked = plan({"train": "world_two"}, answers={"questions": "world_talk"}), plan({"train": "world_two"})
+    asked, unasked = (
+        plan({"train": "world_two"}, answers={"questions": "world_talk", **SHORT}),
+        plan({"train": "world_two"}),
+    )
     assert asked[1].cell.id == unasked[1].cell.id and asked[1].cell.data.template is None
     assert asked[1].answers and asked[1].evaluations == unasked[1].evaluations

@@ -71,7 +71,10 @@ def frames_of(frame: pd.DataFrame) -> Frames:
 def judged_of(rows: pd.DataFrame, kind: str = "openai", name: str = "judge", **more: Any) -> Judged:
     scale = (1.0, 10.0) if kind == "openai" else (0.0, 100.0)
     judges = {label: JudgeIdentity(kind, name, scale, {}) for label in rows["judge"].unique()}
-    return Judged(judges, rows, pd.DataFrame(columns=list(COMPARISONS)), more.get("checks", {}), 0)
+    sizes = rows.groupby(["judge", "set", "folder"]).size().to_dict()
+    wanted = {key: more.get("wanted", count) for key, count in sizes.items()}
+    checks, served = more.get("checks", {}), more.get("served", {})
+    return Judged(judges, rows, pd.DataFrame(columns=list(COMPARISONS)), checks, wanted, served, ())
 
 
 def panels(frame: pd.DataFrame, told: Judged) -> list[judged.Panel]:
@@ -106,15 +109,45 @@ def test_cells_are_compared_on_what_all_of_them_have_a_judgment_of() -> None:
     rows = judgments(frame)
     whole = panels(frame, judged_of(rows))[0].differences["difference"]
     lacking = rows.copy()
-    one = (lacking["folder"] == "dvora-128.0-100-0") & (lacking["question_id"] >= 10)
+    one = (lacking["folder"] == "dvora-128.0-100-0") & (lacking["question_id"] >= 17)
     lacking.loc[one, ["score", "fastchat"]] = None
     (panel,) = panels(frame, judged_of(lacking))
-    assert panel.left_out == 20  # ten questions of two turns
-    # Its mean over easier questions is another one, but no difference is made of it.
-    scores = panel.scores.set_index("folder")
-    assert scores.loc["dvora-128.0-100-0", "missing"] == 20
-    assert scores.loc["dvora-128.0-100-0", "mean"] < scores.loc["lora-8.0-100-0", "mean"]
+    assert panel.left_out == 6 and panel.partial == ()  # three questions of two turns
+    # Its mean over easier questions is another one, but nothing is drawn or compared by it.
+    scores, drawn = panel.scores.set_index("folder"), panel.cells.set_index("folder")["average"]
+    assert scores.loc["dvora-128.0-100-0", "missing"] == 6
+    assert scores.loc["dvora-128.0-100-0", "mean"] < scores.loc["lora-8.0-400-2", "mean"]
+    assert drawn["dvora-128.0-100-0"] > drawn["lora-8.0-400-2"]
     assert panel.differences["difference"].tolist() == pytest.approx(whole.tolist())
+
+
+def test_a_cell_that_is_half_judged_spoils_no_comparison() -> None:
+    """Judging that was stopped (a spending limit, a night's end) leaves no row for what is missing."""
+    frame = cells()
+    rows = judgments(frame)
+    stopped = rows[~((rows["folder"] == "dvora-128.0-400-2") & (rows["question_id"] >= 5))]
+    told = judged_of(stopped, wanted=40)
+    (panel,) = panels(frame, told)
+    assert panel.partial == ("dvora-128.0-400-2",) and panel.left_out == 0
+    scores = panel.scores.set_index("folder")
+    assert (scores.loc["dvora-128.0-400-2", "n"], scores.loc["dvora-128.0-400-2", "missing"]) == (40, 30)
+    assert panel.differences["seeds"].tolist() == [3, 2]
+    assert any("dvora-128.0-400-2 lack more than a fifth" in one for one in judged.warnings([panel], told))
+
+
+def test_both_parsers_are_told_of() -> None:
+    frame = cells()
+    rows = judgments(frame)
+    rows.loc[rows["question_id"] == 0, "fastchat"] = None  # [[8/10]]: only the strict one reads it
+    rows.loc[rows["question_id"] == 1, "fastchat"] = 95.0
+    told = judged_of(rows, served={"judge-1": ["judge-2024-05", "judge-2024-08"]})
+    (panel,) = panels(frame, told)
+    row = panel.scores.iloc[0]
+    assert (row["disagree"], row["fastchat_missing"], row["missing"]) == (4, 2, 0)
+    assert any("these are several judges under one name" in one for one in judged.warnings([panel], told))
+    rows["fastchat"] = None
+    table = judged.tables(frames_of(frame), panels(frame, judged_of(rows)), judged_of(rows), NOTHING)[0]
+    assert table.rows[0][-3:] == ["-", "40", "40"]
 
 
 def test_turns_categories_and_intervals() -> None:
@@ -125,7 +158,8 @@ def test_turns_categories_and_intervals() -> None:
     assert row["low"] < 4.7 < row["high"] and row["n"] == 40 and row["missing"] == 0
     found = {one.title: one for one in judged.tables(frames_of(frame), [panel], judged_of(judgments(frame)), NOTHING)}
     table = found["By category: mt_bench, judged by judge"]
-    assert table.heads == ["cell", "math (n=20)", "writing (n=20)"] and table.rows[0][1:] == ["4.75", "4.65"]
+    assert table.heads == ["cell", "writing (n=20)", "math (n=20)"]
+    assert [one.split(" [")[0] for one in table.rows[0][1:]] == ["4.65", "4.75"] and "[" in table.rows[0][1]
 
 
 def test_a_tie_lies_within_a_hundredth_of_the_scale() -> None:
@@ -133,7 +167,7 @@ def test_a_tie_lies_within_a_hundredth_of_the_scale() -> None:
     rows = judgments(frame)
     rows["score"] = 5 + 0.1 * (rows["question_id"] % 3) + rows["folder"].str.endswith("-1") * 0.02
     (panel,) = panels(frame, judged_of(rows))
-    assert set(panel.differences["verdict"]) == {"tie"} and panel.margin == 0.09
+    assert set(panel.differences["verdict"]) == {"tie"} and panel.hundredth == 0.09
     said = judged.finding([panel], ReportConfig())
     assert any("dvora and lora tie" in one and "within 0.09 points" in one for one in said)
     rows["score"] += rows["folder"].str.startswith("dvora") * (0.12 + 0.001 * rows["question_id"])
@@ -144,16 +178,36 @@ def test_a_tie_lies_within_a_hundredth_of_the_scale() -> None:
 def test_the_judges_noise_is_a_band_and_a_failed_check_a_warning() -> None:
     frame = cells()
     rows = judgments(frame)
-    check = Checked("mt_bench", {}, 0.8, 0)
+    check = Checked("mt_bench", {}, 0.8, wanted=40, had=40)
     (panel,) = panels(frame, judged_of(rows, checks={"judge-1": [check]}))
     assert panel.noise == pytest.approx(noise_of_mean(0.8, 40)) and not panel.useless
     drawn = {one.name: one for one in samples.draw(frame, [panel], {})}
     assert "Bands: what the judge's own noise does to a mean" in drawn["samples_vs_score"].caption
     (silent,) = panels(frame, judged_of(rows))
-    assert "No noise is known of judge" in samples.draw(frame, [silent], {})[-1].caption
+    assert "The noise of judge is not known" in samples.draw(frame, [silent], {})[-1].caption
     assert judged.warnings([silent], judged_of(rows)) == [
         "judge was not checked: `bench judge FOLDER --check` says whether it can judge"
     ]
+    begun = {"judge-1": [Checked("mt_bench", {}, None, wanted=40, had=12)]}
+    (stopped,) = panels(frame, judged_of(rows, checks=begun))
+    assert any("has 12 of 40 judgments" in one for one in judged.warnings([stopped], judged_of(rows, checks=begun)))
+    mute = {"judge-1": [Checked("mt_bench", {}, None, wanted=40, had=0)]}
+    (said,) = panels(frame, judged_of(rows, checks=mute))
+    assert said.useless and all("failed its check" in one.note for one in _of(said, frame, rows, mute))
+
+
+def _of(panel: judged.Panel, frame: pd.DataFrame, rows: pd.DataFrame, checks: Any) -> list[Any]:
+    """The tables of a panel's own scores."""
+    made = judged.tables(frames_of(frame), [panel], judged_of(rows, checks=checks), NOTHING)
+    return [one for one in made if "mt_bench, judged by" in one.title]
+
+
+def test_a_tie_margin_of_ones_own_is_said() -> None:
+    frame = cells()
+    rules = ReportConfig(tie_margin=2.0)
+    (panel,) = judged.panels(frames_of(frame), judged_of(judgments(frame)), rules)
+    made = judged.tables(frames_of(frame), [panel], judged_of(judgments(frame)), NOTHING, rules)
+    assert any("within 0.18 points" in one.note for one in made)
 
 
 def test_two_judges_never_share_a_panel() -> None:
@@ -176,25 +230,27 @@ def test_heat_maps_need_two_ranks_and_two_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "learnt", "n", "judge", "fits"),
+    ("base", "learnt", "asked", "judge", "fits"),
     [
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", 80, "gpt-4", True),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, own file", 80, "gpt-4", False),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", 30, "gpt-4", False),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", 80, "reference", False),
-        ("smollm2-135m-instruct", "alpaca, the hub's", 80, "gpt-4", False),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH, "gpt-4", True),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH, "gpt-4-0613", True),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, own file", published.MT_BENCH, "gpt-4", False),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", "0" * 16, "gpt-4", False),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH, "gpt-4o-mini", False),
+        ("smollm2-135m-instruct", "alpaca, the hub's", published.MT_BENCH, "gpt-4", False),
     ],
 )
 def test_the_papers_points_are_drawn_only_over_the_papers_experiment(
-    base: str, learnt: str, n: int, judge: str, fits: bool
+    base: str, learnt: str, asked: str, judge: str, fits: bool
 ) -> None:
-    plan = {**NOTHING, "open_questions": {"mt_bench": {"n": n}}, "instructions": [learnt]}
-    assert published.comparable_scores({base}, plan, "mt_bench", judge) is fits
+    plan = {**NOTHING, "open_questions": {"mt_bench": {"fingerprint": asked}}, "instructions": [learnt]}
+    assert published.comparable_scores({base}, plan, "mt_bench", "openai", judge) is fits
     frame = cells(base=base)
     (panel,) = panels(frame, judged_of(judgments(frame), name=judge))
     drawn = samples.draw(frame, [panel], plan)[-1]
     assert (b"dvora, DoRA, Table 5" in drawn.svg.encode()) is fits
     table = judged.tables(frames_of(frame), [panel], judged_of(judgments(frame)), plan)[-1]
+    assert table.note.startswith("Drawn in the figure.") is fits
     assert table.title == "Published MT-Bench scores" and ["dora", "LLaMA2-7B", "10,000", "6.0"] in [
         row[:4] for row in table.rows
     ]

@@ -211,7 +211,10 @@ def _held_out(pools: dict[str, list[TrainingRow]], config: DataConfig) -> dict[s
     share = -(-config.held_out // len(sets)) if sets else 0
     found = {}
     for name, pool in sets.items():
-        fitting = [row for row in pool if isinstance(row, Dialogue) and len(row.turns) == 1 and not row.system]
+        alone = {
+            row.normalized: row for row in pool if isinstance(row, Dialogue) and len(row.turns) == 1 and not row.system
+        }  # one of those that ask the same
+        fitting = sorted(alone.values(), key=lambda row: row.key)
         taken = _shuffled(fitting, f"{config.seed}:{name}:held out")
         found[name] = tuple(taken[: min(share, int(len(pool) * MAX_DEVELOPMENT_SHARE))])
     return found
@@ -224,7 +227,7 @@ def _open_questions(sweep: Sweep, held_out: dict[str, tuple[Dialogue, ...]]) -> 
     config, found = sweep.answers, {}
     for name in dict.fromkeys(config.questions):
         if name in config.sets or name == "mt_bench":
-            rows = sources.open_questions(config.sets.get(name))
+            rows = sources.open_questions(name, config.sets.get(name))
         elif name == HELD_OUT:
             rows = tuple(
                 OpenQuestion(row.key, task, row.turns, (row.answers,)) for task, own in held_out.items() for row in own
@@ -326,9 +329,12 @@ def _clean(
     cleaned, overlap = {}, {}
     for name, pool in pools.items():
         drawn = Counter(row.key for row in drawn_of[name])
+        never = {row.key for row in drawn_of[name] if isinstance(row, Dialogue)}
         kept: list[TrainingRow] = []
         by_question = by_whole = removed = 0
         for row in pool:
+            if row.key in never:  # nor a copy of it
+                continue
             if drawn[row.key]:  # the drawn row itself, not a duplicate of it
                 drawn[row.key] -= 1
                 continue

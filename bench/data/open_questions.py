@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+MOST_TURNS = 2
+"""FastChat's prompts for judges know no more."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -43,6 +46,8 @@ class OpenQuestion:
         turns = row.get("turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(one, str) and one.strip() for one in turns):
             raise ValueError(f"'turns' must be a list of texts, got {turns!r}")
+        if len(turns) > MOST_TURNS:
+            raise ValueError(f"it has {len(turns)} turns; questions of at most {MOST_TURNS} can be judged")
         if not isinstance(row.get("question_id"), (int, str)):
             raise ValueError(f"'question_id' must be a number or a text, got {row.get('question_id')!r}")
         inputs = row.get("inputs") or [""] * len(turns)
@@ -89,3 +94,11 @@ def with_references(questions: Sequence[OpenQuestion], answers: Iterable[dict[st
         )
         for one in questions
     )
+
+
+def references_hash(questions: Iterable[OpenQuestion]) -> str:
+    """Hash of the reference answers, in the questions' order, 16 hex digits: other references, other scores."""
+    digest = hashlib.sha256()
+    for one in questions:
+        digest.update(json.dumps([one.id, one.references], ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]

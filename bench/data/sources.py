@@ -25,8 +25,6 @@ Row = dict[str, Any]
 ALPACA = ("yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c783905fc160e9639")
 MT_BENCH = ("HuggingFaceH4/mt_bench_prompts", "e3a795c5e9a82ee40611c416b8a7786c73198991")
 """Hub data sets and their pinned revisions."""
-WITH_REFERENCE = ("math", "reasoning", "coding")
-"""Categories of MT-Bench whose questions have reference answers."""
 
 
 def commonsense(task: Task, split: Split, folder: str | None) -> list[Question]:
@@ -74,28 +72,32 @@ def alpaca(name: str, path: str | None) -> list[Dialogue]:
     return [
         _parsed(path or origin, number, row, lambda row: _instruction(name, same, row))
         for number, row in enumerate(rows, 1)
-        if not (isinstance(row, dict) and row.get("output") == "")
+        if not (isinstance(row, dict) and isinstance(row.get("output"), str) and not row["output"].strip())
     ]
 
 
-def open_questions(settings: OpenSet | None) -> tuple[OpenQuestion, ...]:
+def open_questions(name: str, settings: OpenSet | None) -> tuple[OpenQuestion, ...]:
     """Questions of a file in FastChat's format, with reference answers from another; MT-Bench's from the hub where no
-    file is given. What the hub's rows have as references are MT-Bench's notes for judges; those of the categories in
-    which FastChat shows judges a reference are taken."""
-    if settings is None:
+    file is given.
+
+    Of MT-Bench only that other file has reference answers: what its question file (and the hub's copy) calls so are
+    notes for whoever judges (`Carefully check ...`, `Uncertain.`).
+    """
+    settings = settings or OpenSet()
+    if settings.questions is None:
         origin, revision = MT_BENCH
-        rows = [
+        rows: Iterable[Row] = [
             {"question_id": row["prompt_id"], "category": row["category"], "turns": list(row["prompt"])}
-            | ({"reference": list(row["reference"])} if row["category"] in WITH_REFERENCE else {})
             for row in _hub(origin, None, revision, "train")
         ]
-        return tuple(_parsed(origin, number, row, OpenQuestion.of) for number, row in enumerate(rows, 1))
-    path = Path(settings.questions).expanduser()
-    found = tuple(_parsed(path, number, row, OpenQuestion.of) for number, row in enumerate(_file(path), 1))
+    else:
+        origin = settings.questions
+        rows = _file(Path(origin).expanduser())
+    found = tuple(_parsed(origin, number, row, OpenQuestion.of) for number, row in enumerate(rows, 1))
     if len({one.id for one in found}) < len(found):
-        raise UserError(f"{path}: a question_id stands there twice", "Number the questions anew.")
+        raise UserError(f"{origin}: a question_id stands there twice", "Number the questions anew.")
     if settings.references is None:
-        return found
+        return with_references(found, ()) if name == "mt_bench" else found
     answers = Path(settings.references).expanduser()
     try:
         return with_references(found, _file(answers))

@@ -27,6 +27,10 @@ _INPUT = "\n\n### Input:\n"
 _RESPONSE = "\n\n### Response:"
 
 
+DATE = "01 Jan 2024"
+"""For chat templates that would say today's: what is trained and asked must not depend on the day."""
+
+
 class Template(Protocol):
     """A way to put a dialogue into words."""
 
@@ -87,7 +91,7 @@ class Chat:
         for number, one in enumerate(turns):
             messages.append({"role": "user", "content": one.whole})
             messages += [{"role": "assistant", "content": said} for said in answers[number : number + 1]]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, **more)
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, date_string=DATE, **more)
 
 
 def template(name: TemplateName, tokenizer: Any = None) -> Template:

@@ -70,7 +70,11 @@ def answer(
     The first turns of all come first, then the second ones, which are given the first answers. A sampled answer is
     seeded by the cell's seed, the question and the turn. Raises Diverged where a logit is not a number.
     """
-    known = read_answers(path)
+    try:
+        known = read_answers(path)
+    except UserError:  # damaged by whatever: set aside, as a cell's record would be
+        path.replace(path.with_suffix(".damaged"))
+        known = {}
     found: Answers = {one.id: known.get(one.id, [])[: len(one.turns)] for one in questions}
     total = sum(len(one.turns) for one in questions)
 

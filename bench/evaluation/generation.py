@@ -91,30 +91,47 @@ def generate_until(
             raise ValueError(f"{settings.max_new_tokens} new tokens leave no room for a prompt in {lm.max_length}")
         ids = lm.tok_encode(text) or [lm.prefix_token_id]
         groups.setdefault(settings, []).append(_Prompt(number, ids[-room:], kwargs.get("seed", 0)))
-    done = 0
+    told: set[int] = set()
+
+    def tell(prompt: _Prompt, settings: _Settings, new: list[int]) -> None:
+        """A row has ended. Where memory has run out since, it ends again, and counts once."""
+        if prompt.number in told:
+            return
+        told.add(prompt.number)
+        texts[prompt.number] = _cut(lm.tokenizer.decode(new, skip_special_tokens=True), settings.until)
+        read = len(prompt.ids) + len(new) - 1  # the last is never read
+        count(read, len(new), seen([read]))
+        done_with(prompt.number, texts[prompt.number])
+        advance(len(told), len(requests), "prompts")
+
     for settings, waiting in groups.items():
         # Longest first: rows of a batch are of like length, and what does not fit in memory fails at once.
         waiting.sort(key=lambda prompt: -len(prompt.ids))
         while waiting:
             size = _size(waiting, settings, batch_tokens, most_rows, pads_left)
+            batch = waiting[:size]
+            ids, seeds = [prompt.ids for prompt in batch], [prompt.seed for prompt in batch]
+            left = functools.partial(_leave, batch, settings, tell)
             try:
-                prompts = waiting[:size]
-                generated = _generate(lm, [one.ids for one in prompts], settings, dtype, [one.seed for one in prompts])
+                _generate(lm, ids, settings, dtype, seeds, left=left)
             except RuntimeError as error:
                 if size == 1 or not out_of_memory(error):
                     raise
                 batch_tokens = size * (len(waiting[0].ids) + settings.max_new_tokens) // 2
                 gc.collect()
                 continue
-            for prompt, new in zip(waiting[:size], generated, strict=True):
-                read = len(prompt.ids) + len(new) - 1  # the last is never read
-                count(read, len(new), seen([read]))
-                texts[prompt.number] = _cut(lm.tokenizer.decode(new, skip_special_tokens=True), settings.until)
-                done_with(prompt.number, texts[prompt.number])
             waiting = waiting[size:]
-            done += size
-            advance(done, len(requests), "prompts")
     return texts
+
+
+def _leave(
+    batch: list[_Prompt],
+    settings: _Settings,
+    tell: Callable[[_Prompt, _Settings, list[int]], None],
+    row: int,
+    new: list[int],
+) -> None:
+    tell(batch[row], settings, new)
 
 
 def _settings(kwargs: dict[str, Any], max_new_tokens: int) -> _Settings:
@@ -156,11 +173,16 @@ def _generate(
     dtype: str,
     seeds: Sequence[int] = (),
     ends: set[int] | None = None,
+    left: Callable[[int, list[int]], None] = lambda row, new: None,
 ) -> list[list[int]]:
-    """The new tokens of each prompt, up to its end-of-text token (B lists)."""
+    """The new tokens of each prompt, up to its end-of-text token (B lists); `left` is told of each row as it ends."""
     model, tokenizer, length = lm.model, lm.tokenizer, max(map(len, prompts))
     pad = tokenizer.pad_token_id
     ends = _end_tokens(model, tokenizer.eos_token_id) if ends is None else ends
+
+    def ending(row: int, new: list[int]) -> None:
+        left(row, _before(new, ends))
+
     ids = torch.tensor([[pad] * (length - len(one)) + one for one in prompts], device=lm.device)  # (B, T)
     mask = torch.tensor([[0] * (length - len(one)) + [1] * len(one) for one in prompts], device=lm.device)  # (B, T)
     config = GenerationConfig(
@@ -174,7 +196,7 @@ def _generate(
     if settings.num_beams == 1:
         ended = functools.partial(_ended, tokenizer=tokenizer, ends=ends, settings=settings)
         choose = _Sampled(settings.temperature, seeds) if settings.temperature else _likeliest
-        decode = {"custom_generate": functools.partial(_one_beam, ended=ended, choose=choose)}
+        decode = {"custom_generate": functools.partial(_one_beam, ended=ended, choose=choose, left=ending)}
     else:
         decode = {}
     with (
@@ -194,6 +216,8 @@ def _generate(
         )
     if settings.num_beams > 1:
         generated = generated[:, length:].tolist()
+        for row, new in enumerate(generated):
+            ending(row, new)
     return [_before(new, ends) for new in generated]
 
 
@@ -205,6 +229,7 @@ def _one_beam(
     generation_config: GenerationConfig,
     ended: Callable[[list[int]], bool],
     choose: Callable[[torch.Tensor, list[int]], torch.Tensor],
+    left: Callable[[int, list[int]], None],
     **kwargs: Any,
 ) -> list[list[int]]:
     """The new tokens of each row of `input_ids` (B, T), by `choose(logits, rows)`; called by `generate` as its decoder.
@@ -227,6 +252,8 @@ def _one_beam(
         for row, one in zip(rows, token.tolist(), strict=True):
             new[row].append(one)
         staying = [place for place, row in enumerate(rows) if not ended(new[row])]
+        for row in sorted(set(rows) - {rows[place] for place in staying}):
+            left(row, new[row])
         if not staying:
             return new
         if len(staying) < len(rows):

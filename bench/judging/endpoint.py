@@ -88,7 +88,7 @@ class Endpoint:
     def address(self) -> str:
         """The same for messages: without a user's name, a password or a query, which may be secret."""
         parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
     @property
     def is_openai(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -83,6 +82,9 @@ def judge_folder(results: Results, judge: Judge, work: Work, progress: Progress)
         if name not in questions:
             raise unknown("set of open questions", name, questions)
     chosen = {name: rows for name, rows in questions.items() if not work.sets or name in work.sets}
+    # What cannot be done is said before anything is asked, and paid.
+    answered = _answered(results, work, chosen)
+    pairs = _pairs(results, judge, work, answered) if work.pairs != "none" else []
     total = Judged()
     label = judge.identity.label
     with holding(results, f"judge-{label}") as mine:
@@ -91,7 +93,6 @@ def judge_folder(results: Results, judge: Judge, work: Work, progress: Progress)
         write_json(results.judge(label) / "judge.json", judge.identity.record())
         if work.check:
             total.add(*checking.check(results, judge, chosen, progress))
-        answered = _answered(results, work, chosen)
         wanted = [
             replace(one, repeat=repeat)
             for own in answered.values()
@@ -99,17 +100,17 @@ def judge_folder(results: Results, judge: Judge, work: Work, progress: Progress)
             if one.question.references or not judge.needs_reference
             for repeat in range(work.repeats)
         ]
-        with ExitStack() as stack:
-            ledgers = {
-                name: stack.enter_context(Ledger(CellFolder(results.path / "cells" / name).judgments(label)))
-                for name in dict.fromkeys(one.model for one in wanted)
-            }
-            lacking = [one for one in wanted if ledgers[one.model].lacks(one)]
-            advance = progress.stage(f"{judge.identity.name} judging")
-            outcome = judge.judge(lacking, lambda one, row: ledgers[one.model].add(one, row), advance)
+        names = dict.fromkeys(one.model for one in wanted)
+        ledgers = {name: Ledger(CellFolder(results.path / "cells" / name).judgments(label)) for name in names}
+        lacking = [one for one in wanted if ledgers[one.model].lacks(one, judge.prompt_hash(one))]
+        advance = progress.stage(f"{judge.identity.name} judging")
+        outcome = judge.judge(lacking, lambda one, row: ledgers[one.model].add(one, row), advance)
         total.add(len(wanted), len(wanted) - len(lacking), outcome)
-        if work.pairs != "none":
-            _pairwise(results, judge, work, answered, total, progress)
+        if pairs:
+            ledger = Ledger(results.judge(label) / "pairs.jsonl")
+            lacking = [one for one in pairs if ledger.lacks(one, judge.pair_prompt(one).hash)]
+            outcome = judge.compare(lacking, ledger.add, progress.stage(f"{judge.identity.name} comparing"))
+            total.add(len(pairs), len(pairs) - len(lacking), outcome)
     return total
 
 
@@ -133,15 +134,8 @@ def _answered(results: Results, work: Work, questions: dict[str, tuple[OpenQuest
     return found
 
 
-def _pairwise(
-    results: Results,
-    judge: Judge,
-    work: Work,
-    answered: dict[str, list[Asked]],
-    total: Judged,
-    progress: Progress,
-) -> None:
-    """Set cells against one another, each two in both orders."""
+def _pairs(results: Results, judge: Judge, work: Work, answered: dict[str, list[Asked]]) -> list[Pair]:
+    """The cells' answers that are to be set against one another, each two in both orders."""
     if not isinstance(judge, OpenAI):
         raise UserError(f"{judge.identity.name} compares no two answers", "Ask an openai judge for --pairwise.")
     plan = results.plan()
@@ -156,10 +150,12 @@ def _pairwise(
             other = of_second.get((one.set, one.question.id, one.turn))
             if other is not None:
                 pairs += [Pair(one, other, 1), Pair(other, one, 2)]
-    with Ledger(results.judge(judge.identity.label) / "pairs.jsonl") as ledger:
-        lacking = [one for one in pairs if ledger.lacks(one)]
-        outcome = judge.compare(lacking, ledger.add, progress.stage(f"{judge.identity.name} comparing"))
-    total.add(len(pairs), len(pairs) - len(lacking), outcome)
+    if not pairs:
+        raise UserError(
+            f"no two of these cells meet: each is set against {baseline} at equal samples and seed",
+            "Let --cells take the baseline's cells in, or give --pairwise all.",
+        )
+    return pairs
 
 
 def _meet(first: dict[str, Any], second: dict[str, Any], how: str, baseline: str) -> bool:

@@ -32,6 +32,9 @@ class Judge(Protocol):
     needs_reference: bool
     """It can only judge answers to questions that have a reference answer."""
 
+    def prompt_hash(self, asked: Asked) -> str:
+        """Of what the judge is given besides the answer: a judgment by another prompt is another judgment."""
+
     def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
         """Judge what is asked; `keep` is told of each judgment as it comes."""
 
@@ -43,6 +46,9 @@ class Reference:
 
     def __init__(self) -> None:
         self.identity = reference.identity()
+
+    def prompt_hash(self, asked: Asked) -> str:
+        return reference.references_of(asked)
 
     def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
         for number, one in enumerate(asked, 1):
@@ -68,13 +74,18 @@ class OpenAI:
         }
         self.identity = JudgeIdentity("openai", endpoint.model, (1.0, 10.0), settings)
 
+    def prompt_hash(self, asked: Asked) -> str:
+        return self._prompt(asked).hash
+
     def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
         def record(one: Asked, prompt: prompts.Prompt, reply: Reply) -> None:
             scores = {"score": parsers.fastchat_rating(reply.text), "strict": parsers.strict_rating(reply.text)}
             keep(one, {**self._told(prompt, reply), **scores})
 
-        made = ((one, prompts.single(one.question, one.turn, one.answers, not one.blind)) for one in asked)
-        return self._asked(made, record, advance)
+        return self._asked(((one, self._prompt(one)) for one in asked), record, advance)
+
+    def _prompt(self, asked: Asked) -> prompts.Prompt:
+        return prompts.single(asked.question, asked.turn, asked.answers, not asked.blind)
 
     def compare(self, pairs: Sequence[Pair], keep: Callable[[Pair, Row], None], advance: Advance) -> Outcome:
         """Have each two answers set against one another; `winner` is FastChat's, `strict` the strict parser's: `A` the
@@ -84,11 +95,11 @@ class OpenAI:
             verdicts = {"winner": parsers.fastchat_verdict(reply.text), "strict": parsers.strict_verdict(reply.text)}
             keep(one, {**self._told(prompt, reply), **verdicts})
 
-        made = (
-            (one, prompts.pair(one.first.question, one.first.turn, one.first.answers, one.second.answers))
-            for one in pairs
-        )
-        return self._asked(made, record, advance)
+        return self._asked(((one, self.pair_prompt(one)) for one in pairs), record, advance)
+
+    def pair_prompt(self, pair: Pair) -> prompts.Prompt:
+        """What it is asked of two answers."""
+        return prompts.pair(pair.first.question, pair.first.turn, pair.first.answers, pair.second.answers)
 
     def _asked(self, made: Iterable[tuple[Any, prompts.Prompt]], record: Any, advance: Advance) -> Outcome:
         """Ask it all. What is spent counts against the limit of whatever is asked later, too."""

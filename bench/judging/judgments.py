@@ -2,7 +2,8 @@
 
 A judgment may have been paid for, so each is appended and flushed to the disk as it comes. A process killed in
 mid-line leaves a torn last line, which is cut off before anything is added. Whoever judges again begins with what is
-there: a judgment is known by set, question, turn, repeat and the very answers that it is of.
+there: a judgment is known by set, question, turn, repeat, the very answers that it is of and the very prompt (or
+reference answers) that the judge was given. Of two that differ in the last alone the later counts.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from bench.data.open_questions import OpenQuestion
 from bench.errors import UserError
 from bench.evaluation.answers import answers_hash
+from bench.store import write_text
 
 Row = dict[str, Any]
 
@@ -93,6 +95,11 @@ def key_of(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in IDENTIFYING)
 
 
+def latest(rows: Iterable[Row]) -> list[Row]:
+    """Of the judgments of the same thing the last one each."""
+    return list({key_of(row): row for row in rows}.values())
+
+
 @dataclass(frozen=True)
 class JudgeIdentity:
     """Which judge: all that changes what it would say."""
@@ -134,39 +141,52 @@ def read_rows(path: Path) -> list[Row]:
 
 
 class Ledger:
-    """A file of judgments that is added to. A context manager."""
+    """A file of judgments that is added to. There is none until something is."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        rows = read_rows(path)
+        self.known = {(key_of(row), row.get("prompt_hash")) for row in rows}
+        if path.is_file():
+            whole, newline, torn = path.read_bytes().rpartition(b"\n")
+            if torn:
+                with _mendable(path), path.open("r+b") as file:
+                    file.truncate(len(whole) + len(newline))
 
-    def __enter__(self) -> Ledger:
-        rows = read_rows(self.path)
-        self.known = {key_of(row) for row in rows}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("ab")
-            whole = self.path.read_bytes().rpartition(b"\n")
-            self.file.truncate(len(whole[0]) + len(whole[1]))
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}", "Free some space.") from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.file.close()
-
-    def lacks(self, asked: Asked | Pair) -> bool:
-        """Whether this judgment is still wanted."""
-        return asked.key not in self.known
+    def lacks(self, asked: Asked | Pair, prompt_hash: str) -> bool:
+        """Whether this judgment, by this prompt, is still wanted."""
+        return (asked.key, prompt_hash) not in self.known
 
     def add(self, asked: Asked | Pair, found: Row) -> None:
-        """Keep a judgment, on the disk before this returns."""
+        """Keep a judgment, on the disk before this returns. Raises UserError where it cannot be written."""
         line = json.dumps({**asked.row(), **found}, ensure_ascii=False) + "\n"
-        self.file.write(line.encode())
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.known.add(asked.key)
+        with _mendable(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Opened anew each time: a sweep has more cells than a process may have files open.
+            with self.path.open("ab") as file:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        self.known.add((asked.key, found.get("prompt_hash")))
+
+    def keep_only(self, wanted: Collection[tuple[tuple[Any, ...], str]]) -> None:
+        """Remove what is none of these (key, prompt) pairs."""
+        rows = read_rows(self.path)
+        kept = [row for row in rows if (key_of(row), row.get("prompt_hash")) in wanted]
+        if len(kept) < len(rows):
+            write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+            self.known = {(key_of(row), row.get("prompt_hash")) for row in kept}
+
+
+@contextmanager
+def _mendable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}",
+            "Free some space; what was judged before is kept, and the same command goes on.",
+        ) from error
 
 
 def turns_of(set: str, question: OpenQuestion, answers: list[str], model: str) -> Iterator[Asked]:
@@ -178,4 +198,4 @@ def turns_of(set: str, question: OpenQuestion, answers: list[str], model: str) -
 def baseline_of(plan: dict[str, Any]) -> str:
     """The method that the others are set against: the sweep's choice, else LoRA, else its first."""
     methods = list(dict.fromkeys(one["method"] for one in plan["cells"] if one["method"] != "base"))
-    return plan.get("report", {}).get("baseline") or ("lora" if "lora" in methods else methods[0])
+    return plan.get("report", {}).get("baseline") or ("lora" if "lora" in methods else [*methods, "base"][0])

@@ -33,7 +33,7 @@ def questions_of(results: Results) -> dict[str, tuple[OpenQuestion, ...]]:
     for name, facts in recorded.items():
         path = _path(results, name, facts["fingerprint"])
         if path.is_file():
-            found[name] = open_questions(OpenSet(questions=str(path)))
+            found[name] = open_questions("as they were kept", OpenSet(questions=str(path)))
     if len(found) < len(recorded):
         found = prepare(load_sweep(results.path / "sweep.yaml")).open_questions
         keep_questions(results, found)

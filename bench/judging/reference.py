@@ -15,19 +15,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.data.open_questions import OpenQuestion
-from bench.evaluation.answers import Answers
+from bench.evaluation.answers import Answers, answers_hash
 from bench.evaluation.identity import AnswersIdentity
 from bench.judging.judgments import Asked, JudgeIdentity, read_rows, turns_of
 from bench.store import CellFolder, write_text
 
-VERSION = 1
+NAME, VERSION = "reference", 1
 
 
 def identity() -> JudgeIdentity:
     """This judge, with the versions of what it measures by."""
     versions = {name: importlib.metadata.version(name) for name in ("sacrebleu", "rouge_score")}
     settings = {"version": VERSION, "score": "mean of chrF and ROUGE-L F1, best over references", **versions}
-    return JudgeIdentity("reference", "reference", (0.0, 100.0), settings)
+    return JudgeIdentity(NAME, NAME, (0.0, 100.0), settings)
 
 
 def similarity(answer: str, references: Sequence[str]) -> dict[str, float]:
@@ -48,10 +48,19 @@ def _metrics() -> tuple[Any, Any]:
     return CHRF(), RougeScorer(["rougeL"], use_stemmer=False)
 
 
+def references_of(asked: Asked) -> str:
+    """Hash of the reference answers to a turn, 16 hex digits."""
+    return answers_hash(_texts(asked))
+
+
 def judged(asked: Asked) -> dict[str, Any]:
     """The judgment of an answer to a question that has references."""
-    found = similarity(asked.answers[asked.turn - 1], [texts[asked.turn - 1] for texts in asked.question.references])
-    return {"judge": [identity().label, "chrf+rouge-l"], **found}
+    found = similarity(asked.answers[asked.turn - 1], _texts(asked))
+    return {"judge": [identity().label, "chrf+rouge-l"], "prompt_hash": references_of(asked), **found}
+
+
+def _texts(asked: Asked) -> list[str]:
+    return [texts[asked.turn - 1] for texts in asked.question.references]
 
 
 def judge(
@@ -60,10 +69,11 @@ def judge(
     """Judge a cell's answers to a set of questions, those that have references, and keep the judgments: the same
     answers have the same file, whenever it is written."""
     path, name = folder.judgments(identity().label), identity_of_answers.set
-    rows = [row for row in read_rows(path) if row["set"] != name]
+    before, rows = read_rows(path), []
     for question in questions:
         if question.references:
             wanted = turns_of(name, question, answers.get(question.id, []), folder.path.name)
             rows += [{**asked.row(), **judged(asked)} for asked in wanted]
-    if rows:
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    if rows != [row for row in before if row["set"] == name]:
+        kept = [row for row in before if row["set"] != name]
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (*kept, *rows)))

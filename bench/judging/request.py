@@ -194,9 +194,10 @@ def _of_every_request(endpoint: Endpoint, status: int, reason: str, key: str) ->
             "Top up, or give another key; what has come is kept, and the same command goes on from there.",
         )
     given = "a request without a key" if key == NO_KEY else f"the key in {endpoint.key_variable}"
+    named = f"Set {endpoint.key_variable}" if endpoint.key_variable else "Name a variable by --key-variable and set it"
     return UserError(
         f"{endpoint.address} refuses {given} ({reason})",
-        f"Set {endpoint.key_variable} to a key that may use the model {endpoint.model!r}.",
+        f"{named} to a key that may use the model {endpoint.model!r}.",
     )
 
 

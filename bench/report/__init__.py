@@ -49,7 +49,7 @@ def write_report(results: Results) -> Path:
         "warnings": read.warnings,
         "figures": drawn,
         "tables": [
-            *tables(plan, read, differences, rules.tie_margin, judged.tables(read, panels, said, plan)),
+            *tables(plan, read, differences, rules.tie_margin, judged.tables(read, panels, said, plan, rules)),
             *tuning.table(trials, max(read.cells["samples"])),
         ],
         "provenance": _provenance(results, plan),

@@ -5,6 +5,7 @@ The files are facts carried over from the papers named in `SOURCES`. Where sourc
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def comparable(bases: set[str], tasks: set[str], protocols: set[str]) -> bool:
     return bool(bases) and bases <= LLAMA_7B and tasks == COMMONSENSE and protocols == {PROTOCOL}
 
 
+MT_BENCH = "9ce50ff00905cc52"
+"""Fingerprint of MT-Bench's 80 questions (`open_questions.fingerprint`), as FastChat's question.jsonl has them."""
 PAPER_BASES = {"LLaMA-7B": LLAMA_7B, "LLaMA2-7B": {"meta-llama/Llama-2-7b-hf", "NousResearch/Llama-2-7b-hf"}}
 """By the name that the MT-Bench numbers have for it."""
 
@@ -61,16 +64,16 @@ def paper_base(bases: set[str]) -> str | None:
     return next((name for name, copies in PAPER_BASES.items() if bases and bases <= copies), None)
 
 
-def comparable_scores(bases: set[str], plan: dict[str, Any], questions: str, judge: str) -> bool:
+def comparable_scores(bases: set[str], plan: dict[str, Any], questions: str, kind: str, judge: str) -> bool:
     """Whether the paper's MT-Bench scores may be drawn over these: its base, the hub's cleaned Alpaca, all of MT-Bench,
-    and a GPT-4 as the judge."""
+    and GPT-4 as the judge (not one of its successors)."""
     asked = plan.get("open_questions", {}).get(questions, {})
     return (
         paper_base(bases) is not None
         and plan.get("instructions") == ["alpaca, the hub's"]
-        and questions == "mt_bench"
-        and asked.get("n") == 80
-        and judge.startswith("gpt-4")
+        and asked.get("fingerprint") == MT_BENCH
+        and kind == "openai"
+        and re.fullmatch(r"gpt-4(-\d{4})?", judge) is not None
     )
 
 

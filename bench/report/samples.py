@@ -51,9 +51,8 @@ def _drawn(name: str, title: str, says: str, caption: str, figure: Figure) -> Dr
 
 
 def _caption(panels: list[Panel], dots: str) -> str:
-    judges = list(dict.fromkeys(panel.name for panel in panels))
     said = f"{dots} Thin bars: 95 % from the sampling of questions alone. Dashed grey: the untuned base model."
-    if "reference" in judges:
+    if any(panel.kind == "reference" for panel in panels):
         said += (
             " The judge named reference gives the likeness to a reference answer from 0 to 100: it does not see "
             "whether an answer is right."
@@ -62,9 +61,10 @@ def _caption(panels: list[Panel], dots: str) -> str:
     if noisy:
         widths = ", ".join(f"{panel.noise:.2f} ({panel.title})" for panel in noisy)
         said += f" Bands: what the judge's own noise does to a mean, 95 % of the time: {widths}."
-    silent = [panel for panel in panels if panel.noise is None and panel.name != "reference"]
+    silent = [panel for panel in panels if panel.noise is None and panel.kind != "reference"]
     if silent:
-        said += f" No noise is known of {', '.join(dict.fromkeys(one.name for one in silent))}: it was not checked."
+        names = ", ".join(dict.fromkeys(one.name for one in silent))
+        said += f" The noise of {names} is not known: no check has measured it."
     useless = list(dict.fromkeys(panel.name for panel in panels if panel.useless))
     if useless:
         said += f" {', '.join(useless)} failed the check of judges: these scores say nothing."
@@ -158,7 +158,7 @@ def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
 def _overlay(ax: Axes, panel: Panel, plan: dict[str, Any]) -> None:
     """The paper's points, open, where base, data, questions and kind of judge are its own."""
     bases = set(panel.cells["base"])
-    if not published.comparable_scores(bases, plan, panel.set, panel.name):
+    if not published.comparable_scores(bases, plan, panel.set, panel.kind, panel.name):
         return
     look = looks(dict.fromkeys(panel.cells["series"]))
     rows = published.read("dora_mt_bench")

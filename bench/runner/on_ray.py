@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.judging.reference import NAME as REFERENCE
 from bench.plan import PlannedCell
 from bench.runner.attempt import Ended
 from bench.runner.locks import holding
@@ -253,9 +254,12 @@ class Actor:
 
 
 def packed(folder: Path) -> Files:
-    """The files of a cell's folder."""
+    """The files of a cell's folder, but for judgments that somebody else may be adding to."""
+    others = set(folder.glob("judgments/*")) - set(folder.glob(f"judgments/{REFERENCE}-*"))
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path not in others
     }
 
 

@@ -18,9 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import base_models
+from bench.data.templates import template
 from bench.errors import UserError
 from bench.estimate import Estimator, estimator, too_large
-from bench.judging.checking import check_reference
+from bench.evaluation.answers import read_answers
+from bench.judging import reference
+from bench.judging.checking import check
+from bench.judging.judges import Reference
 from bench.judging.questions import keep_questions
 from bench.plan import TO_RUN, Plan, PlannedCell, state
 from bench.runner import notify
@@ -29,7 +33,7 @@ from bench.runner.disk import check_room, prune
 from bench.runner.locks import REPORT, holding
 from bench.runner.progress import Progress, duration
 from bench.runner.workers import Crew, Here, Local, Task, Worker, slots
-from bench.store import Results
+from bench.store import Results, write_json
 from bench.tuning import groups, settle
 
 LOOKING_SECONDS = 0.5
@@ -129,13 +133,20 @@ def run_sweep(
     if todo:  # what must be downloaded is asked for before anything is written
         for base in plan.sweep.base_model:
             found = base_models.find(base.id, base.revision)
-            base_models.load_tokenizer(found)
+            tokenizer = base_models.load_tokenizer(found)
+            if plan.data.instructs or plan.data.open_questions:
+                template(plan.data.config.template, tokenizer)
             if found.commit and base.revision is None:
                 progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
     results.write_plan(plan.resolved(), plan.record())
     if plan.data.open_questions:
         keep_questions(results, plan.data.open_questions)
-        check_reference(results, plan.data.open_questions, progress)
+        judge = Reference()
+        with holding(results, f"judge-{judge.identity.label}") as mine:
+            if mine:
+                write_json(results.judge(judge.identity.label) / "judge.json", judge.identity.record())
+                check(results, judge, plan.data.open_questions, progress)
+                _judge_again(plan, results)
     progress.log_to(results.path / "sweep.log")
     recorded = len(plan.cells) - sum(one in wanted for one in states.values())
     progress.line(
@@ -156,6 +167,17 @@ def run_sweep(
         if not any(state(trial, results) in TO_RUN for trial in one.trials):
             progress.line(f"{one.name} stays pending: none of its trials has come to an end")
     return outcome
+
+
+def _judge_again(plan: Plan, results: Results) -> None:
+    """Have the judge that costs nothing judge what was answered before, where the reference answers are others now."""
+    for one in plan.cells:
+        folder = results.folder(one.cell)
+        if one.answers and (folder.path / "cell.json").is_file():
+            recorded = folder.metrics().get("answers", {})
+            for identity in (identity for identity in one.answers if identity.id in recorded):
+                answers = read_answers(folder.answers(identity.file))
+                reference.judge(folder, identity, plan.data.open_questions[identity.set], answers)
 
 
 def _set_aside(plan: Plan, results: Results, progress: Progress) -> None:

@@ -81,8 +81,8 @@ class Spy:
         self.passes: list[tuple[int, int]] = []
         inner = generation._generate
 
-        def generate(lm: Any, prompts: list[list[int]], *rest: Any) -> list[list[int]]:
-            made = inner(lm, prompts, *rest)
+        def generate(lm: Any, prompts: list[list[int]], *rest: Any, **more: Any) -> list[list[int]]:
+            made = inner(lm, prompts, *rest, **more)
             for prompt, new in zip(prompts, made, strict=True):
                 self.tokens[tuple(prompt)] = new
             return made

@@ -63,7 +63,7 @@ def test_every_cell_answers_and_is_judged_offline(talked: Path) -> None:
         assert all(one["seconds"] > 0 and one["new_tokens"] <= 6 * one["n"] for one in recorded)
         mine = read.rows[read.rows["folder"] == cell["folder"]]
         assert len(mine) == 12 and mine["score"].between(0, 100).all()
-    assert read.stale == 0
+    assert read.problems == ()
 
 
 def test_the_same_command_does_nothing_more(talked: Path) -> None:
@@ -107,10 +107,45 @@ def test_judgments_of_replaced_answers_count_for_nothing(results: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0]["choices"][0]["turns"][0] += " and more"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert frames.read(Results(results), Results(results).plan()).stale == 1
+    said = "1 judgments are of answers that are no longer there; they count for nothing"
+    assert frames.read(Results(results), Results(results).plan()).problems == (said,)
     assert bench("judge", results).exit_code == 0
     again = frames.read(Results(results), Results(results).plan())
-    assert len(again.rows) == 5 * 12 and again.stale == 1  # judged anew, beside the old one
+    assert len(again.rows) == 5 * 12 and again.problems == (said,)  # judged anew, beside the old one
+
+
+def test_other_reference_answers_are_another_judgment(results: Path) -> None:
+    """By `bench judge`, and by the next `bench run`; the later one counts."""
+    (path,) = (results / "questions").glob("held_out-*")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["reference"] = ["Quite another answer."]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = bench("judge", results, "--sets", "held_out")
+    assert "20 judgments wanted, 0 were there, 20 made" in done.output
+    again = bench("judge", results, "--sets", "held_out")
+    assert "20 judgments wanted, 20 were there, 0 made" in again.output
+    read = frames.read(Results(results), Results(results).plan())
+    assert len(read.rows) == 5 * 12 and read.problems == ()
+
+
+def test_a_torn_line_is_cut_off_and_its_judgment_made_again(results: Path) -> None:
+    folder = CellFolder(results / "cells" / cells(results)[1]["folder"])
+    (path,) = (folder.path / "judgments").iterdir()
+    whole = path.read_text()
+    path.write_text(whole[:-30])  # killed in mid-line
+    before = frames.read(Results(results), Results(results).plan())
+    assert len(before.rows) == 5 * 12 - 1
+    assert "60 judgments wanted, 59 were there, 1 made" in bench("judge", results).output
+    assert path.read_text() == whole
+
+
+def test_a_file_that_cannot_be_believed_is_a_problem_and_no_end(results: Path) -> None:
+    folder = CellFolder(results / "cells" / cells(results)[1]["folder"])
+    (path,) = (folder.path / "judgments").iterdir()
+    path.write_text("{broken\n" + path.read_text())
+    assert bench("report", results).exit_code == 0
+    assert "cannot be believed" in (results / "report/report.md").read_text()
 
 
 def test_bad_words_are_mended(results: Path) -> None:
@@ -120,6 +155,7 @@ def test_bad_words_are_mended(results: Path) -> None:
         (["--sets", "held"], "unknown set of open questions 'held'"),
         (["--cells", "dora*"], "no cell's name fits 'dora*'"),
         (["--pairwise", "all"], "reference compares no two answers"),
+        (["--judge", "openai", "--model", "m", "--cells", "vera*", "--pairwise", "baseline"], "no two of these cells"),
         (["--judge", "openai", "--model", "m", "--spending-limit", "1"], "needs both prices"),
     ):
         done = bench("judge", results, *given)
@@ -166,16 +202,25 @@ def server() -> Iterator[Callable[[Say], str]]:
         one.server_close()
 
 
-def test_an_endpoint_judges_what_is_there(results: Path, server: Callable[[Say], str]) -> None:
+SECRET = "sk-0123456789-not-to-be-seen"
+
+
+def test_an_endpoint_judges_what_is_there(
+    results: Path, server: Callable[[Say], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A judge that rates by the length of what it is shown: gold answers are the longer ones."""
 
     def say(system: str, user: str) -> str:
         answer = user.rpartition("Assistant's Answer]\n")[0] or user
         return f"Fine. Rating: [[{1 + len(answer) % 10}]]"
 
+    monkeypatch.setenv("A_KEY", SECRET)
     command = ("judge", results, "--judge", "openai", "--model", "a/judge", "--base-url", server(say))
+    command = (*command, "--key-variable", "A_KEY")
     done = bench(*command, "--check", "--price-in", 1, "--price-out", 2)
     assert done.exit_code == 0, done.output
+    assert SECRET not in done.output
+    assert not [path for path in results.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert "dollars" in done.output
     read = frames.read(Results(results), Results(results).plan())
     (label,) = (name for name, one in read.judges.items() if one.kind == "openai")
@@ -184,7 +229,8 @@ def test_an_endpoint_judges_what_is_there(results: Path, server: Callable[[Say],
     assert len(mine) == 5 * 12 and (mine["score"] == mine["fastchat"]).all()
     row = read_rows(CellFolder(results / "cells" / cells(results)[1]["folder"]).judgments(label))[0]
     assert row["judgment"].startswith("Fine.") and row["prompt_hash"] and row["judge"][1] == "single-v1"
-    assert read.checks[label][0].noise == 0
+    assert [(one.set, one.whole) for one in read.checks[label]] == [("held_out", True), ("world_talk", True)]
+    assert read.checks[label][0].noise == 0 and read.served[label] == ["served"]
     again = bench(*command)
     assert "60 judgments wanted, 60 were there, 0 made" in again.output
     twice = bench(*command, "--repeats", 2)
@@ -215,6 +261,7 @@ def test_a_judge_that_guesses_carries_a_warning(results: Path, server: Callable[
         page = (results / "report" / name).read_text()
         assert "dice cannot tell gold answers from others" in page
         assert "dice failed the check of judges: these scores say nothing" in page
+        assert page.count("This judge failed its check") >= 4  # scores, categories, differences, the finding
 
 
 def test_pairs_are_shown_in_both_orders(results: Path, server: Callable[[Say], str]) -> None:
@@ -299,5 +346,7 @@ def test_gold_is_never_its_own_stranger() -> None:
         else:
             assert one.answers[-1] == "gold " + str(one.question.id)
         assert one.answers[:-1] == ((f"gold {one.question.id} one 1 x y",) if one.turn == 2 else ())
+    short = [OpenQuestion(n, "math", (Turn("?"),), ((str(n),),)) for n in range(5)]
+    assert checking.asked({"short": short}, needs_reference=False) == []  # cut off, they are what they were
     blind = checking.asked({"single": [question(9, 1), question(8, 1)]}, needs_reference=False)
     assert len(blind) == 2 * 2 * 4 and all(one.blind for one in blind)
