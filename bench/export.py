@@ -111,6 +111,7 @@ def _environment(folder: CellFolder) -> dict[str, Any]:
 def card(cell: Cell, metrics: dict[str, Any], environment: dict[str, Any], merged: bool) -> str:
     """The model card, Markdown with the hub's front matter."""
     what = "merged model" if merged else "adapter"
+    words = f"template {cell.data.template}" if cell.data.template else f"format {cell.data.format}"
     scores = [
         f"| {one['task']} | {one['protocol']}-v{one['protocol_version']} | {one['primary']} | "
         f"{100 * one['score']:.1f} | {one['n']} |"
@@ -125,15 +126,19 @@ def card(cell: Cell, metrics: dict[str, Any], environment: dict[str, Any], merge
         f"# {cell.name}",
         "",
         f"The {what} of one cell of a sweep: {cell.method} on {cell.base.id} ({cell.base.revision}, computed in "
-        f"{cell.base.dtype}), trained on {cell.samples:,} examples of {', '.join(cell.data.train)} (format "
-        f"{cell.data.format}), seed {cell.seed}. Its identity is `{cell.id}`.",
+        f"{cell.base.dtype}), trained on {cell.samples:,} examples of {', '.join(cell.data.train)} ({words}), seed "
+        f"{cell.seed}. Its identity is `{cell.id}`.",
         "",
         "## Scores",
         "",
         *(
+            f"{one['n']} answers to {one['set']} were judged: the scores are in the sweep's report."
+            for one in metrics.get("answers", {}).values()
+        ),
+        *(
             ["| task | protocol | metric | score | questions |", "| --- | --- | --- | --- | --- |", *scores]
             if scores
-            else ["None."]
+            else ["No task was scored."]
         ),
         "",
         "One run: how it compares with others, and how surely, is in the sweep's report.",

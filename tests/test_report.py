@@ -19,7 +19,7 @@ from scipy import stats
 from bench import frames, statistics
 from bench.report import figures, published, write_report
 from bench.report.finding import finding, sentence
-from bench.report.tables import _differences
+from bench.report.tables import differences_table
 from bench.statistics import judge
 from bench.store import Results
 
@@ -405,7 +405,7 @@ def test_verdicts_are_adjusted_for_the_rows_of_the_table() -> None:
     text = " ".join(said(rows))
     assert "dora against lora is unresolved: +2.7 [0.8, 4.6] over 3 seeds, adjusted p 0.0" in text
     assert f"If difference and spread stayed so, {dora['seeds_needed']:.0f} seeds would tell." in text
-    (table,) = _differences(found.reset_index(), "", 1.0)
+    (table,) = differences_table(found.reset_index(), "", 1.0)
     assert table.heads[5:] == [
         "difference", "95 % over seeds (unadjusted)", "adjusted p", "detectable", "seeds to tell", "verdict",
     ]  # fmt: skip

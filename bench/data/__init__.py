@@ -244,7 +244,11 @@ def _open_questions(sweep: Sweep, held_out: dict[str, tuple[Dialogue, ...]]) -> 
         if config.with_reference:
             rows = tuple(one for one in rows if one.references)
         if not rows:
-            raise UserError(f"no question of {name} has a reference answer", "Leave out answers.with_reference.")
+            raise UserError(
+                f"no question of {name} has a reference answer",
+                f"Give answers.sets.{name}.references (MT-Bench's: FastChat's reference_answer/gpt-4.jsonl), or leave "
+                "out answers.with_reference.",
+            )
         if config.limit is not None and config.limit < len(rows):
             kept = {one.id for one in _shuffled(rows, f"{sweep.data.seed}:{name}:limit")[: config.limit]}
             rows = tuple(one for one in rows if one.id in kept)
