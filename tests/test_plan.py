@@ -14,9 +14,10 @@ from bench import base_models, methods, plan
 from bench.errors import UserError
 from bench.methods import Method
 from bench.plan import count, layers_alike
-from bench.sweep import BaseIdentity, BaseModelConfig, Cell
+from bench.sweep import BaseIdentity, BaseModelConfig, Cell, load_sweep, product_of_lists
 
 BASE = "smollm2-135m-instruct"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def cell_of(method: str, options: dict[str, Any]) -> Cell:
@@ -124,3 +125,16 @@ def test_every_cell_has_a_line(tmp_path: Path, tiny_model: Path) -> None:
     # Seven linear layers in each of two blocks: rank x (in + out); 32 x 32, with 16 for keys and values, and 64.
     trainable = 2 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
     assert found["lora-r4-n32-s0"][:2] == ["todo", f"{trainable:,}"] and found["lora-r4-n32-s0"][3] == "0.01"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_settings_of_every_config_fit_their_base(path: Path) -> None:
+    """Without data and weights: a setting that a method does not know would show only where the data are."""
+    sweep = load_sweep(path)
+    for base in sweep.base_model:
+        skeleton = base_models.skeleton(base.id, base.revision)
+        for entry in sweep.methods:
+            method = methods.get(entry["method"])
+            settings = {key: value for key, value in entry.items() if key != "method"}
+            for one in product_of_lists(method.Options, settings):
+                assert method.resolve(one, skeleton)
