@@ -93,8 +93,9 @@ def generate_until(
         groups.setdefault(settings, []).append(_Prompt(number, ids[-room:], kwargs.get("seed", 0)))
     told: set[int] = set()
 
-    def tell(prompt: _Prompt, settings: _Settings, new: list[int]) -> None:
+    def tell(batch: list[_Prompt], settings: _Settings, row: int, new: list[int]) -> None:
         """A row has ended. Where memory has run out since, it ends again, and counts once."""
+        prompt = batch[row]
         if prompt.number in told:
             return
         told.add(prompt.number)
@@ -111,7 +112,7 @@ def generate_until(
             size = _size(waiting, settings, batch_tokens, most_rows, pads_left)
             batch = waiting[:size]
             ids, seeds = [prompt.ids for prompt in batch], [prompt.seed for prompt in batch]
-            left = functools.partial(_leave, batch, settings, tell)
+            left = functools.partial(tell, batch, settings)
             try:
                 _generate(lm, ids, settings, dtype, seeds, left=left)
             except RuntimeError as error:
@@ -122,16 +123,6 @@ def generate_until(
                 continue
             waiting = waiting[size:]
     return texts
-
-
-def _leave(
-    batch: list[_Prompt],
-    settings: _Settings,
-    tell: Callable[[_Prompt, _Settings, list[int]], None],
-    row: int,
-    new: list[int],
-) -> None:
-    tell(batch[row], settings, new)
 
 
 def _settings(kwargs: dict[str, Any], max_new_tokens: int) -> _Settings:

@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.evaluation.answers import answers_hash, read_answers
 from bench.judging.checking import Checked, checked, read_wanted
 from bench.judging.judgments import JudgeIdentity, Row, latest, read_rows
-from bench.judging.measures import mean_interval
+from bench.judging.measures import interval_over_questions
 from bench.store import CellFolder, Results
 
 JUDGMENTS = ("judge", "set", "folder", "question_id", "category", "turn", "repeat", "score", "fastchat")
@@ -48,7 +48,7 @@ class Judged:
         found = []
         for (judge, name, folder), own in self.rows.groupby(["judge", "set", "folder"], sort=False, observed=True):
             known = own[own["score"].notna()]
-            interval = mean_interval(name, known["score"], known["question_id"]) if len(known) else None
+            interval = interval_over_questions(name, known["score"], known["question_id"]) if len(known) else None
             turns = {f"turn_{turn}": rows["score"].mean() for turn, rows in known.groupby("turn")}
             apart = own["score"].ne(own["fastchat"]) & ~(own["score"].isna() & own["fastchat"].isna())
             wanted = self.wanted[judge, name, folder]
@@ -66,7 +66,7 @@ class Judged:
         known = self.rows[self.rows["score"].notna()]
         found = []
         for keys, own in known.groupby(["judge", "set", "folder", "category"], sort=False):
-            interval = mean_interval(keys[1], own["score"], own["question_id"])
+            interval = interval_over_questions(keys[1], own["score"], own["question_id"])
             bounds = (interval.low, interval.high) if interval else (None, None)
             found.append((*keys, own["score"].mean(), *bounds, len(own)))
         columns = ["judge", "set", "folder", "category", "mean", "low", "high", "count"]

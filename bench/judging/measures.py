@@ -42,7 +42,7 @@ class Separation:
         return self.auc < USELESS_BELOW
 
 
-def mean_interval(name: str, values: Sequence[float], questions: Sequence[Hashable]) -> Interval | None:
+def interval_over_questions(name: str, values: Sequence[float], questions: Sequence[Hashable]) -> Interval | None:
     """The question bootstrap's interval of a mean of scores; `questions` says which question each is of. None without
     two questions."""
     clusters = np.array([repr(one) for one in questions])

@@ -17,12 +17,13 @@ from typing import Any
 from bench.data.open_questions import OpenQuestion
 from bench.evaluation.answers import Answers, answers_hash
 from bench.evaluation.identity import AnswersIdentity
-from bench.judging.judgments import Asked, JudgeIdentity, read_rows, turns_of
+from bench.judging.judgments import Asked, JudgeIdentity, key_of, read_rows, turns_of
 from bench.store import CellFolder, write_text
 
 NAME, VERSION = "reference", 1
 
 
+@functools.cache
 def identity() -> JudgeIdentity:
     """This judge, with the versions of what it measures by."""
     versions = {name: importlib.metadata.version(name) for name in ("sacrebleu", "rouge_score")}
@@ -70,10 +71,12 @@ def judge(
     answers have the same file, whenever it is written."""
     path, name = folder.judgments(identity().label), identity_of_answers.set
     before, rows = read_rows(path), []
+    known = {(key_of(row), row.get("prompt_hash")): row for row in before}
     for question in questions:
         if question.references:
-            wanted = turns_of(name, question, answers.get(question.id, []), folder.path.name)
-            rows += [{**asked.row(), **judged(asked)} for asked in wanted]
+            for asked in turns_of(name, question, answers.get(question.id, []), folder.path.name):
+                there = known.get((asked.key, references_of(asked)))
+                rows.append(there or {**asked.row(), **judged(asked)})
     if rows != [row for row in before if row["set"] == name]:
         kept = [row for row in before if row["set"] != name]
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (*kept, *rows)))

@@ -12,7 +12,7 @@ from bench.judging.measures import (
     ELO,
     Match,
     bradley_terry,
-    mean_interval,
+    interval_over_questions,
     noise,
     noise_of_mean,
     separation,
@@ -44,14 +44,14 @@ def test_turns_of_a_question_are_one_cluster() -> None:
     """Two turns that agree say no more than one: the interval is that of the questions."""
     random = np.random.default_rng(3)
     values = random.normal(5, 2, 80)
-    one = mean_interval("x", values, range(80))
-    two = mean_interval("x", np.repeat(values, 2), np.repeat(np.arange(80), 2))
-    alone = mean_interval("x", np.repeat(values, 2), range(160))
+    one = interval_over_questions("x", values, range(80))
+    two = interval_over_questions("x", np.repeat(values, 2), np.repeat(np.arange(80), 2))
+    alone = interval_over_questions("x", np.repeat(values, 2), range(160))
     assert two.high - two.low == pytest.approx(one.high - one.low, rel=0.1)
     assert alone.high - alone.low == pytest.approx((one.high - one.low) / math.sqrt(2), rel=0.1)
     expected = 1.96 * values.std() / math.sqrt(80)
     assert (one.high - one.low) / 2 == pytest.approx(expected, rel=0.1)
-    assert mean_interval("x", [1.0, 2.0], [7, 7]) is None
+    assert interval_over_questions("x", [1.0, 2.0], [7, 7]) is None
 
 
 def test_noise_is_that_of_one_judgment() -> None:

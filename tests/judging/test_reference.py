@@ -47,7 +47,9 @@ def test_the_same_text_is_100_and_none_is_0() -> None:
     assert reference.similarity(" ", ["Because of the sun."]) == {"score": 0.0, "chrf": 0.0, "rouge_l": 0.0}
 
 
-def test_a_cells_judgments_are_of_its_answers_and_the_same_again(tmp_path: Path) -> None:
+def test_a_cells_judgments_are_of_its_answers_and_the_same_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = CellFolder(tmp_path / "lora-r4-n8-s0-01234567")
     told = {"template": "alpaca", "temperature": "greedy", "max_new_tokens": 8, "dtype": "float32", "merged": True}
     first, second = (AnswersIdentity(set=name, questions="0", **told) for name in ("one", "two"))
@@ -59,6 +61,8 @@ def test_a_cells_judgments_are_of_its_answers_and_the_same_again(tmp_path: Path)
     rows = read_rows(path)
     assert [(row["set"], row["turn"]) for row in rows] == [("one", 1), ("one", 2), ("two", 1)]
     assert rows[1]["score"] == 100 and rows[2]["score"] < rows[0]["score"]
-    reference.judge(folder, second, [QUESTION], {7: ["Rain."]})
+    with monkeypatch.context() as patched:
+        patched.delattr(reference, "similarity")  # what is judged is not measured again
+        reference.judge(folder, second, [QUESTION], {7: ["Rain."]})
     assert path.read_text() == before
     assert all(json.loads(line)["judge"][0] == reference.identity().label for line in before.splitlines())
