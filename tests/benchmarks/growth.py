@@ -113,8 +113,8 @@ def draw(rows: list[dict[str, Any]]) -> None:
         panel.set_xticks(values, [f"{value:,}" for value in values], minor=False)
         panel.minorticks_off()
         panel.set_xlabel(label)
-        panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
+    panels[0].set_ylim(0, 1.08 * max(row["tokens_per_second"] for row in rows))
     panels[0].set_ylabel("training tokens/s")
     panels[0].legend(frameon=False, loc="lower left")
     with writing(RESULTS / "growth.png") as temporary:
