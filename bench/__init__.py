@@ -14,3 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("TQDM_DISABLE", "1")
 # Where it is installed, peft imports it; on a CPU it then warns of a kernel that nothing here asks for.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+from bench.api import load_results, load_sweep, run_sweep, write_report  # noqa: E402
+
+__all__ = ["load_results", "load_sweep", "run_sweep", "write_report"]

@@ -322,16 +322,40 @@ def judge(
         raise typer.Exit(SOME_FAILED)
 
 
-@app.command(epilog="Example:  bench report results/quickstart")
+@app.command(
+    epilog="Examples:  bench report results/quickstart  |  bench report results/quickstart --watch  |  "
+    "bench report before/quickstart results/quickstart --compare"
+)
 @_mendable
 def report(
-    folder: Annotated[Path, typer.Argument(help="A sweep's results folder.", show_default=False)],
+    folders: Annotated[
+        list[Path], typer.Argument(help="A sweep's results folder; two with --compare.", show_default=False)
+    ],
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Say what changed from the first folder to the second beyond noise.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write it again whenever a cell ends, until Ctrl-C; the page reloads itself."),
+    ] = False,
 ) -> None:
     """Write the report of a results folder anew, from its recorded cells."""
-    from bench.report import write_report
+    from bench.report import watch as keep_writing
+    from bench.report import write_comparison, write_report
     from bench.store import Results
 
-    print(f"report: {write_report(Results(folder))}")
+    if len(folders) != (2 if compare else 1):
+        raise UserError(
+            f"{len(folders)} folders and {'--compare' if compare else 'no --compare'}",
+            "Give one folder, or two with --compare: bench report results/before results/after --compare",
+        )
+    if compare and watch:
+        raise UserError("--watch follows one sweep, --compare sets two side by side", "Leave one of them out")
+    found = [Results(folder) for folder in folders]
+    if watch:
+        keep_writing(found[0], lambda page: print(f"report: {page}", flush=True))
+    else:
+        print(f"report: {write_comparison(*found) if compare else write_report(*found)}")
 
 
 @app.command(epilog="Example:  bench export results/quickstart/cells/dora-r16-n1000-s0-1a2b3c4d --to dora-r16 --merged")

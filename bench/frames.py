@@ -1,4 +1,4 @@
-"""A results folder read back as tables (pandas): one row a cell, one row a score, one row a difference."""
+"""A results folder read back as tables (pandas): one row a cell, one row a score, one row a question."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 
 from bench import statistics
 from bench.evaluation import check, label, right, scores
-from bench.statistics import Answers, question_noise
+from bench.statistics import question_noise
 from bench.store import CellFolder, Results
-from bench.sweep import ReportConfig
 
 SCORES = ("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm")
 SCORES += ("majority", "chance", "parse_rate", "acc_parsed")
@@ -27,9 +26,6 @@ QUESTIONS = ("folder", *PLACE, "cluster", "correct")
 ITEMS = ("question_id", "cluster", "gold", "prediction", "prediction_norm", "acc", "parsed", "choices")
 ITEMS += ("loglikelihoods",)
 """The columns of an items file that scores and comparisons are made of."""
-DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "p", "p_adjusted")
-DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
-DIFFERENCES += ("verdict",)
 
 MEASURED = ("percent_of_base", "steps", "micro_batch", "training_tokens", "training_padding_tokens", "final_loss")
 MEASURED += ("adapter_bytes", "base_bytes", "optimizer_bytes", "training_flops", "evaluation_flops")
@@ -43,10 +39,6 @@ TAKES_TIME += ("training_joules", "training_utilisation", "evaluation_seconds", 
 TAKES_TIME += ("evaluation_peak_bytes", "evaluation_reserved_bytes", "evaluation_joules", "wall_seconds")
 TAKES_TIME += ("answering_seconds", "inference_seconds", "merging_seconds", *LATENCIES)
 """Costs that say nothing of a method where a cell shared its device."""
-
-
-RULES = ReportConfig()
-"""How cells are compared where a sweep says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +101,7 @@ def read(results: Results) -> Frames:
                 "traceback": metrics.get("traceback", []),
                 **_costs(metrics.get("costs", {})),
                 **_merging(metrics),
+                "development": _points(metrics.get("development") or {}),
                 "evaluation_seconds": _total(one["seconds"] for one in found),
                 **_answering([one for one in answered if one is not None]),
                 "average": 100 * sum(score for score, _ in average) / len(average) if average else None,
@@ -141,16 +134,6 @@ def averaged(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores["protocol"] == scores["protocol"].iloc[0]] if len(scores) else scores
 
 
-def baseline_of(cells: pd.DataFrame, chosen: str | None = None) -> str | None:
-    """The method that the others are compared with: the chosen one, else LoRA, else the first trained one with a rank;
-    None without one."""
-    done = trained(cells)
-    methods = list(dict.fromkeys(done[done["rank"].notna()]["method"]))
-    if chosen in methods:
-        return chosen
-    return "lora" if "lora" in methods else methods[0] if methods else None
-
-
 def labels(cells: pd.DataFrame) -> list[str]:
     """A short name of each cell without its seed: `lora r32`, with the samples where these cells have several counts,
     and with whatever else tells its series from others of the method."""
@@ -162,126 +145,6 @@ def labels(cells: pd.DataFrame) -> list[str]:
         + row.series.removeprefix(row.method)
         for row in cells.itertuples()
     ]
-
-
-def differences(
-    cells: pd.DataFrame,
-    questions: pd.DataFrame | None = None,
-    rules: ReportConfig = RULES,
-    equal_rank: bool = True,
-) -> pd.DataFrame:
-    """Each series against the baseline method (`baseline_of`) at equal base, rank, samples and training settings, by
-    the average (points). Without `equal_rank` at whatever rank each has, which must be one.
-
-    Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
-    have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
-    the verdict. Over `questions` (of `Frames`), apart: the bootstrap's interval and, of a row with one seed, McNemar's
-    p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
-    not compared. A method without a rank has no equal and is not in it."""
-    done = trained(cells)
-    baseline = baseline_of(cells, rules.baseline)
-    done = done[done["rank"].notna()] if equal_rank else done.assign(rank=float("nan"))
-    if done["method"].nunique() < 2:
-        return pd.DataFrame(columns=DIFFERENCES)
-    done = done.assign(settings=done["training"].map(repr))
-    keys = ["base", "rank", "samples", "settings"]
-    answered = _answered(questions) if questions is not None else {}
-    rows, family = [], []
-    against = dict.fromkeys(done[done["method"] == baseline]["series"])
-    for series in dict.fromkeys(done[done["method"] != baseline]["series"]):
-        for reference in against:
-            paired = done[done["series"] == series].merge(
-                done[done["series"] == reference],
-                on=[*keys, "seed"],
-                suffixes=("", "_baseline"),
-                validate="one_to_one",
-            )
-            for (base, rank, samples, _), group in paired.groupby(keys, sort=False, dropna=False):
-                pairs = [
-                    (row, answered.get(row.folder), answered.get(row.folder_baseline)) for row in group.itertuples()
-                ]
-                pairs = [(row, a, b) for row, a, b in pairs if a is None or b is None or a.asked == b.asked]
-                if not pairs:
-                    continue
-                values = [row.average - row.average_baseline for row, _, _ in pairs]
-                row = {"series": series, "baseline": reference, "base": base, "rank": rank, "samples": samples}
-                row |= {"seeds": len(values), "difference": sum(values) / len(values)}
-                rows.append(row | _over_questions([(a, b) for _, a, b in pairs]))
-                family.append(values)
-    adjusted = statistics.holm([row["mcnemar_p"] for row in rows])
-    comparisons = sum(len(values) >= statistics.SEEDS for values in family)
-    for row, values, judged, p in zip(rows, family, statistics.judge(family, rules.tie_margin), adjusted, strict=True):
-        row |= _over_seeds(values, judged, comparisons, rules.tie_margin) | {"mcnemar_p_adjusted": p}
-    return pd.DataFrame(rows, columns=DIFFERENCES)
-
-
-def _over_seeds(values: Sequence[float], judged: statistics.Judged, comparisons: int, margin: float) -> dict[str, Any]:
-    interval, deviation = judged.interval, statistics.spread(values)
-    needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin) if interval else None
-    return {
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "p": judged.p,
-        "p_adjusted": judged.p_adjusted,
-        "detectable": statistics.detectable(deviation, len(values)) if interval else None,
-        "seeds_needed": needed if judged.verdict == "unresolved" else None,
-        "verdict": judged.verdict,
-    }
-
-
-@dataclass(frozen=True)
-class _Answered:
-    """What one cell answered."""
-
-    asked: int
-    """Which questions: cells that were asked the same have the same number."""
-    correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
-    averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells that were asked the same
-
-
-def _over_questions(pairs: Sequence[tuple[_Answered | None, _Answered | None]]) -> dict[str, Any]:
-    """The second component of a difference, from the cells of each seed: the bootstrap's interval of its mean over
-    seeds (points) and, of one seed, McNemar's p. None where the rows of a cell could not be read."""
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if len(known) < len(pairs):
-        return dict.fromkeys(("question_low", "question_high", "mcnemar_p"))
-    interval = statistics.percentile_interval(100 * np.mean([a.averages - b.averages for a, b in known], axis=0))
-    p = None
-    if len(known) == 1:
-        ((a, b),) = known
-        p = statistics.mcnemar(int((a.correct > b.correct).sum()), int((a.correct < b.correct).sum()))
-    return {"question_low": interval.low, "question_high": interval.high, "mcnemar_p": p}
-
-
-def _answered(questions: pd.DataFrame) -> dict[str, _Answered]:
-    """By cell; the cells that were asked the same are resampled together."""
-    places = questions.groupby(PLACE, observed=True)
-    place = places.ngroup().to_numpy()  # (rows,)
-    # A question is in its cluster, whichever cell's rows say so. One row a place, as those are numbered.
-    known = places["cluster"].first().astype(object).reset_index()
-    labels = known["cluster"].fillna(known["question_id"].astype(object)).to_numpy(dtype=str)
-    of_task = known["task"].to_numpy(dtype=object)
-    cell, folders = pd.factorize(questions["folder"])
-    order = np.lexsort((place, cell))
-    ends = np.cumsum(np.bincount(cell, minlength=len(folders)))[:-1]
-    answers = questions["correct"].to_numpy(dtype=float)
-    alike: dict[bytes, dict[str, np.ndarray]] = {}
-    for folder, rows in zip(folders, np.split(order, ends) if len(order) else [], strict=True):
-        alike.setdefault(place[rows].tobytes(), {})[folder] = answers[rows]
-    found = {}
-    for number, (asked, by_folder) in enumerate(alike.items()):
-        correct = np.stack(list(by_folder.values()))  # (M, Q)
-        mine = np.frombuffer(asked, dtype=place.dtype)
-        tasks = of_task[mine]
-        averages = statistics.resampled_averages(
-            {
-                task: Answers(correct[:, tasks == task], labels[mine][tasks == task])
-                for task in dict.fromkeys(tasks.tolist())
-            }
-        )
-        for at, folder in enumerate(by_folder):
-            found[folder] = _Answered(number, correct[at], averages[:, at])
-    return found
 
 
 def _other_questions(questions: pd.DataFrame) -> list[str]:
@@ -446,6 +309,11 @@ def _merging(metrics: dict[str, Any]) -> dict[str, Any]:
         "merge_reason": metrics.get("merge_reason", ""),
         **{f"merge_{key}": flips.get(key) for key in ("n", "flips", "flips_above_margin", "margin")},
     }
+
+
+def _points(development: dict[str, Any]) -> float | None:
+    """The share of right answers to development questions, in points."""
+    return 100 * development["acc"] if development.get("acc") is not None else None
 
 
 def _total(seconds: Any) -> float | None:

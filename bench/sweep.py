@@ -376,7 +376,7 @@ class Sweep(Strict):
     tune: TuneConfig | None = None
     """Without it, each method runs at the rate that it is given, or its default."""
     training: dict[str, Any] = Field(default_factory=dict)
-    """TrainingConfig; a list in a field makes a cell for each value."""
+    """The section below; a list in a field makes a cell for each value."""
     evaluation: EvaluationConfig = EvaluationConfig()
     answers: AnswersConfig | None = None
     """Without it, no open question is answered."""

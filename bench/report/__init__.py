@@ -5,115 +5,106 @@ Everything in it is made from the recorded cells; writing it again from the same
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import time
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 
-from bench import frames
-from bench.judging import frames as judgments
-from bench.report import figures, judged, samples, tuning
-from bench.report.finding import finding
-from bench.report.tables import tables
+from bench.report import latex, versions
+from bench.report.content import FIGURES, Content, content
 from bench.store import Results, write_text, writing
-from bench.sweep import ReportConfig
+
+UNSHOWN = {"Cc", "Cf", "Cs"}
+"""Unicode's categories of control characters, marks of format (of direction among them) and halves of characters."""
+
+RELOAD = 15
+"""Seconds after which a watched page loads itself anew."""
 
 
-def write_report(results: Results) -> Path:
-    """Write the report of a results folder and return the path of `report.html`.
+def write_report(results: Results, refresh: int | None = None) -> Path:
+    """Write the report of a results folder and return the path of `report.html`; with `refresh`, a page that loads
+    itself anew every so many seconds.
 
     Raises UserError for a folder that holds no sweep or a record that cannot be believed.
     """
-    plan = results.plan()
-    read = frames.read(results)
-    rules = ReportConfig.model_validate(plan.get("report", {}))
-    differences = frames.differences(read.cells, read.questions, rules)
-    trials = tuning.trials(results, plan)
-    said = judgments.read(results, plan)
-    panels = judged.panels(read, said, rules)
-    drawn = [
-        *figures.draw(read.cells, read.scores),
-        *samples.draw(read.cells, panels, plan),
-        *tuning.figure(trials),
-    ]
-    failures = read.cells[read.cells["status"] != "done"]
-    content = {
-        "name": plan["name"],
-        "notes": plan["notes"],
-        "finding": [*finding(read.cells, differences, rules, bool(panels)), *judged.finding(panels, rules)],
-        "coverage": _coverage(read, len(plan.get("pending", ()))),
-        "failures": failures[["name", "status", "reason", "traceback"]].to_dict("records"),
-        "problems": [*read.problems, *judged.warnings(panels, said)],
-        "warnings": read.warnings,
-        "figures": drawn,
-        "tables": [
-            *tables(plan, read, differences, rules.tie_margin, judged.tables(read, panels, said, plan, rules)),
-            *tuning.table(trials, max(read.cells["samples"])),
-        ],
-        "provenance": _provenance(results, plan),
-        "sweep": (results.path / "sweep.yaml").read_text(encoding="utf-8"),
-    }
-    folder = results.report
-    for one in drawn:
+    return _write(content(results), results.report, refresh)
+
+
+def write_comparison(first: Results, second: Results) -> Path:
+    """Write what changed from the first results folder to the second, into the second's report; returns the page's
+    path. Raises UserError as `write_report` does."""
+    return _write(versions.content(first, second), second.report / f"against_{first.path.resolve().name}")
+
+
+def watch(results: Results, told: Callable[[Path], None], seconds: float = RELOAD) -> None:
+    """Write the report whenever a record of the sweep has changed, until KeyboardInterrupt; `told` is given the page
+    each time. The page reloads itself meanwhile; the last one does not."""
+    seen: dict[Path, int] | None = None
+    try:
+        while True:
+            now = {
+                path: path.stat().st_mtime_ns
+                for path in (results.path / "plan.json", *results.path.glob("cells/*/metrics.json"))
+                if path.is_file()
+            }
+            if now != seen:
+                told(write_report(results, RELOAD))
+                seen = now
+            time.sleep(seconds)
+    finally:
+        if seen is not None:
+            write_report(results)
+
+
+def _write(made: Content, folder: Path, refresh: int | None = None) -> Path:
+    for one in made.figures:
         write_text(folder / "figures" / f"{one.name}.svg", one.svg)
         with writing(folder / "figures" / f"{one.name}.png") as temporary:
             temporary.write_bytes(one.png)
-    for name in {*figures.NAMES, *samples.NAMES, tuning.NAME} - {
-        one.name for one in drawn
-    }:  # of an earlier report on other cells
+    for name in set(FIGURES) - {one.name for one in made.figures}:  # of an earlier report on other cells
         for suffix in ("svg", "png"):
             (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
-    written = {"cells": read.cells, "scores": read.scores, "differences": differences}
-    if panels:
-        written["judged"] = said.scores()
-        written["judged_differences"] = pd.concat(
-            [one.differences.assign(judge=one.judge, set=one.set) for one in panels if len(one.differences)]
-            or [differences.iloc[:0]]
-        )
-    for name, table in written.items():
-        flat = table.drop(columns=["traceback"], errors="ignore")
-        flat = flat.assign(**{key: flat[key].map(json.dumps) for key in ("options", "training") if key in flat})
-        write_text(folder / "tables" / f"{name}.csv", flat.to_csv(index=False))
-    write_text(folder / "report.md", _render("page.md", content, escape=False))
-    write_text(folder / "report.html", _render("page.html", content, escape=True))
+    files = {f"{name}.csv": _csv(table) for name, table in made.written.items()}
+    for name, text in files.items():
+        write_text(folder / "tables" / name, text)
+    if "settings" in made.written:
+        write_text(folder / "tables" / "settings.tex", latex.table(made.written["settings"], made.name))
+    write_text(folder / "report.md", re.sub("\n{3,}", "\n\n", _render("page.md", made, escape=False)))
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
+    write_text(folder / "report.html", _render("page.html", made, escape=True, data=data, refresh=refresh))
     return folder / "report.html"
 
 
-def _render(template: str, content: dict[str, Any], escape: bool) -> str:
+def _csv(table: pd.DataFrame) -> str:
+    flat = table.drop(columns=["traceback"], errors="ignore")
+    flat = flat.assign(**{key: flat[key].map(json.dumps) for key in ("options", "training") if key in flat})
+    return flat.to_csv(index=False)
+
+
+def _render(template: str, made: Content, escape: bool, **more: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=escape, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"line": _line, "column": lambda text: _line(text).replace("|", "\\|")}
-    return environment.get_template(template).render(content)
+    environment.filters |= {"line": _line, "column": lambda text: _line(text).replace("|", "\\|"), "plain": _plain}
+    return environment.get_template(template).render(made=made, **more)
 
 
 def _line(text: str) -> str:
     """A text of models or errors within a line of Markdown: no line breaks, no tags."""
-    return " ".join(text.split()).replace("<", "&lt;")
+    return " ".join(_plain(text).split()).replace("<", "&lt;")
 
 
-def _coverage(read: frames.Frames, pending: int) -> str:
-    cells, counts = read.cells, read.cells["status"].value_counts()
-    other = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "done")
-    beside = f" Beside them lie {read.beside} recorded cells of other settings." if read.beside else ""
-    waiting = f" {pending} cells are pending until their learning rates are tuned." if pending else ""
-    return f"{len(cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}.{waiting}{beside}"
-
-
-def _provenance(results: Results, plan: dict[str, Any]) -> str:
-    """Versions, commit and device of the cells, each variety once."""
-    kinds: dict[str, int] = {}
-    for cell in plan["cells"]:
-        path = results.path / "cells" / cell["folder"] / "environment.json"
-        if path.is_file():
-            one = json.loads(path.read_text(encoding="utf-8"))
-            packages = ", ".join(f"{name} {number}" for name, number in one["packages"].items() if number)
-            text = (
-                f"{one['device']}, {one['threads']} threads, {one['platform']}, Python {one['python']}, {packages}, "
-                f"commit {one['commit'] or 'unknown'}, base {one['base_model']['id']} "
-                f"({one['base_model']['revision']}), data {one['data_fingerprint']}"
-            )
-            kinds[text] = kinds.get(text, 0) + 1
-    return "; ".join(f"{text} ({count} cells)" for text, count in kinds.items()) or "No cell has been run."
+def _plain(text: str) -> str:
+    """A text without what would be no character on a page, or would turn the direction of others: control characters
+    and Unicode's marks of direction."""
+    return "".join(
+        one if one in "\n\t" or unicodedata.category(one) not in UNSHOWN else "\N{REPLACEMENT CHARACTER}"
+        for one in text
+    )

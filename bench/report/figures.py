@@ -72,7 +72,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
         if left:
             caption += f" Series without two ranks ({left}) are in the next figure only."
         says = "Average accuracy against rank, one line a method"
-        found.append(_drawn(NAMES[0], "Rank against accuracy", says, caption, figure))
+        found.append(drawn(NAMES[0], "Rank against accuracy", says, caption, figure))
     figure = accuracy_by_method(cells, scores)
     if figure:
         caption = _caption(cells, "large dots are means over seeds, small ones the seeds", "one seed a point")
@@ -80,11 +80,12 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
             caption += " Dotted: answering every task with its majority class."
         caption += " Where bars overlap, the order of the rows is no ranking of the methods."
         says = "Average accuracy of each method, one row each, the best on top"
-        found.append(_drawn(NAMES[1], "Accuracy by method", says, caption, figure))
+        found.append(drawn(NAMES[1], "Accuracy by method", says, caption, figure))
     return found
 
 
-def _drawn(name: str, title: str, says: str, caption: str, figure: Figure) -> Drawn:
+def drawn(name: str, title: str, says: str, caption: str, figure: Figure) -> Drawn:
+    """A figure, set."""
     return Drawn(name, title, says, caption, svg(figure, name), png(figure))
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench import frames
+from bench import comparison, frames
+from bench.report.ranking import best
 from bench.statistics import LEVEL, MOST_SEEDS, TIE_MARGIN, noise_floor
 from bench.sweep import ReportConfig
 
@@ -15,14 +16,14 @@ MANY = 8
 
 
 def finding(
-    cells: pd.DataFrame, differences: pd.DataFrame, rules: ReportConfig = frames.RULES, judged: bool = False
+    cells: pd.DataFrame, differences: pd.DataFrame, rules: ReportConfig = comparison.RULES, judged: bool = False
 ) -> list[str]:
     """What the done cells say, and what they do not. `judged`: their open answers are spoken of elsewhere."""
     done = frames.trained(cells)
     if done.empty:
         return [] if judged else ["No trained cell is done yet."]
     if len(differences) > MANY:
-        sentences = _counted(differences, frames.baseline_of(cells, rules.baseline))
+        sentences = _counted(differences, comparison.baseline_of(cells, rules.baseline))
     else:
         sentences = [sentence(row, rules.tie_margin) for row in differences.itertuples()]
     sentences += _uncompared(cells, differences, rules.baseline)
@@ -32,6 +33,23 @@ def finding(
         low, high = done["average"].min(), done["average"].max()
         sentences.append(f"The untuned base scores {untuned.mean():.1f}; the trained cells {low:.1f} to {high:.1f}.")
     return sentences
+
+
+def best_sentence(ranked: pd.DataFrame) -> list[str]:
+    """Which setting is the best by the development questions, and its score on the test questions, which had no part in
+    the choice. Nothing where there is no choice."""
+    chosen = best(ranked)
+    trained = ranked[ranked["kind"] == "trained"]
+    if chosen is None or len(trained) < 2:
+        return []
+    equals = int((trained["development"] == chosen["development"]).sum())
+    alike = f" (as {equals - 1} more, of which it trains the fewest parameters)" if equals > 1 else ""
+    at = f" at rank {chosen['rank']:g}" if pd.notna(chosen["rank"]) else ""
+    return [
+        f"Chosen by development questions alone, the best setting is {chosen['series']}{at}, "
+        f"{chosen['samples']:,.0f} samples: {chosen['development']:.1f} there{alike}, and {chosen['average']:.1f} "
+        f"[{chosen['low']:.1f}, {chosen['high']:.1f}] on the test questions (95 % over {chosen['interval']})."
+    ]
 
 
 def _counted(differences: pd.DataFrame, baseline: str | None) -> list[str]:
@@ -79,7 +97,7 @@ def _counted(differences: pd.DataFrame, baseline: str | None) -> list[str]:
 def _uncompared(cells: pd.DataFrame, differences: pd.DataFrame, chosen: str | None) -> list[str]:
     """The trained methods that have no equal to be paired with, in one sentence."""
     done = frames.trained(cells)
-    baseline = frames.baseline_of(cells, chosen)
+    baseline = comparison.baseline_of(cells, chosen)
     if done["method"].nunique() < 2:
         return []
     compared = set(zip(differences["series"], differences["rank"], differences["samples"], strict=True))
@@ -117,7 +135,9 @@ def points_text(points: float) -> str:
 def sentence(row: Any, margin: float = TIE_MARGIN, digits: int = 1) -> str:
     """One row of the differences as a sentence; `margin` is that of a tie (points)."""
     at = f"rank {row.rank:g}, {row.samples:,} samples" if pd.notna(row.rank) else f"{row.samples:,} samples"
-    apart = f"{abs(row.difference):.{digits}f} points {'above' if row.difference >= 0 else 'below'} {row.baseline}"
+    apart = f"{abs(row.difference):.{digits}f} points {'above' if row.difference > 0 else 'below'} {row.baseline}"
+    if round(row.difference, digits) == 0:
+        apart = f"level with {row.baseline}"
     if row.verdict == "these two runs":
         seeds, runs = ("one seed", "two") if row.seeds == 1 else (f"{row.seeds} seeds", str(2 * row.seeds))
         tested = f" (McNemar's exact p {p_text(row.mcnemar_p)})" if pd.notna(row.mcnemar_p) else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import frames
+from bench import comparison, frames
 from bench.judging.checking import KINDS
 from bench.judging.frames import Judged
 from bench.judging.judgments import baseline_of
@@ -88,7 +88,7 @@ def _panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> Iterato
         known = check is not None and check.noise is not None and each > 0
         adapted = rules.model_copy(update={"tie_margin": rules.tie_margin * (high - low) / 100})
         one_rank = cells[cells["method"] != "base"].groupby("series")["rank"].nunique().max() <= 1
-        differences = frames.differences(cells, _questions(complete), adapted, equal_rank=not one_rank)
+        differences = comparison.differences(cells, _questions(complete), adapted, equal_rank=not one_rank)
         twins = [one for one, other in judged.judges.items() if other.name == identity.name]
         names = dict(zip(read.cells["folder"], read.cells["name"], strict=True))
         yield Panel(
@@ -198,9 +198,9 @@ def tables(
     found: list[Panel],
     judged: Judged,
     plan: dict[str, Any],
-    rules: ReportConfig = frames.RULES,
+    rules: ReportConfig = comparison.RULES,
 ) -> list[Table]:
-    """Scores by cell and by category, differences, comparisons, checks, and what was published."""
+    """Scores by cell and by category, differences, comparisons, and what was published."""
     made: list[Table] = []
     names = dict(zip(read.cells["folder"], read.cells["name"], strict=True))
     for panel in found:
@@ -212,7 +212,7 @@ def tables(
             rules.tie_margin * panel.hundredth,
             f"Paired differences: {panel.title}",
         )
-    made += [*_answers(read), *_comparisons(read, judged, plan), *_checks(judged)]
+    made += [*_answers(read), *_comparisons(read, judged, plan)]
     if "mt_bench" in plan.get("open_questions", {}):
         bases = set(read.cells["base"])
         drawn = any(published.comparable_scores(bases, plan, one.set, one.kind, one.name) for one in found)
@@ -368,7 +368,7 @@ def _matches(rows: pd.DataFrame, series: dict[str, str]) -> tuple[list[Match], i
     return found, len(wanted) - len(found)
 
 
-def _checks(judged: Judged) -> list[Table]:
+def checks(judged: Judged) -> list[Table]:
     """What each judge's check says."""
     rows = []
     for label, found in judged.checks.items():

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from bench import frames
 from bench.report import published
-from bench.report.figures import DASHES, GREY, STYLE, Drawn, legend, looks, png, svg
+from bench.report.figures import DASHES, GREY, STYLE, Drawn, drawn, legend, looks
 from bench.report.judged import Panel
 
 ACCURACY, HEAT, SCORE = NAMES = ("samples_vs_accuracy", "rank_by_samples", "samples_vs_score")
@@ -32,22 +32,18 @@ def draw(cells: pd.DataFrame, panels: list[Panel], plan: dict[str, Any]) -> list
             "which knows nothing of seeds. Dashed grey: the untuned base model."
         )
         says = "Average accuracy against training samples, one line a method"
-        found.append(_drawn(ACCURACY, "Samples against accuracy", says, caption, accuracy))
+        found.append(drawn(ACCURACY, "Samples against accuracy", says, caption, accuracy))
     heat = _heat(cells)
     if heat is not None:
         caption = "Average accuracy (%) by rank and training samples, the mean over seeds; a panel a method."
         says = "Average accuracy by rank and samples, one panel a method"
-        found.append(_drawn(HEAT, "Rank and samples", says, caption, heat))
+        found.append(drawn(HEAT, "Rank and samples", says, caption, heat))
     shown = [panel for panel in panels if _several(panel.cells)]
     if shown:
         says = "Judged score against training samples, one line a method, one panel a judge and set of questions"
         figure = _scores(shown, plan)
-        found.append(_drawn(SCORE, "Samples against score", says, _caption(shown, dots), figure))
+        found.append(drawn(SCORE, "Samples against score", says, _caption(shown, dots), figure))
     return found
-
-
-def _drawn(name: str, title: str, says: str, caption: str, figure: Figure) -> Drawn:
-    return Drawn(name, title, says, caption, svg(figure, name), png(figure))
 
 
 def _caption(panels: list[Panel], dots: str) -> str:

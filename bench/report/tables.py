@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,6 @@ import pandas as pd
 from bench import frames
 from bench.report import published
 from bench.report.finding import p_text, points_text, seeds_text
-from bench.statistics import TIE_MARGIN
 
 
 @dataclass(frozen=True)
@@ -22,42 +20,83 @@ class Table:
     heads: list[str]
     rows: list[list[str]]
     note: str = ""
+    folded: bool = False
+    """Shown in the page when it is asked for: detail, not result."""
+    keys: list[dict[str, str]] | None = None
+    """What each row can be filtered by in the page."""
+    tasks: list[str] | None = None
+    """The task of each column; empty for a column of no task."""
 
 
-def tables(
-    plan: dict[str, Any],
-    read: frames.Frames,
-    differences: pd.DataFrame,
-    tie_margin: float = TIE_MARGIN,
-    judged: Iterable[Table] = (),
-) -> list[Table]:
-    """All tables of a report, in their order; those of judged answers follow those of accuracy."""
-    found = [*_by_task(read), *_intervals(read), *_parsing(read), *judged, *_costs(read.cells), *_merging(read.cells)]
-    several = read.scores["protocol"].nunique() > 1
-    protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""
-    found += differences_table(differences, f"Points of average accuracy{protocol}", tie_margin)
-    overlap = [
+def duplicates(plan: dict[str, Any]) -> list[Table]:
+    """What of the training data stands in what is asked."""
+    rows = [
         [name, str(one["by_question"]), str(one["by_question_and_choices"]), str(one["removed"])]
         for name, one in plan["overlap"].items()
     ]
     note = "Training rows whose question stands in a test or development set of this sweep."
     heads = ["training set", "same question", "same question and choices", "removed"]
-    found.append(Table("Duplicates", heads, overlap, note))
-    if set(read.scores["task"]) & published.COMMONSENSE:
-        rows = [
-            [row.method, row.base, str(row.rank), f"{row.average:.1f}", row.source]
-            for row in published.rank_table().itertuples()
-        ]
-        scores = frames.averaged(read.scores)
-        same = published.comparable(set(read.cells["base"]), set(scores["task"]), set(scores["protocol"]))
-        note = (
-            "Drawn in the figure. "
-            if same
-            else "Another base model, tasks or protocol: not comparable with the scores above. "
-        )
-        heads = ["method", "base", "rank", "average", "source"]
-        found.append(Table("Published numbers", heads, rows, note + published.DISAGREEMENTS))
-    return found
+    return [Table("Duplicates", heads, rows, note)] if rows else []
+
+
+def published_table(read: frames.Frames) -> list[Table]:
+    """The papers' averages over the commonsense tasks, where any of these was scored."""
+    if not set(read.scores["task"]) & published.COMMONSENSE:
+        return []
+    rows = [
+        [row.method, row.base, str(row.rank), f"{row.average:.1f}", row.source]
+        for row in published.rank_table().itertuples()
+    ]
+    scores = frames.averaged(read.scores)
+    same = published.comparable(set(read.cells["base"]), set(scores["task"]), set(scores["protocol"]))
+    note = (
+        "Drawn in the figure. "
+        if same
+        else "Another base model, tasks or protocol: not comparable with the scores here. "
+    )
+    heads = ["method", "base", "rank", "average", "source"]
+    return [Table("Published numbers", heads, rows, note + published.DISAGREEMENTS, folded=True)]
+
+
+def ranked(settings: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
+    """The ranked table (`ranking.ranking`) in texts; a column that no row fills is left out."""
+    if settings.empty:
+        return [Table("Ranked", ["setting"], [], "No cell is scored yet.")]
+    tasks = list(dict.fromkeys(frames.averaged(scores)["task"]))
+    columns = {
+        "method": list(settings["series"]),
+        "rank": _column(settings["rank"], "g"),
+        "samples": _column(settings["samples"], ",.0f"),
+        "seeds": _column(settings["seeds"], ".0f"),
+        "average": _column(settings["average"], ".1f"),
+        "95 %": [
+            "-" if pd.isna(row.low) else f"[{row.low:.1f}, {row.high:.1f}]{'' if row.interval == 'seeds' else ' q'}"
+            for row in settings.itertuples()
+        ],
+        "against the baseline": [value if isinstance(value, str) and value else "-" for value in settings["verdict"]],
+        **{task: _column(settings[task], ".1f") for task in tasks},
+        "development": _column(settings["development"], ".1f"),
+        "trainable": _column(settings["trainable"], ",.0f"),
+        "peak MB": _column(settings["memory"], ",.0f"),
+        "training s": _column(settings["seconds"], ",.0f"),
+        "answer s": _column(settings["latency"], ".2f"),
+    }
+    note = (
+        "Per cent; the best average first, which is no verdict: rows whose intervals overlap are not told apart by it."
+    )
+    if (settings["interval"] == "questions").any():
+        note += " q: over questions alone, of fewer than three seeds."
+    if (settings["interval"] == "seeds").any():
+        note += " Intervals without q: over seeds (t)."
+    note += (
+        " Development: of a few questions of the training sets' development split. Peak MB: of training. Answer s: 64 "
+        "tokens for one prompt, merged where the method merges."
+    )
+    keys = [
+        {"method": row.series, "rank": "" if pd.isna(row.rank) else f"{row.rank:g}"} for row in settings.itertuples()
+    ]
+    shown = _filled("Ranked", columns, note)
+    return [replace(shown, keys=keys, tasks=[head if head in tasks else "" for head in shown.heads])]
 
 
 def differences_table(
@@ -121,7 +160,7 @@ def _labels(cells: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _by_task(read: frames.Frames) -> list[Table]:
+def by_task(read: frames.Frames) -> list[Table]:
     """Accuracy by task, a row a cell, with the majority class and chance beneath; a table a protocol."""
     found = []
     for protocol, scores in read.scores.groupby("protocol", sort=False):
@@ -147,7 +186,7 @@ def _by_task(read: frames.Frames) -> list[Table]:
     return [Table("Accuracy by task", ["cell", "average"], [], "No cell is scored yet.")]
 
 
-def _intervals(read: frames.Frames) -> list[Table]:
+def intervals(read: frames.Frames) -> list[Table]:
     """Wilson's interval of every score."""
     labels = _labels(read.cells)
     scores = read.scores[read.scores["folder"].isin(labels)]
@@ -163,10 +202,10 @@ def _intervals(read: frames.Frames) -> list[Table]:
         "(Wilson). Two cells answered the same questions, so these say too little of how far they are apart: the "
         "paired differences do."
     )
-    return [Table("Intervals by task", ["cell", *wide.columns], rows, note)]
+    return [Table("Intervals by task", ["cell", *wide.columns], rows, note, folded=True)]
 
 
-def _parsing(read: frames.Frames) -> list[Table]:
+def parsing(read: frames.Frames) -> list[Table]:
     """How many generated answers could be read, and how good those are; no table where nothing was generated."""
     labels = _labels(read.cells)
     scores = read.scores[read.scores["folder"].isin(labels) & read.scores["parse_rate"].notna()]
@@ -182,10 +221,10 @@ def _parsing(read: frames.Frames) -> list[Table]:
     return [Table("Parse rates", heads, rows, note)]
 
 
-def _costs(cells: pd.DataFrame) -> list[Table]:
+def costs(read: frames.Frames) -> list[Table]:
     """What the done cells cost; a column that no cell fills is left out. What was measured beside other work is not
     shown, so that it is not compared."""
-    done = cells[cells["status"] == "done"]
+    done = read.cells[read.cells["status"] == "done"]
     shared = done["shared"].eq(True)
     names = [name + (" (shared)" if beside else "") for name, beside in zip(done["name"], shared, strict=True)]
     alone = done.assign(**{one: done[one].mask(shared) for one in frames.TAKES_TIME})
@@ -251,7 +290,7 @@ def _filled(title: str, columns: dict[str, list[str]], note: str) -> Table:
     return Table(title, list(shown), [list(row) for row in zip(*shown.values(), strict=True)], note)
 
 
-def _merging(cells: pd.DataFrame) -> list[Table]:
+def merging(cells: pd.DataFrame) -> list[Table]:
     """How exact each merge is, or why there is none; no table where no cell recorded it."""
     done = cells[cells["status"] == "done"]
     if not (done["merge_half"].notna() | (done["merge_reason"] != "") | done["merge_n"].notna()).any():

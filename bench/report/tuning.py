@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.plan import without_rate
-from bench.report.figures import GREY, STYLE, Drawn, looks, png, svg
+from bench.report.figures import GREY, STYLE, Drawn, drawn, looks
 from bench.report.tables import Table
 from bench.store import CellFolder, Results
 
@@ -102,8 +102,8 @@ def figure(frame: pd.DataFrame) -> list[Drawn]:
     columns = min(3, len(methods))
     lines = math.ceil(len(methods) / columns)
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(1.2 + 2.7 * columns, 0.6 + 2.3 * lines), layout="constrained")
-        axes = drawn.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+        sheet = Figure(figsize=(1.2 + 2.7 * columns, 0.6 + 2.3 * lines), layout="constrained")
+        axes = sheet.subplots(lines, columns, sharey=True, squeeze=False).ravel()
         for ax, method in zip(axes, methods, strict=False):
             settings = scored[scored["method"] == method].groupby("setting", sort=False)
             for place, (_, mine) in enumerate(settings):
@@ -125,8 +125,8 @@ def figure(frame: pd.DataFrame) -> list[Drawn]:
                 ax.legend(frameon=False, fontsize=8)
         for ax in axes[len(methods) :]:
             ax.set_axis_off()
-        drawn.supxlabel("learning rate", fontsize=9.5)
-        drawn.supylabel("development accuracy (%)", fontsize=9.5)
+        sheet.supxlabel("learning rate", fontsize=9.5)
+        sheet.supylabel("development accuracy (%)", fontsize=9.5)
     caption = "One trial a point, one seed; ringed: the rate at which the final cells run."
     says = "Development accuracy against learning rate, one panel a method"
-    return [Drawn(NAME, "Learning rates", says, caption, svg(drawn, NAME), png(drawn))]
+    return [drawn(NAME, "Learning rates", says, caption, sheet)]

@@ -1,0 +1,193 @@
+"""The methods of a sweep against one another: paired differences, their intervals and verdicts.
+
+By seed: two cells at equal base, rank, samples and training settings saw the same examples in the same order and
+answered the same questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import statistics
+from bench.frames import PLACE, Frames, trained
+from bench.statistics import Answers
+from bench.sweep import ReportConfig
+
+DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "p", "p_adjusted")
+DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
+DIFFERENCES += ("verdict",)
+"""The columns of `differences`."""
+
+RULES = ReportConfig()
+"""How cells are compared where a sweep says nothing of it."""
+
+
+def baseline_of(cells: pd.DataFrame, chosen: str | None = None) -> str | None:
+    """The method that the others are compared with: the chosen one, else LoRA, else the first trained one with a rank;
+    None without one."""
+    done = trained(cells)
+    methods = list(dict.fromkeys(done[done["rank"].notna()]["method"]))
+    if chosen in methods:
+        return chosen
+    return "lora" if "lora" in methods else methods[0] if methods else None
+
+
+def differences(
+    cells: pd.DataFrame,
+    questions: pd.DataFrame | None = None,
+    rules: ReportConfig = RULES,
+    equal_rank: bool = True,
+) -> pd.DataFrame:
+    """Each series against the baseline method (`baseline_of`) at equal base, rank, samples and training settings, by
+    the average (points). Without `equal_rank` at whatever rank each has, which must be one.
+
+    Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
+    have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
+    the verdict. Over `questions` (of `Frames`), apart: the bootstrap's interval and, of a row with one seed, McNemar's
+    p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
+    not compared. A method without a rank has no equal and is not in it."""
+    done = trained(cells)
+    baseline = baseline_of(cells, rules.baseline)
+    done = done[done["rank"].notna()] if equal_rank else done.assign(rank=float("nan"))
+    if done["method"].nunique() < 2:
+        return pd.DataFrame(columns=DIFFERENCES)
+    against = dict.fromkeys(done[done["method"] == baseline]["series"])
+    sides = [
+        (done[done["series"] == series], done[done["series"] == reference])
+        for series in dict.fromkeys(done[done["method"] != baseline]["series"])
+        for reference in against
+    ]
+    return _compared(sides, questions, rules.tie_margin)
+
+
+def between(first: Frames, second: Frames, margin: float = statistics.TIE_MARGIN) -> pd.DataFrame:
+    """The columns of `differences` for two sweeps, or two versions of one: each setting of the second against the same
+    setting (method and its settings, base, rank, samples, training settings) of the first, paired by seed. `series` and
+    `baseline` are the setting's names in the second and in the first."""
+    cells = [
+        trained(one.cells).assign(
+            folder=lambda own, place=place: f"{place}/" + own["folder"].astype(str),
+            exactly=lambda own: own["method"] + own["options"].map(repr),
+        )
+        for place, one in enumerate((first, second))
+    ]
+    questions = [
+        one.questions.assign(folder=f"{place}/" + one.questions["folder"].astype(str))
+        for place, one in enumerate((first, second))
+    ]
+    sides = [
+        (cells[1][cells[1]["exactly"] == one], cells[0][cells[0]["exactly"] == one])
+        for one in dict.fromkeys(cells[1]["exactly"])
+    ]
+    return _compared(sides, pd.concat(questions).reset_index(drop=True), margin)
+
+
+def _compared(
+    sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]], questions: pd.DataFrame | None, margin: float
+) -> pd.DataFrame:
+    """A row for each place at which cells of both sides can be paired; the p values are of one family."""
+    keys = ["base", "rank", "samples", "settings"]
+    answered = _answered(questions) if questions is not None else {}
+    rows, family = [], []
+    for own, others in sides:
+        paired = own.assign(settings=own["training"].map(repr)).merge(
+            others.assign(settings=others["training"].map(repr)),
+            on=[*keys, "seed"],
+            suffixes=("", "_baseline"),
+            validate="one_to_one",
+        )
+        for (base, rank, samples, _), group in paired.groupby(keys, sort=False, dropna=False):
+            pairs = [(row, answered.get(row.folder), answered.get(row.folder_baseline)) for row in group.itertuples()]
+            pairs = [(row, a, b) for row, a, b in pairs if a is None or b is None or a.asked == b.asked]
+            if not pairs:
+                continue
+            values = [row.average - row.average_baseline for row, _, _ in pairs]
+            first = pairs[0][0]
+            row = {"series": first.series, "baseline": first.series_baseline, "base": base, "rank": rank}
+            row |= {"samples": samples, "seeds": len(values), "difference": _mean(values)}
+            rows.append(row | _over_questions([(a, b) for _, a, b in pairs]))
+            family.append(values)
+    adjusted = statistics.holm([row["mcnemar_p"] for row in rows])
+    comparisons = sum(len(values) >= statistics.SEEDS for values in family)
+    for row, values, judged, p in zip(rows, family, statistics.judge(family, margin), adjusted, strict=True):
+        row |= _over_seeds(values, judged, comparisons, margin) | {"mcnemar_p_adjusted": p}
+    return pd.DataFrame(rows, columns=DIFFERENCES)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Without what floating point leaves of zero."""
+    return round(sum(values) / len(values), 9) + 0.0
+
+
+def _over_seeds(values: Sequence[float], judged: statistics.Judged, comparisons: int, margin: float) -> dict[str, Any]:
+    interval, deviation = judged.interval, statistics.spread(values)
+    needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin) if interval else None
+    return {
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "p": judged.p,
+        "p_adjusted": judged.p_adjusted,
+        "detectable": statistics.detectable(deviation, len(values)) if interval else None,
+        "seeds_needed": needed if judged.verdict == "unresolved" else None,
+        "verdict": judged.verdict,
+    }
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What one cell answered."""
+
+    asked: int
+    """Which questions: cells that were asked the same have the same number."""
+    correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
+    averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells that were asked the same
+
+
+def _over_questions(pairs: Sequence[tuple[_Answered | None, _Answered | None]]) -> dict[str, Any]:
+    """The second component of a difference, from the cells of each seed: the bootstrap's interval of its mean over
+    seeds (points) and, of one seed, McNemar's p. None where the rows of a cell could not be read."""
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(known) < len(pairs):
+        return dict.fromkeys(("question_low", "question_high", "mcnemar_p"))
+    interval = statistics.percentile_interval(100 * np.mean([a.averages - b.averages for a, b in known], axis=0))
+    p = None
+    if len(known) == 1:
+        ((a, b),) = known
+        p = statistics.mcnemar(int((a.correct > b.correct).sum()), int((a.correct < b.correct).sum()))
+    return {"question_low": interval.low, "question_high": interval.high, "mcnemar_p": p}
+
+
+def _answered(questions: pd.DataFrame) -> dict[str, _Answered]:
+    """By cell; the cells that were asked the same are resampled together."""
+    places = questions.groupby(PLACE, observed=True)
+    place = places.ngroup().to_numpy()  # (rows,)
+    # A question is in its cluster, whichever cell's rows say so. One row a place, as those are numbered.
+    known = places["cluster"].first().astype(object).reset_index()
+    labels = known["cluster"].fillna(known["question_id"].astype(object)).to_numpy(dtype=str)
+    of_task = known["task"].to_numpy(dtype=object)
+    cell, folders = pd.factorize(questions["folder"])
+    order = np.lexsort((place, cell))
+    ends = np.cumsum(np.bincount(cell, minlength=len(folders)))[:-1]
+    answers = questions["correct"].to_numpy(dtype=float)
+    alike: dict[bytes, dict[str, np.ndarray]] = {}
+    for folder, rows in zip(folders, np.split(order, ends) if len(order) else [], strict=True):
+        alike.setdefault(place[rows].tobytes(), {})[folder] = answers[rows]
+    found = {}
+    for number, (asked, by_folder) in enumerate(alike.items()):
+        correct = np.stack(list(by_folder.values()))  # (M, Q)
+        mine = np.frombuffer(asked, dtype=place.dtype)
+        tasks = of_task[mine]
+        averages = statistics.resampled_averages(
+            {
+                task: Answers(correct[:, tasks == task], labels[mine][tasks == task])
+                for task in dict.fromkeys(tasks.tolist())
+            }
+        )
+        for at, folder in enumerate(by_folder):
+            found[folder] = _Answered(number, correct[at], averages[:, at])
+    return found

@@ -1,0 +1,171 @@
+"""What a report says, section by section; the page and the Markdown file only set it.
+
+The order is that of a reader's questions: what was found, of how much, how it looks, by setting, how surely, at what
+cost, how steadily, whether merging and judging can be trusted, what failed, and where it all comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from bench import comparison, frames
+from bench.judging import frames as judgments
+from bench.report import figures, forest, judged, pareto, provenance, ranking, samples, stability, tables, tuning
+from bench.report.figures import Drawn
+from bench.report.finding import best_sentence, finding
+from bench.report.tables import Table
+from bench.store import Results
+from bench.sweep import ReportConfig
+
+FIGURES = (*figures.NAMES, *samples.NAMES, forest.NAME, pareto.NAME, *stability.NAMES, tuning.NAME)
+"""All files of figures that a report may have."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands beneath it, in this order."""
+
+    id: str
+    """Of its anchor in the page."""
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What must not be overlooked."""
+    figures: list[Drawn] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.sentences or self.notes or self.figures or self.tables)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A report."""
+
+    name: str
+    notes: list[str]
+    sections: list[Section]
+    failures: list[dict[str, Any]]
+    """Name, status, reason and the last lines of each cell that is not done."""
+    sweep: str
+    """The sweep file as it was resolved (YAML)."""
+    command: str
+    """What runs it again."""
+    written: dict[str, pd.DataFrame]
+    """The tables to download, by the name of their file."""
+
+    @property
+    def figures(self) -> list[Drawn]:
+        return [one for section in self.sections for one in section.figures]
+
+
+def content(results: Results) -> Content:
+    """All that a results folder has to say.
+
+    Raises UserError for a folder that holds no sweep or a record that cannot be believed.
+    """
+    plan = results.plan()
+    read = frames.read(results)
+    rules = ReportConfig.model_validate(plan.get("report", {}))
+    differences = comparison.differences(read.cells, read.questions, rules)
+    said = judgments.read(results, plan)
+    panels = judged.panels(read, said, rules)
+    trials = tuning.trials(results, plan)
+    ranked = ranking.ranking(read, differences, rules)
+    several = read.scores["protocol"].nunique() > 1
+    protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""
+    sections = [
+        Section(
+            "finding",
+            "The finding",
+            [
+                *finding(read.cells, differences, rules, bool(panels)),
+                *best_sentence(ranked),
+                *judged.finding(panels, rules),
+            ],
+        ),
+        Section(
+            "coverage",
+            "Coverage",
+            [_coverage(read, len(plan.get("pending", ())))],
+            [*read.problems, *judged.warnings(panels, said), *read.warnings],
+        ),
+        Section(
+            "figures",
+            "Accuracy by rank, samples and method",
+            figures=[*figures.draw(read.cells, read.scores), *samples.draw(read.cells, panels, plan)],
+        ),
+        Section(
+            "settings",
+            "All settings",
+            tables=[*tables.ranked(ranked, read.scores), *tables.by_task(read), *tables.intervals(read)],
+        ),
+        Section("answers", "Open answers", tables=judged.tables(read, panels, said, plan, rules)),
+        Section(
+            "differences",
+            "Paired differences",
+            figures=forest.draw(differences, rules.tie_margin),
+            tables=tables.differences_table(differences, f"Points of average accuracy{protocol}", rules.tie_margin),
+        ),
+        Section(
+            "cost",
+            "Quality against cost",
+            pareto.sentences(read.cells),
+            [],
+            pareto.draw(read.cells),
+            tables.costs(read),
+        ),
+        Section(
+            "stability",
+            "Stability",
+            figures=[*stability.draw(results, read.cells), *tuning.figure(trials)],
+            tables=[*stability.table(read.cells), *tuning.table(trials, max(read.cells["samples"]))],
+        ),
+        Section(
+            "trust",
+            "Merging, parsing, judging",
+            tables=[*tables.merging(read.cells), *tables.parsing(read), *judged.checks(said)],
+        ),
+        Section("published", "Published numbers", tables=tables.published_table(read)),
+        Section("duplicates", "Duplicates", tables=tables.duplicates(plan)),
+        Section("provenance", "Provenance", tables=provenance.tables(results, plan)),
+    ]
+    failures = read.cells[read.cells["status"] != "done"]
+    return Content(
+        plan["name"],
+        plan["notes"],
+        [section for section in sections if not section.empty],
+        failures[["name", "status", "reason", "traceback"]].to_dict("records"),
+        (results.path / "sweep.yaml").read_text(encoding="utf-8"),
+        f"bench run {results.path.name}/sweep.yaml",
+        _written(read, differences, ranked, panels, said),
+    )
+
+
+def _written(
+    read: frames.Frames,
+    differences: pd.DataFrame,
+    ranked: pd.DataFrame,
+    panels: list[judged.Panel],
+    said: judgments.Judged,
+) -> dict[str, pd.DataFrame]:
+    written = {"cells": read.cells, "scores": read.scores, "differences": differences, "settings": ranked}
+    if panels:
+        written["judged"] = said.scores()
+        written["judged_differences"] = pd.concat(
+            [one.differences.assign(judge=one.judge, set=one.set) for one in panels if len(one.differences)]
+            or [differences.iloc[:0]]
+        )
+    return written
+
+
+def _coverage(read: frames.Frames, pending: int) -> str:
+    cells, counts = read.cells, read.cells["status"].value_counts()
+    other = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "done")
+    beside = f" Beside them lie {read.beside} recorded cells of other settings." if read.beside else ""
+    waiting = f" {pending} cells are pending until their learning rates are tuned." if pending else ""
+    return f"{len(cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}.{waiting}{beside}"

@@ -1,0 +1,48 @@
+"""Where the numbers come from: devices, versions, commit, base model and data of the cells."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bench.report.tables import Table
+from bench.store import Results
+
+
+def tables(results: Results, plan: dict[str, Any]) -> list[Table]:
+    """One table, a column a variety of environment; what all cells agree in is said once. Empty without a cell."""
+    kinds: dict[tuple[tuple[str, str], ...], int] = {}
+    for cell in plan["cells"]:
+        path = results.path / "cells" / cell["folder"] / "environment.json"
+        if path.is_file():
+            facts = _facts(json.loads(path.read_text(encoding="utf-8")))
+            kinds[facts] = kinds.get(facts, 0) + 1
+    if not kinds:
+        return []
+    columns = [dict(facts) for facts in kinds]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [[name, *(column.get(name, "-") for column in columns)] for name in names]
+    heads = ["", *(f"{count} cell{'s' if count != 1 else ''}" for count in kinds.values())]
+    note = (
+        "What every cell was run with."
+        if len(kinds) == 1
+        else "What the cells were run with: those of another column ran elsewhere, or with other code or versions."
+    )
+    return [Table("Environment", heads, rows, note)]
+
+
+def _facts(recorded: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    base = recorded["base_model"]
+    device = recorded["device"]
+    # Of a CPU the device says no more than that.
+    where = recorded.get("processor") or device if device == "cpu" else device
+    found = {
+        "device": f"{where}, {recorded['threads']} threads",
+        "platform": f"{recorded['platform']}, Python {recorded['python']}",
+        "commit": recorded["commit"] or "unknown",
+        "base model": f"{base['id']}, {base['revision'] or 'no revision'}",
+        "computes in": recorded.get("dtype_reason", ""),
+        "data fingerprint": recorded["data_fingerprint"],
+        "packages": ", ".join(f"{name} {number}" for name, number in recorded["packages"].items() if number),
+    }
+    return tuple((name, value) for name, value in found.items() if value)

@@ -1,0 +1,84 @@
+"""The ranked table: every setting with its score, how surely it is known, and what it cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from bench import comparison, frames
+from bench.report.pareto import settings
+from bench.statistics import SEEDS, mean_interval
+from bench.sweep import ReportConfig
+
+COLUMNS = ("kind", "series", "rank", "samples", "seeds", "average", "low", "high", "interval", "development")
+COSTS = ("trainable", "memory", "seconds", "latency")
+
+
+def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig) -> pd.DataFrame:
+    """One row a setting, the best average first; the untuned base and the majority class stand where their averages put
+    them.
+
+    `kind`: trained, untuned or majority. Scores in points; `low` and `high` are 95 % over seeds (t) with three seeds
+    or more, else over questions alone, as `interval` says. `development`: the mean share of right answers to a few
+    development questions, which may choose a setting where test scores may not. `verdict`: against the baseline, as in
+    the paired differences. A column a task of the averages' protocol, then `memory` (peak of training, MB), `seconds`
+    (of training) and `latency` (s, one prompt, 64 tokens), each a mean over seeds."""
+    scores = frames.averaged(read.scores)
+    tasks = list(dict.fromkeys(scores["task"]))
+    by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
+    trained = frames.trained(read.cells)
+    untuned = read.cells[(read.cells["status"] == "done") & (read.cells["method"] == "base")]
+    labelled = pd.concat(
+        [trained.assign(label=frames.labels(trained)), untuned.assign(label="untuned " + untuned["base"])]
+    )
+    labelled = labelled[labelled["average"].notna()]
+    costs = settings(read.cells).set_index("label")
+    verdicts = {
+        (row.series, row.rank, row.samples): _against(row) for row in differences.itertuples() if pd.notna(row.rank)
+    }
+    baseline = comparison.baseline_of(read.cells, rules.baseline)
+    rows = []
+    for label, own in labelled.groupby("label", sort=False):
+        first = own.iloc[0]
+        row: dict[str, Any] = {"average": own["average"].mean(), **_interval(own)}
+        row["development"] = pd.to_numeric(own["development"]).mean()
+        if first["method"] == "base":
+            row |= {"kind": "untuned", "series": "untuned" + first["series"].removeprefix("base"), "verdict": ""}
+        else:
+            row |= {"kind": "trained", "series": first["series"], "rank": first["rank"], "samples": first["samples"]}
+            of_baseline = "baseline" if first["method"] == baseline else ""
+            row["verdict"] = verdicts.get((first["series"], first["rank"], first["samples"]), of_baseline)
+            row |= {"seeds": len(own), **costs.loc[label, list(COSTS)].to_dict()}
+        rows.append(row | by_cell.loc[own["folder"]].mean().to_dict())
+    majority = scores.drop_duplicates("task").set_index("task")["majority"]
+    if rows and len(majority) and majority.notna().all():
+        rows.append({"kind": "majority", "series": "majority class", "average": majority.mean(), **majority.to_dict()})
+    columns = [*COLUMNS, *tasks, *COSTS, "verdict"]
+    return pd.DataFrame(rows, columns=columns).sort_values("average", ascending=False, kind="stable", ignore_index=True)
+
+
+def _interval(own: pd.DataFrame) -> dict[str, Any]:
+    """95 % of a setting's mean, and over what."""
+    found = mean_interval(list(own["average"])) if len(own) >= SEEDS else None
+    if found is not None:
+        return {"low": found.low, "high": found.high, "interval": "seeds"}
+    mean, noise = own["average"].mean(), own["question_noise"].mean()
+    return {"low": mean - noise, "high": mean + noise, "interval": "questions"}
+
+
+def _against(row: Any) -> str:
+    """A verdict in the words of a cell of the table."""
+    words = {"better": "better than", "worse": "worse than", "tie": "tie with", "unresolved": "unresolved against"}
+    if row.verdict not in words:
+        return f"{row.difference:+.1f} to {row.baseline} in {'one run' if row.seeds == 1 else f'{row.seeds} runs'} each"
+    return f"{words[row.verdict]} {row.baseline}"
+
+
+def best(table: pd.DataFrame) -> pd.Series | None:
+    """The trained row with the most right answers to development questions; the first of equals by fewer trainable
+    parameters. None where nothing trained has them."""
+    known = table[(table["kind"] == "trained") & table["development"].notna()]
+    if known.empty:
+        return None
+    return known.sort_values(["development", "trainable"], ascending=[False, True], kind="stable").iloc[0]

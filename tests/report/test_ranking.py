@@ -1,0 +1,104 @@
+"""The ranked table, in the page's words and for a paper, and the best setting by development questions."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from cells import cells_of
+from scipy import stats
+
+from bench import comparison
+from bench.frames import Frames
+from bench.report import latex, tables
+from bench.report.finding import best_sentence
+from bench.report.ranking import best, ranking
+
+AVERAGES = {"lora": [50.0, 52.0, 54.0], "dora": [53.0, 55.0, 57.1], "full": [60.0, 61.0, 62.0]}
+
+
+@pytest.fixture
+def read() -> Frames:
+    """Three seeds of three methods, the untuned base, on two tasks."""
+    rows = [{"method": "base", "rank": None, "samples": 0, "average": 40.0, "development": 35.0}]
+    rows += [
+        {
+            "method": method,
+            "rank": None if method == "full" else 8,
+            "seed": seed,
+            "average": average,
+            "development": 70.0 if method == "dora" else 65.0,
+            "trainable": 100 + len(method),
+            "training_seconds": 10.0 * (seed + 1),
+            "training_peak_bytes": 2e6,
+            "latency_merged_1": 0.5,
+            "latency_unmerged_1": 0.7,
+            "shared": method == "full",
+        }
+        for method, own in AVERAGES.items()
+        for seed, average in enumerate(own)
+    ]
+    missing = {"development": None, "trainable": None, "training_seconds": None, "training_peak_bytes": None}
+    missing |= {"latency_merged_1": None, "latency_unmerged_1": None, "shared": None}
+    cells = cells_of([{**missing, **row} for row in rows])
+    scores = pd.DataFrame(
+        [
+            {"folder": row.folder, "task": task, "protocol": "p", "score": row.average + shift, "majority": 41.0}
+            for row in cells.itertuples()
+            for task, shift in (("first", -1.0), ("second", 1.0))
+        ]
+    )
+    return Frames(cells, scores, (), 0, pd.DataFrame(columns=["folder"]), ())
+
+
+@pytest.fixture
+def ranked(read: Frames) -> pd.DataFrame:
+    return ranking(read, comparison.differences(read.cells), comparison.RULES)
+
+
+def test_every_setting_stands_where_its_average_puts_it(ranked: pd.DataFrame) -> None:
+    assert list(ranked["series"]) == ["full", "dora", "lora", "majority class", "untuned"]
+    assert list(ranked["kind"]) == ["trained", "trained", "trained", "majority", "untuned"]
+    lora = ranked.set_index("series").loc["lora"]
+    assert (lora["average"], lora["first"], lora["second"], lora["seeds"]) == (52.0, 51.0, 53.0, 3)
+    expected = stats.t.interval(0.95, 2, loc=52.0, scale=2.0 / 3**0.5)
+    assert (lora["low"], lora["high"]) == pytest.approx(expected) and lora["interval"] == "seeds"
+    assert (lora["seconds"], lora["memory"], lora["latency"], lora["verdict"]) == (20.0, 2.0, 0.5, "baseline")
+    assert ranked.set_index("series").loc["dora", "verdict"] == "better than lora"
+    untuned = ranked.set_index("series").loc["untuned"]
+    assert (untuned["low"], untuned["high"], untuned["interval"]) == (38.0, 42.0, "questions")
+
+
+def test_costs_beside_other_work_are_left_out(ranked: pd.DataFrame) -> None:
+    full = ranked.set_index("series").loc["full"]
+    assert full["trainable"] == 104 and full[["memory", "seconds", "latency"]].isna().all()
+
+
+def test_the_best_is_chosen_by_development_questions(ranked: pd.DataFrame) -> None:
+    """And not by the test questions, on which full is better."""
+    assert best(ranked)["series"] == "dora"
+    (said,) = best_sentence(ranked)
+    assert "development questions alone, the best setting is dora at rank 8, 100 samples: 70.0 there" in said
+    assert "and 55.0 [" in said
+    assert best(ranked.assign(development=None)) is None and not best_sentence(ranked.assign(development=None))
+    level = ranked.assign(development=65.0)
+    assert best(level)["trainable"] == 104 and "(as 2 more" in best_sentence(level)[0]
+
+
+def test_the_table_says_what_an_interval_is_over(read: Frames, ranked: pd.DataFrame) -> None:
+    (table,) = tables.ranked(ranked, read.scores)
+    rows = {row[0]: dict(zip(table.heads, row, strict=True)) for row in table.rows}
+    assert rows["untuned"]["95 %"] == "[38.0, 42.0] q" and not rows["lora"]["95 %"].endswith("q")
+    assert rows["dora"]["against the baseline"] == "better than lora" and rows["full"]["training s"] == "-"
+    assert [task for task in table.tasks if task] == ["first", "second"]
+    assert table.keys[1] == {"method": "dora", "rank": "8"} and table.keys[0] == {"method": "full", "rank": ""}
+
+
+def test_latex_has_every_row_and_escapes_names(ranked: pd.DataFrame) -> None:
+    text = latex.table(ranked.assign(series="my_method & co {50 %}\\x"), "a\nname")
+    lines = text.splitlines()
+    assert lines[0].startswith("% a name;") and "a\n" not in text
+    rows = [line for line in lines if line.startswith("my")]
+    assert len(rows) == 5
+    assert rows[0].startswith(r"my\_method \& co \{50 \%\}\textbackslash{}x & ")
+    assert all(len(row.replace(r"\&", "").split(" & ")) == 7 and row.endswith(r" \\") for row in rows)
+    assert r"55.0 $\pm$ 5.1" in text and "& -- &" in text

@@ -1,0 +1,32 @@
+"""The functions that a program calls do what the commands do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.errors import UserError
+
+
+def test_a_sweep_is_loaded_run_read_and_reported(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    """On a finished sweep: all that is recorded is kept, and one removed cell is run again to the same scores."""
+    config, results = finished
+    folder = Path(shutil.copytree(results, tmp_path / "tiny"))
+    before = bench.load_results(folder)
+    shutil.rmtree(next(folder.glob("cells/lora-r2-*")))
+    outcome = bench.run_sweep(bench.load_sweep(config), tmp_path, workers=0)
+    assert (outcome.failed, outcome.left) == (0, 0)
+    after = bench.load_results(folder)
+    assert after.cells["average"].equals(before.cells["average"]) and after.questions.equals(before.questions)
+    report = (folder / "report" / "report.md").read_text()
+    assert bench.write_report(folder) == folder / "report" / "report.html"
+    assert (folder / "report" / "report.md").read_text() == report
+
+
+def test_what_is_no_sweep_is_said(tmp_path: Path) -> None:
+    for call in (bench.load_results, bench.write_report, lambda path: bench.load_sweep(path / "none.yaml")):
+        with pytest.raises(UserError):
+            call(tmp_path)
