@@ -15,7 +15,7 @@ from bench import comparison, frames
 from bench.judging import frames as judgments
 from bench.report import figures, forest, judged, pareto, provenance, ranking, samples, stability, tables, tuning
 from bench.report.figures import Drawn
-from bench.report.finding import best_sentence, finding
+from bench.report.finding import ONE_SEED, best_sentence, finding
 from bench.report.tables import Table
 from bench.store import Results
 from bench.sweep import ReportConfig
@@ -49,7 +49,7 @@ class Content:
     name: str
     notes: list[str]
     sections: list[Section]
-    failures: list[dict[str, Any]]
+    left: list[dict[str, Any]]
     """Name, status, reason and the last lines of each cell that is not done."""
     sweep: str
     """The sweep file as it was resolved (YAML)."""
@@ -76,18 +76,19 @@ def content(results: Results) -> Content:
     panels = judged.panels(read, said, rules)
     trials = tuning.trials(results, plan)
     ranked = ranking.ranking(read, differences, rules)
+    failures = read.cells[~read.cells["status"].isin(["done", "missing"])]
+    left = read.cells[read.cells["status"] != "done"]
     several = read.scores["protocol"].nunique() > 1
     protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""
+    sentences = [
+        *best_sentence(ranked),
+        *finding(read.cells, differences, rules, bool(panels)),
+        *judged.finding(panels, rules),
+    ]
+    if panels and frames.trained(read.cells).empty and read.cells["seed"].nunique() == 1:
+        sentences.append(ONE_SEED)
     sections = [
-        Section(
-            "finding",
-            "The finding",
-            [
-                *finding(read.cells, differences, rules, bool(panels)),
-                *best_sentence(ranked),
-                *judged.finding(panels, rules),
-            ],
-        ),
+        Section("finding", "The finding", sentences),
         Section(
             "coverage",
             "Coverage",
@@ -130,18 +131,18 @@ def content(results: Results) -> Content:
             "Merging, parsing, judging",
             tables=[*tables.merging(read.cells), *tables.parsing(read), *judged.checks(said)],
         ),
+        Section("failures", "Failures", [] if len(failures) == 0 else [_failed(failures)]),
         Section("published", "Published numbers", tables=tables.published_table(read)),
         Section("duplicates", "Duplicates", tables=tables.duplicates(plan)),
         Section("provenance", "Provenance", tables=provenance.tables(results, plan)),
     ]
-    failures = read.cells[read.cells["status"] != "done"]
     return Content(
         plan["name"],
         plan["notes"],
         [section for section in sections if not section.empty],
-        failures[["name", "status", "reason", "traceback"]].to_dict("records"),
+        left[["name", "status", "reason", "traceback"]].to_dict("records"),
         (results.path / "sweep.yaml").read_text(encoding="utf-8"),
-        f"bench run {results.path.name}/sweep.yaml",
+        f"bench run results/{plan['name']}/sweep.yaml",
         _written(read, differences, ranked, panels, said),
     )
 
@@ -161,6 +162,13 @@ def _written(
             or [differences.iloc[:0]]
         )
     return written
+
+
+def _failed(failures: pd.DataFrame) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in failures["status"].value_counts().items())
+    return (
+        f"The last lines of each cell that was begun and is not done ({counts}); --retry-failed runs failed ones again."
+    )
 
 
 def _coverage(read: frames.Frames, pending: int) -> str:

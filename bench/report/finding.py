@@ -11,7 +11,8 @@ from bench.report.ranking import best
 from bench.statistics import LEVEL, MOST_SEEDS, TIE_MARGIN, noise_floor
 from bench.sweep import ReportConfig
 
-MANY = 8
+ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
+MANY = 4
 """More comparisons than this are counted in a sentence or two instead of being said one by one."""
 
 
@@ -120,7 +121,7 @@ def noise_text(done: pd.DataFrame) -> str:
     settings = done.groupby(["series", "base", "rank", "samples"], dropna=False, sort=False)
     floor = noise_floor([list(one) for _, one in settings["average"]])
     if floor is None:
-        return "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
+        return ONE_SEED
     return (
         f"The noise floor: by their seed alone two single runs of one setting lie up to {floor.difference:.1f} points "
         f"apart, 95 % of the time (s.d. over seeds {floor.spread:.2f}, {floor.degrees} degrees of freedom)."

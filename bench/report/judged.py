@@ -14,7 +14,7 @@ from bench.judging.frames import Judged
 from bench.judging.judgments import baseline_of
 from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
-from bench.report.finding import noise_text, sentence
+from bench.report.finding import ONE_SEED, noise_text, sentence
 from bench.report.tables import Table, differences_table
 from bench.sweep import ReportConfig
 
@@ -157,8 +157,9 @@ def finding(found: list[Panel], rules: ReportConfig) -> list[str]:
                 f"{(gaps > 0).sum()} above it and {(gaps < 0).sum()} below ({gaps.min():+.2f} to {gaps.max():+.2f}). "
                 "This speaks of these runs, not of the methods."
             )
-        if len(trained):
-            sentences.append(f"{head}{noise_text(done[done['method'] != 'base'])}")
+        noise = noise_text(done[done["method"] != "base"])
+        if len(trained) and noise != ONE_SEED:
+            sentences.append(f"{head}{noise}")
     return sentences
 
 

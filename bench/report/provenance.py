@@ -28,7 +28,7 @@ def tables(results: Results, plan: dict[str, Any]) -> list[Table]:
         if len(kinds) == 1
         else "What the cells were run with: those of another column ran elsewhere, or with other code or versions."
     )
-    return [Table("Environment", heads, rows, note)]
+    return [Table("Environment", heads, rows, note, prose=True)]
 
 
 def _facts(recorded: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -22,6 +22,8 @@ class Table:
     note: str = ""
     folded: bool = False
     """Shown in the page when it is asked for: detail, not result."""
+    prose: bool = False
+    """Its values are words, not figures."""
     keys: list[dict[str, str]] | None = None
     """What each row can be filtered by in the page."""
     tasks: list[str] | None = None
@@ -59,9 +61,10 @@ def published_table(read: frames.Frames) -> list[Table]:
 
 
 def ranked(settings: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
-    """The ranked table (`ranking.ranking`) in texts; a column that no row fills is left out."""
+    """The ranked table (`ranking.ranking`) in texts; a column that no row fills is left out. None where nothing is
+    scored."""
     if settings.empty:
-        return [Table("Ranked", ["setting"], [], "No cell is scored yet.")]
+        return []
     tasks = list(dict.fromkeys(frames.averaged(scores)["task"]))
     columns = {
         "method": list(settings["series"]),

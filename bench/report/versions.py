@@ -35,7 +35,7 @@ def content(first: Results, second: Results) -> Content:
         baseline=found["baseline"] + f" in {names[0]}" if len(found) else found["baseline"],
     )
     environments = [
-        Table(f"Environment of {name}", one.heads, one.rows, one.note, folded=True)
+        Table(f"Environment of {name}", one.heads, one.rows, one.note, folded=True, prose=True)
         for name, results, plan in zip(names, (first, second), plans, strict=True)
         for one in provenance.tables(results, plan)
     ]
@@ -122,7 +122,7 @@ def _settings(first: Results, second: Results, names: tuple[str, str]) -> list[T
     flat = [_flat(yaml.safe_load((one.path / "sweep.yaml").read_text(encoding="utf-8"))) for one in (first, second)]
     keys = list(dict.fromkeys([*flat[0], *flat[1]]))
     rows = [[key, *(str(one.get(key, "-")) for one in flat)] for key in keys if flat[0].get(key) != flat[1].get(key)]
-    return [Table("Settings that differ", ["setting", *names], rows)] if rows else []
+    return [Table("Settings that differ", ["setting", *names], rows, prose=True)] if rows else []
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:

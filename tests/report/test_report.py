@@ -15,7 +15,7 @@ from cells import RESULTS, change_evaluations, change_metrics, copied
 from conftest import bench
 
 from bench import frames
-from bench.report import write_report
+from bench.report import watch, write_report
 from bench.store import Results
 
 REQUESTING = {"src", "href", "xlink:href", "action", "data", "poster", "srcset", "background"}
@@ -237,6 +237,30 @@ def test_a_figure_that_is_no_longer_drawn_is_taken_away(finished: tuple[Path, Pa
     left = {path.name for path in (copy / "report" / "figures").iterdir()}
     assert left >= {"accuracy_by_method.svg", "accuracy_by_method.png"}
     assert not left & {"rank_vs_accuracy.svg", "rank_vs_accuracy.png", "quality_vs_cost.svg"}
+
+
+def test_a_watched_report_is_written_when_a_record_changes(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(finished, tmp_path)
+    pages: list[str] = []
+    rounds = iter(range(4))
+
+    def pause(seconds: float) -> None:
+        """In place of waiting: nothing happens, a cell fails, nothing happens, Ctrl-C."""
+        at = next(rounds)
+        if at == 1:
+            change_metrics(folder, "full", {"status": "failed", "reason": "it broke"})
+        if at == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.report.time.sleep", pause)
+    with pytest.raises(KeyboardInterrupt):
+        watch(Results(folder), lambda page: pages.append(page.read_text()))
+    assert len(pages) == 2 and all('http-equiv="refresh"' in page for page in pages)
+    assert ["it broke" in page for page in pages] == [False, True]
+    last = (folder / "report" / "report.html").read_text()
+    assert "it broke" in last and 'http-equiv="refresh"' not in last
 
 
 def test_the_baseline_and_the_margin_of_a_tie_are_the_sweeps(finished: tuple[Path, Path], tmp_path: Path) -> None:
