@@ -73,6 +73,7 @@ def between(first: Frames, second: Frames, margin: float = statistics.TIE_MARGIN
         trained(one.cells).assign(
             folder=lambda own, place=place: f"{place}/" + own["folder"].astype(str),
             exactly=lambda own: own["method"] + own["options"].map(repr),
+            rank=lambda own: pd.to_numeric(own["rank"]),
         )
         for place, one in enumerate((first, second))
     ]
@@ -84,13 +85,17 @@ def between(first: Frames, second: Frames, margin: float = statistics.TIE_MARGIN
         (cells[1][cells[1]["exactly"] == one], cells[0][cells[0]["exactly"] == one])
         for one in dict.fromkeys(cells[1]["exactly"])
     ]
-    return _compared(sides, pd.concat(questions).reset_index(drop=True), margin)
+    return _compared(sides, pd.concat(questions).reset_index(drop=True), margin, unread=False)
 
 
 def _compared(
-    sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]], questions: pd.DataFrame | None, margin: float
+    sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
+    questions: pd.DataFrame | None,
+    margin: float,
+    unread: bool = True,
 ) -> pd.DataFrame:
-    """A row for each place at which cells of both sides can be paired; the p values are of one family."""
+    """A row for each place at which cells of both sides can be paired; the p values are of one family. `unread`: cells
+    whose rows could not be read are compared as well, for they are of one sweep and were asked the same."""
     keys = ["base", "rank", "samples", "settings"]
     answered = _answered(questions) if questions is not None else {}
     rows, family = [], []
@@ -103,7 +108,7 @@ def _compared(
         )
         for (base, rank, samples, _), group in paired.groupby(keys, sort=False, dropna=False):
             pairs = [(row, answered.get(row.folder), answered.get(row.folder_baseline)) for row in group.itertuples()]
-            pairs = [(row, a, b) for row, a, b in pairs if a is None or b is None or a.asked == b.asked]
+            pairs = [(row, a, b) for row, a, b in pairs if (unread if a is None or b is None else a.asked == b.asked)]
             if not pairs:
                 continue
             values = [row.average - row.average_baseline for row, _, _ in pairs]

@@ -21,32 +21,36 @@ from bench.report import latex, versions
 from bench.report.content import FIGURES, Content, content
 from bench.store import Results, write_text, writing
 
-UNSHOWN = {"Cc", "Cf", "Cs"}
-"""Unicode's categories of control characters, marks of format (of direction among them) and halves of characters."""
+UNSHOWN = {"Cc", "Cs"}
+"""Unicode's categories of control characters and halves of characters."""
+TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks of direction."""
 
 RELOAD = 15
 """Seconds after which a watched page loads itself anew."""
 
 
-def write_report(results: Results, refresh: int | None = None) -> Path:
-    """Write the report of a results folder and return the path of `report.html`; with `refresh`, a page that loads
-    itself anew every so many seconds.
+def write_report(results: Results) -> Path:
+    """Write the report of a results folder and return the path of `report.html`.
 
     Raises UserError for a folder that holds no sweep or a record that cannot be believed.
     """
-    return _write(content(results), results.report, refresh)
+    return _write(content(results), results.report)
 
 
 def write_comparison(first: Results, second: Results) -> Path:
     """Write what changed from the first results folder to the second, into the second's report; returns the page's
     path. Raises UserError as `write_report` does."""
-    return _write(versions.content(first, second), second.report / f"against_{first.path.resolve().name}")
+    made = versions.content(first, second)
+    return _write(made, second.report / f"against_{made.name.rpartition(' against ')[2].replace('/', '_')}")
 
 
 def watch(results: Results, told: Callable[[Path], None], seconds: float = RELOAD) -> None:
-    """Write the report whenever a record of the sweep has changed, until KeyboardInterrupt; `told` is given the page
-    each time. The page reloads itself meanwhile; the last one does not."""
+    """Write `live.html`, a page that loads itself anew, whenever a record of the sweep has changed, until
+    KeyboardInterrupt; `told` is given its path each time. It is a file of its own, for a run writes `report.html`
+    meanwhile, and is taken away at the end."""
     seen: dict[Path, int] | None = None
+    live = results.report / "live.html"
     try:
         while True:
             now = {
@@ -55,15 +59,16 @@ def watch(results: Results, told: Callable[[Path], None], seconds: float = RELOA
                 if path.is_file()
             }
             if now != seen:
-                told(write_report(results, RELOAD))
+                made = content(results)
+                write_text(live, _page(made, _files(made), RELOAD))
+                told(live)
                 seen = now
             time.sleep(seconds)
     finally:
-        if seen is not None:
-            write_report(results)
+        live.unlink(missing_ok=True)
 
 
-def _write(made: Content, folder: Path, refresh: int | None = None) -> Path:
+def _write(made: Content, folder: Path) -> Path:
     for one in made.figures:
         write_text(folder / "figures" / f"{one.name}.svg", one.svg)
         with writing(folder / "figures" / f"{one.name}.png") as temporary:
@@ -71,15 +76,24 @@ def _write(made: Content, folder: Path, refresh: int | None = None) -> Path:
     for name in set(FIGURES) - {one.name for one in made.figures}:  # of an earlier report on other cells
         for suffix in ("svg", "png"):
             (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
-    files = {f"{name}.csv": _csv(table) for name, table in made.written.items()}
+    files = _files(made)
     for name, text in files.items():
         write_text(folder / "tables" / name, text)
     if "settings" in made.written:
         write_text(folder / "tables" / "settings.tex", latex.table(made.written["settings"], made.name))
     write_text(folder / "report.md", re.sub("\n{3,}", "\n\n", _render("page.md", made, escape=False)))
-    data = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
-    write_text(folder / "report.html", _render("page.html", made, escape=True, data=data, refresh=refresh))
+    write_text(folder / "report.html", _page(made, files))
     return folder / "report.html"
+
+
+def _files(made: Content) -> dict[str, str]:
+    """The CSV files by name."""
+    return {f"{name}.csv": _csv(table) for name, table in made.written.items()}
+
+
+def _page(made: Content, files: dict[str, str], refresh: int | None = None) -> str:
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
+    return _render("page.html", made, escape=True, data=data, refresh=refresh)
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -104,7 +118,8 @@ def _line(text: str) -> str:
 def _plain(text: str) -> str:
     """A text without what would be no character on a page, or would turn the direction of others: control characters
     and Unicode's marks of direction."""
-    return "".join(
-        one if one in "\n\t" or unicodedata.category(one) not in UNSHOWN else "\N{REPLACEMENT CHARACTER}"
-        for one in text
-    )
+    return "".join("\N{REPLACEMENT CHARACTER}" if _unshown(one) else one for one in text)
+
+
+def _unshown(one: str) -> bool:
+    return one not in "\n\t" and (one in TURNING or unicodedata.category(one) in UNSHOWN)

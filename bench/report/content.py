@@ -76,7 +76,7 @@ def content(results: Results) -> Content:
     panels = judged.panels(read, said, rules)
     trials = tuning.trials(results, plan)
     ranked = ranking.ranking(read, differences, rules)
-    failures = read.cells[~read.cells["status"].isin(["done", "missing"])]
+    failures = read.cells[~read.cells["status"].isin(["done", "missing", "trained"])]
     left = read.cells[read.cells["status"] != "done"]
     several = read.scores["protocol"].nunique() > 1
     protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""

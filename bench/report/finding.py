@@ -44,7 +44,7 @@ def best_sentence(ranked: pd.DataFrame) -> list[str]:
     if chosen is None or len(trained) < 2:
         return []
     equals = int((trained["development"] == chosen["development"]).sum())
-    alike = f" (as {equals - 1} more, of which it trains the fewest parameters)" if equals > 1 else ""
+    alike = f" (as {equals - 1} more; of equals, the one with the fewest parameters and samples)" if equals > 1 else ""
     at = f" at rank {chosen['rank']:g}" if pd.notna(chosen["rank"]) else ""
     return [
         f"Chosen by development questions alone, the best setting is {chosen['series']}{at}, "

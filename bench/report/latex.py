@@ -23,7 +23,8 @@ def table(settings: pd.DataFrame, name: str) -> str:
         r"\midrule",
     ]
     for row in settings.itertuples():
-        half = "" if pd.isna(row.low) else rf" $\pm$ {(row.high - row.low) / 2:.1f}"
+        mark = "$^q$" if row.interval == "questions" else ""
+        half = "" if pd.isna(row.low) else rf" $\pm$ {(row.high - row.low) / 2:.1f}{mark}"
         cells = [
             _escaped(row.series),
             _number(row.rank, "g"),
@@ -34,9 +35,8 @@ def table(settings: pd.DataFrame, name: str) -> str:
             _escaped(row.verdict) if isinstance(row.verdict, str) else "",
         ]
         lines.append(" & ".join(cells) + r" \\")
-    over = sorted(settings["interval"].dropna().unique())
-    note = f"% {_comment(name)}; half-widths: 95 % over {' or '.join(over) or 'nothing'}."
-    return "\n".join([note, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    note = r"\multicolumn{7}{l}{\footnotesize $\pm$: 95\,\% over seeds; $^q$: over questions alone.} \\"
+    return "\n".join([f"% {_comment(name)}", *lines, r"\bottomrule", note, r"\end{tabular}"]) + "\n"
 
 
 def _comment(text: str) -> str:

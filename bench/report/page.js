@@ -1,7 +1,12 @@
 "use strict";
 // Tables are sorted by a click on a head; the ranked one is filtered by method, rank and task. Without this script they
 // are plain tables that lack nothing.
-const number = (text) => { const found = text.replaceAll(",", "").match(/[-+]?\d+(\.\d+)?(e[-+]?\d+)?/i); return found ? Number(found[0]) : NaN; };
+const number = (text) => {
+  const found = text.replaceAll(",", "").match(/^[[<\s]*([-+]?\d+(\.\d+)?(e[-+]?\d+)?)/i);
+  return found ? Number(found[1]) : text === "inf" ? Infinity : NaN;
+};
+// Numbers first, then words, then what is missing.
+const kind = (text) => (text === "-" ? 2 : Number.isNaN(number(text)) ? 1 : 0);
 
 function sort(table, place, head) {
   const descending = head.getAttribute("aria-sort") !== "descending";
@@ -9,18 +14,17 @@ function sort(table, place, head) {
   head.setAttribute("aria-sort", descending ? "descending" : "ascending");
   const body = table.tBodies[0];
   const keyed = [...body.rows].map((row) => ({ row, text: row.cells[place].textContent.trim() }));
-  const numeric = keyed.some(({ text }) => /^[-+[<]?\s*[\d.,]+/.test(text));
   keyed.sort((a, b) => {
-    const blank = (a.text === "-") - (b.text === "-");
-    if (blank) return blank;
-    const order = numeric ? number(a.text) - number(b.text) : a.text.localeCompare(b.text);
+    const apart = kind(a.text) - kind(b.text);
+    if (apart) return apart;
+    const order = kind(a.text) ? a.text.localeCompare(b.text) : number(a.text) - number(b.text) || 0;
     return descending ? -order : order;
   });
   body.append(...keyed.map(({ row }) => row));
 }
 
 for (const table of document.querySelectorAll("table")) {
-  if (table.tBodies[0].rows.length < 2) continue;
+  if (table.tBodies[0].rows.length < 2 || table.classList.contains("prose")) continue;
   [...table.tHead.rows[0].cells].forEach((head, place) => {
     const button = document.createElement("button");
     button.type = "button";

@@ -10,12 +10,15 @@ from bench.store import Results
 
 
 def tables(results: Results, plan: dict[str, Any]) -> list[Table]:
-    """One table, a column a variety of environment; what all cells agree in is said once. Empty without a cell."""
+    """One table, a column a variety of environment. Empty without a cell; a record that cannot be read says so."""
     kinds: dict[tuple[tuple[str, str], ...], int] = {}
     for cell in plan["cells"]:
         path = results.path / "cells" / cell["folder"] / "environment.json"
         if path.is_file():
-            facts = _facts(json.loads(path.read_text(encoding="utf-8")))
+            try:
+                facts = _facts(json.loads(path.read_text(encoding="utf-8")))
+            except (json.JSONDecodeError, KeyError):
+                facts = (("", "its environment.json cannot be read"),)
             kinds[facts] = kinds.get(facts, 0) + 1
     if not kinds:
         return []
@@ -26,7 +29,7 @@ def tables(results: Results, plan: dict[str, Any]) -> list[Table]:
     note = (
         "What every cell was run with."
         if len(kinds) == 1
-        else "What the cells were run with: those of another column ran elsewhere, or with other code or versions."
+        else "What the cells were run with. Columns differ in base model, data, device, versions or code."
     )
     return [Table("Environment", heads, rows, note, prose=True)]
 

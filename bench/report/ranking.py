@@ -13,6 +13,8 @@ from bench.sweep import ReportConfig
 
 COLUMNS = ("kind", "series", "rank", "samples", "seeds", "average", "low", "high", "interval", "development")
 COSTS = ("trainable", "memory", "seconds", "latency")
+TASK = "task: "
+"""What the column of a task begins with: a task may have any name."""
 
 
 def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig) -> pd.DataFrame:
@@ -34,9 +36,9 @@ def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig)
     )
     labelled = labelled[labelled["average"].notna()]
     costs = settings(read.cells).set_index("label")
-    verdicts = {
-        (row.series, row.rank, row.samples): _against(row) for row in differences.itertuples() if pd.notna(row.rank)
-    }
+    verdicts: dict[Any, list[str]] = {}
+    for row in differences[differences["rank"].notna()].itertuples():
+        verdicts.setdefault((row.series, row.rank, row.samples), []).append(_against(row))
     baseline = comparison.baseline_of(read.cells, rules.baseline)
     rows = []
     for label, own in labelled.groupby("label", sort=False):
@@ -48,14 +50,19 @@ def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig)
         else:
             row |= {"kind": "trained", "series": first["series"], "rank": first["rank"], "samples": first["samples"]}
             of_baseline = "baseline" if first["method"] == baseline else ""
-            row["verdict"] = verdicts.get((first["series"], first["rank"], first["samples"]), of_baseline)
+            found = verdicts.get((first["series"], first["rank"], first["samples"]), [of_baseline])
+            row["verdict"] = "; ".join(found)
             row |= {"seeds": len(own), **costs.loc[label, list(COSTS)].to_dict()}
-        rows.append(row | by_cell.loc[own["folder"]].mean().to_dict())
+        rows.append(row | _by_task(by_cell.loc[own["folder"]].mean()))
     majority = scores.drop_duplicates("task").set_index("task")["majority"]
     if rows and len(majority) and majority.notna().all():
-        rows.append({"kind": "majority", "series": "majority class", "average": majority.mean(), **majority.to_dict()})
-    columns = [*COLUMNS, *tasks, *COSTS, "verdict"]
+        rows.append({"kind": "majority", "series": "majority class", "average": majority.mean(), **_by_task(majority)})
+    columns = [*COLUMNS, *(TASK + task for task in tasks), *COSTS, "verdict"]
     return pd.DataFrame(rows, columns=columns).sort_values("average", ascending=False, kind="stable", ignore_index=True)
+
+
+def _by_task(scores: pd.Series) -> dict[str, float]:
+    return {f"{TASK}{task}": score for task, score in scores.items()}
 
 
 def _interval(own: pd.DataFrame) -> dict[str, Any]:
@@ -76,9 +83,10 @@ def _against(row: Any) -> str:
 
 
 def best(table: pd.DataFrame) -> pd.Series | None:
-    """The trained row with the most right answers to development questions; the first of equals by fewer trainable
-    parameters. None where nothing trained has them."""
+    """The trained row with the most right answers to development questions. Of equals that with the fewest trainable
+    parameters, then samples, then by name: test questions have no part in it. None where nothing trained has them."""
     known = table[(table["kind"] == "trained") & table["development"].notna()]
     if known.empty:
         return None
-    return known.sort_values(["development", "trainable"], ascending=[False, True], kind="stable").iloc[0]
+    keys = ["development", "trainable", "samples", "series", "rank"]
+    return known.sort_values(keys, ascending=[False, True, True, True, True]).iloc[0]

@@ -10,6 +10,7 @@ import pandas as pd
 from bench import frames
 from bench.report import published
 from bench.report.finding import p_text, points_text, seeds_text
+from bench.report.ranking import TASK
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def ranked(settings: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
             for row in settings.itertuples()
         ],
         "against the baseline": [value if isinstance(value, str) and value else "-" for value in settings["verdict"]],
-        **{task: _column(settings[task], ".1f") for task in tasks},
+        **{f"{TASK}{task}": _column(settings[f"{TASK}{task}"], ".1f") for task in tasks},
         "development": _column(settings["development"], ".1f"),
         "trainable": _column(settings["trainable"], ",.0f"),
         "peak MB": _column(settings["memory"], ",.0f"),
@@ -99,14 +100,20 @@ def ranked(settings: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
         {"method": row.series, "rank": "" if pd.isna(row.rank) else f"{row.rank:g}"} for row in settings.itertuples()
     ]
     shown = _filled("Ranked", columns, note)
-    return [replace(shown, keys=keys, tasks=[head if head in tasks else "" for head in shown.heads])]
+    of_tasks = [head.removeprefix(TASK) if head.startswith(TASK) else "" for head in shown.heads]
+    heads = [head.removeprefix(TASK) for head in shown.heads]
+    return [replace(shown, heads=heads, keys=keys, tasks=of_tasks)]
 
 
 def differences_table(
-    differences: pd.DataFrame, what: str, tie_margin: float, title: str = "Paired differences"
+    differences: pd.DataFrame,
+    what: str,
+    tie_margin: float,
+    title: str = "Paired differences",
+    paired: str | None = None,
 ) -> list[Table]:
     """The paired differences; a column that no row fills is left out. `what`: the quantity that differs, and its
-    unit."""
+    unit. `paired`: how rows came to be pairs; default: methods by seed."""
     if differences.empty:
         return []
     columns = {
@@ -133,6 +140,8 @@ def differences_table(
         if differences["rank"].notna().any()
         else f"{what}, paired by seed (same examples, same questions), each method at its own rank. "
     )
+    if paired is not None:
+        note = f"{what}, {paired} "
     if differences["p"].notna().any():
         note += (
             "Over seeds: Student's t, unadjusted; p is adjusted for the number of comparisons (Holm). Detectable: what "
@@ -229,7 +238,8 @@ def costs(read: frames.Frames) -> list[Table]:
     shown, so that it is not compared."""
     done = read.cells[read.cells["status"] == "done"]
     shared = done["shared"].eq(True)
-    names = [name + (" (shared)" if beside else "") for name, beside in zip(done["name"], shared, strict=True)]
+    labels = _labels(done)
+    names = [labels[one] + (" (shared)" if beside else "") for one, beside in zip(done["folder"], shared, strict=True)]
     alone = done.assign(**{one: done[one].mask(shared) for one in frames.TAKES_TIME})
     columns = {
         "trainable": _column(done["trainable"], ",.0f"),
@@ -299,9 +309,10 @@ def merging(cells: pd.DataFrame) -> list[Table]:
     if not (done["merge_half"].notna() | (done["merge_reason"] != "") | done["merge_n"].notna()).any():
         return []
     flips = done["merge_n"].gt(0).any()
+    labels = _labels(done)
     rows = [
         [
-            cell.name,
+            labels[cell.folder],
             _number(cell.merge_float32, ".1e"),
             _number(cell.merge_half, ".2f"),
             cell.merge_half_dtype or "-",

@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from bench import comparison, frames
+from bench.errors import UserError
 from bench.report import forest, provenance, tables
 from bench.report.content import Content, Section
 from bench.report.finding import p_text, sentence
@@ -23,29 +24,34 @@ MANY = 8
 def content(first: Results, second: Results) -> Content:
     """The second sweep held against the first, setting by setting.
 
-    Raises UserError for a folder that holds no sweep.
+    Raises UserError for a folder that holds no sweep, and where both are one.
     """
-    plans, read = (first.plan(), second.plan()), (frames.read(first), frames.read(second))
     names = _names(first, second)
+    plans, read = (first.plan(), second.plan()), (frames.read(first), frames.read(second))
     margin = ReportConfig.model_validate(plans[1].get("report", {})).tie_margin
     found = comparison.between(*read, margin)
-    alone = _alone(*read, names)
     named = found.assign(
-        series=found["series"] + f" in {names[1]}" if len(found) else found["series"],
-        baseline=found["baseline"] + f" in {names[0]}" if len(found) else found["baseline"],
+        series=[f"{one} in {names[1]}" for one in found["series"]],
+        baseline=[f"{one} in {names[0]}" for one in found["baseline"]],
     )
     environments = [
         Table(f"Environment of {name}", one.heads, one.rows, one.note, folded=True, prose=True)
         for name, results, plan in zip(names, (first, second), plans, strict=True)
         for one in provenance.tables(results, plan)
     ]
+    problems = [f"{name}: {text}" for name, one in zip(names, read, strict=True) for text in one.problems]
     sections = [
-        Section("finding", "What changed", _sentences(named, margin), alone),
+        Section("finding", "What changed", _sentences(named, read, margin), [*_alone(*read, names), *problems]),
         Section(
             "differences",
             "Setting by setting",
             figures=forest.draw(named, margin),
-            tables=tables.differences_table(named, f"Points of average accuracy, {names[1]} minus {names[0]}", margin),
+            tables=tables.differences_table(
+                named,
+                f"Points of average accuracy, {names[1]} minus {names[0]}",
+                margin,
+                paired="the same setting of both paired by seed, where both answered the same questions.",
+            ),
         ),
         Section("settings", "Settings that differ", tables=_settings(first, second, names)),
         Section("provenance", "Provenance", tables=environments),
@@ -56,64 +62,75 @@ def content(first: Results, second: Results) -> Content:
         [section for section in sections if not section.empty],
         [],
         (second.path / "sweep.yaml").read_text(encoding="utf-8"),
-        f"bench report {first.path.name} {second.path.name} --compare",
+        f"bench report {names[0]} {names[1]} --compare",
         {"differences": found},
     )
 
 
 def _names(first: Results, second: Results) -> tuple[str, str]:
-    """What tells the two apart: their folders' names, else with those of the folders above."""
+    """What tells the two apart: as much of the ends of their paths as it takes."""
     mine, other = first.path.resolve(), second.path.resolve()
-    if mine.name != other.name:
-        return mine.name, other.name
-    return "/".join(mine.parts[-2:]), "/".join(other.parts[-2:])
+    if mine == other:
+        raise UserError(
+            f"{first.path} and {second.path} are one folder", "Give two: bench report BEFORE AFTER --compare"
+        )
+    for length in range(1, max(len(mine.parts), len(other.parts))):
+        found = "/".join(mine.parts[-length:]), "/".join(other.parts[-length:])
+        if found[0] != found[1]:
+            return found
+    return str(mine), str(other)
 
 
-def _sentences(rows: pd.DataFrame, margin: float) -> list[str]:
+def _sentences(rows: pd.DataFrame, read: tuple[frames.Frames, frames.Frames], margin: float) -> list[str]:
     """What differs beyond noise, and how many do not."""
+    if any(frames.trained(one.cells).empty for one in read):
+        return [
+            "Accuracies are compared, and one of the two has none of a trained cell; what judges said is not compared."
+        ]
     if rows.empty:
         return ["No setting was done in both, with the same questions, seed and training settings."]
     verdicts = rows["verdict"].value_counts()
-    tested = rows["mcnemar_p_adjusted"].astype(float) < 1 - LEVEL
-    changed = rows[rows["verdict"].isin(["better", "worse"]) | ((rows["verdict"] == "these two runs") & tested)]
+    few, p = rows["verdict"] == "these two runs", rows["mcnemar_p_adjusted"].astype(float)
+    changed = rows[rows["verdict"].isin(["better", "worse"]) | (few & (p < 1 - LEVEL))]
     said = [sentence(row, margin) for row in changed.itertuples()] if len(changed) <= MANY else []
-    if not len(changed):
-        said.append("Nothing changed beyond noise.")
-    elif not said:
+    if len(changed) > MANY:
         up = int((changed["difference"] > 0).sum())
         said.append(f"{len(changed)} settings changed beyond noise: {up} up, {len(changed) - up} down.")
-    same = rows[rows["difference"].abs().eq(0) & ~rows.index.isin(changed.index)]
+    untested = int((few & p.isna()).sum())
+    if not len(changed) and not untested:
+        said.append("Nothing changed beyond noise.")
     counts = {
         "tied": verdicts.get("tie", 0),
         "unresolved": verdicts.get("unresolved", 0),
-        "of fewer than three seeds that McNemar's test does not tell apart": int(
-            ((rows["verdict"] == "these two runs") & ~tested).sum()
-        ),
+        "of one seed that McNemar's test does not tell apart": int((few & (p >= 1 - LEVEL)).sum()),
+        "of two seeds, which no test here judges": untested,
+        "with exactly the same average": int((rows["difference"] == 0).sum()),
     }
-    rest = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+    rest = [f"{count} {words}" for words, count in counts.items() if count]
     largest = rows.loc[rows["difference"].abs().idxmax()]
+    adjusted = f" (adjusted p {p_text(largest['p_adjusted'])})" if pd.notna(largest["p_adjusted"]) else ""
     said.append(
-        f"{len(rows)} settings were done in both: {len(changed)} changed beyond noise"
-        + (f"; {rest}" if rest else "")
-        + (f"; {len(same)} have exactly the same average" if len(same) else "")
-        + f". The largest difference is {largest['difference']:+.2f} points"
-        + (f" (adjusted p {p_text(largest['p_adjusted'])})" if pd.notna(largest["p_adjusted"]) else "")
-        + "."
+        f"{len(rows)} settings were done in both: {'; '.join([f'{len(changed)} changed beyond noise', *rest])}. "
+        f"The largest difference is {largest['difference']:+.2f} points{adjusted}."
     )
     return said
 
 
 def _alone(first: frames.Frames, second: frames.Frames, names: tuple[str, str]) -> list[str]:
     """The settings that only one of the two has done."""
-    labels = []
-    for one in (first, second):
-        done = frames.trained(one.cells)
-        labels.append(dict.fromkeys(frames.labels(done)))
+    done = [frames.trained(one.cells).assign(side=side) for side, one in enumerate((first, second))]
+    both = pd.concat([one for one in done if len(one)] or done)
+    if both.empty:
+        return []
+    both = both.assign(label=frames.labels(both))
+    keys = [both[name].map(repr) for name in ("method", "options", "base", "samples", "training")]
+    both = both.assign(setting=["|".join(one) for one in zip(*keys, strict=True)])
+    sides = both.groupby("setting")["side"].agg(set)
     notes = []
-    for mine, other, name in ((0, 1, names[0]), (1, 0, names[1])):
-        only = [label for label in labels[mine] if label not in labels[other]]
-        if only:
-            notes.append(f"Done in {name} alone: {', '.join(only)}.")
+    for side, name in enumerate(names):
+        only = both[both["setting"].map(sides) == {side}]["label"]
+        if len(only):
+            notes.append(f"Done in {name} alone: {', '.join(dict.fromkeys(only))}.")
     return notes
 
 

@@ -5,6 +5,7 @@ Skipped without Chromium and its driver (Debian: chromium, chromium-driver).
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -105,6 +106,11 @@ def test_the_ranked_table_sorts(browser: webdriver.Chrome, quickstart: Path) -> 
     down = [float(one) for one in shown(page, places["average"])]
     assert down == sorted(down, reverse=True) and len(down) == 10
     assert heads[places["average"]].get_attribute("aria-sort") == "descending"
+    # Numbers that begin a text, then words, then what is missing.
+    heads[places["against the baseline"]].find_element(By.TAG_NAME, "button").click()
+    words = shown(page, places["against the baseline"])
+    gaps = [float(one.split()[0]) for one in words[:4]]
+    assert gaps == sorted(gaps, reverse=True) and words[4:] == ["baseline"] * 4 + ["-"] * 2
     # By the keyboard as well: the head is a button.
     heads[places["trainable"]].find_element(By.TAG_NAME, "button").send_keys("\n")
     sizes = shown(page, places["trainable"])
@@ -128,10 +134,14 @@ def test_the_ranked_table_is_filtered(browser: webdriver.Chrome, quickstart: Pat
     assert set(shown(page, 0)) == {"lora", "dora"}
 
 
-def test_data_are_downloaded_from_the_page(browser: webdriver.Chrome, quickstart: Path, tmp_path: Path) -> None:
+def test_data_lie_in_the_page(browser: webdriver.Chrome, quickstart: Path) -> None:
     page = opened(browser, quickstart)
-    links = page.find_elements(By.CSS_SELECTOR, "a[download]")
-    assert {one.get_attribute("download") for one in links} >= {"cells.csv", "scores.csv", "settings.csv"}
+    held = {}
+    for link in page.find_elements(By.CSS_SELECTOR, "a[download]"):
+        data = link.get_attribute("href").partition("base64,")[2]
+        held[link.get_attribute("download")] = base64.b64decode(data)
+    files = {path.name: path.read_bytes() for path in (quickstart.parent / "tables").glob("*.csv")}
+    assert held == files and {"cells.csv", "judged.csv"} <= set(held)
 
 
 def test_pages_of_none_one_and_only_failed_cells(

@@ -236,7 +236,7 @@ def test_a_figure_that_is_no_longer_drawn_is_taken_away(finished: tuple[Path, Pa
     write_report(Results(copy))
     left = {path.name for path in (copy / "report" / "figures").iterdir()}
     assert left >= {"accuracy_by_method.svg", "accuracy_by_method.png"}
-    assert not left & {"rank_vs_accuracy.svg", "rank_vs_accuracy.png", "quality_vs_cost.svg"}
+    assert not left & {"rank_vs_accuracy.svg", "rank_vs_accuracy.png"}
 
 
 def test_a_watched_report_is_written_when_a_record_changes(
@@ -259,8 +259,8 @@ def test_a_watched_report_is_written_when_a_record_changes(
         watch(Results(folder), lambda page: pages.append(page.read_text()))
     assert len(pages) == 2 and all('http-equiv="refresh"' in page for page in pages)
     assert ["it broke" in page for page in pages] == [False, True]
-    last = (folder / "report" / "report.html").read_text()
-    assert "it broke" in last and 'http-equiv="refresh"' not in last
+    assert not (folder / "report" / "live.html").exists()
+    assert 'http-equiv="refresh"' not in (folder / "report" / "report.html").read_text()
 
 
 def test_the_baseline_and_the_margin_of_a_tie_are_the_sweeps(finished: tuple[Path, Path], tmp_path: Path) -> None:

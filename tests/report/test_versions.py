@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from cells import change_metrics
+import pytest
+from cells import asked, cells_of, change_metrics
 from conftest import bench
 
+from bench import comparison
+from bench.errors import UserError
+from bench.frames import QUESTIONS, Frames
 from bench.report import versions
 from bench.store import Results
 
@@ -23,14 +28,14 @@ def test_the_same_cells_have_not_changed(finished: tuple[Path, Path], tmp_path: 
     assert made.name == "after/tiny against before/tiny"
     assert made.sections[0].sentences == [
         "Nothing changed beyond noise.",
-        "5 settings were done in both: 0 changed beyond noise; 5 of fewer than three seeds that McNemar's test does "
-        "not tell apart; 5 have exactly the same average. The largest difference is +0.00 points.",
+        "5 settings were done in both: 0 changed beyond noise; 5 of one seed that McNemar's test does not tell apart; "
+        "5 with exactly the same average. The largest difference is +0.00 points.",
     ]
     assert made.sections[0].notes == [] and "settings" not in {section.id for section in made.sections}
 
 
 def test_answers_that_changed_are_said(finished: tuple[Path, Path], tmp_path: Path) -> None:
-    """All of one cell's answers to two tasks are now right."""
+    """All of one cell's answers are now right."""
     first, second = two(finished, tmp_path)
     for path in next(second.path.glob("cells/lora-r4-*")).glob("items/*"):
         items = pd.read_parquet(path)
@@ -47,7 +52,9 @@ def test_answers_that_changed_are_said(finished: tuple[Path, Path], tmp_path: Pa
     finding = made.sections[0]
     assert "lora in after/tiny scored" in finding.sentences[0] and "above lora in before/tiny" in finding.sentences[0]
     assert "4 settings were done in both: 1 changed beyond noise" in finding.sentences[-1]
-    assert finding.notes == ["Done in before/tiny alone: full."]
+    assert finding.notes[0] == "Done in before/tiny alone: full."
+    # What was changed by hand contradicts the record.
+    assert all(note.startswith("after/tiny: lora-r4") and "its rows give 1.0000" in note for note in finding.notes[1:])
     (table,) = next(section for section in made.sections if section.id == "settings").tables
     assert ["report.tie_margin", "1.0", "1.5"] in table.rows
 
@@ -57,10 +64,69 @@ def test_the_command_writes_a_page_of_its_own(finished: tuple[Path, Path], tmp_p
     report = (second.report / "report.md").read_bytes()
     done = bench("report", first.path, second.path, "--compare")
     assert done.exit_code == 0, done.output
-    page = second.report / "against_tiny" / "report.html"
+    page = second.report / "against_before_tiny" / "report.html"
     assert done.output.strip() == f"report: {page}" and "Nothing changed beyond noise." in page.read_text()
     assert (second.report / "report.md").read_bytes() == report
     done = bench("report", first.path, "--compare")
     assert done.exit_code == 2 and "1 folders and --compare" in done.output
     done = bench("report", first.path, second.path)
     assert done.exit_code == 2 and "Give one folder, or two with --compare" in done.output
+
+
+def frames_of(rows: list[dict]) -> Frames:
+    cells = cells_of(rows)
+    return Frames(cells, pd.DataFrame(), (), 0, pd.DataFrame(columns=QUESTIONS), ())
+
+
+def asked_alike(*averages: float, seeds: int = 1, **settings: Any) -> Frames:
+    """Cells of one question each, every one of them asked the same."""
+    rows = [
+        {"method": "lora", "rank": 8, "seed": seed, "average": average + seed, **settings}
+        for average in averages
+        for seed in range(seeds)
+    ]
+    made = frames_of(rows)
+    questions = pd.concat([asked({folder: [1, 0]}) for folder in made.cells["folder"]])
+    return Frames(made.cells, made.scores, (), 0, questions, ())
+
+
+def test_settings_are_paired_by_what_they_are_and_not_by_their_names() -> None:
+    one, two = asked_alike(50.0), asked_alike(53.0, samples=200)
+    assert comparison.between(one, two).empty
+    (row,) = comparison.between(one, asked_alike(53.0)).itertuples()
+    assert (row.difference, row.seeds, row.verdict) == (3.0, 1, "these two runs")
+    assert versions._alone(one, two, ("a", "b")) == [
+        "Done in a alone: lora r8 n=100.",
+        "Done in b alone: lora r8 n=200.",
+    ]
+
+
+def test_a_sweep_without_any_rank_is_compared_with_one_that_has_some() -> None:
+    full = asked_alike(50.0, method="full", rank=None)
+    mixed = frames_of(
+        [{"method": "full", "rank": None, "average": 51.0}, {"method": "lora", "rank": 8, "average": 1.0}]
+    )
+    mixed = Frames(mixed.cells, mixed.scores, (), 0, asked({"c0": [1, 0], "c1": [1, 0]}), ())
+    (row,) = comparison.between(full, mixed).itertuples()
+    assert row.series == "full" and row.difference == 1.0
+
+
+def test_cells_whose_answers_are_not_known_are_not_paired() -> None:
+    """They may have been asked something else."""
+    assert comparison.between(asked_alike(50.0), frames_of([{"method": "lora", "rank": 8, "average": 60.0}])).empty
+
+
+def test_what_no_test_judged_is_not_called_unchanged() -> None:
+    one, two = asked_alike(30.0, seeds=2), asked_alike(60.0, seeds=2)
+    said = versions._sentences(comparison.between(one, two), (one, two), 1.0)
+    assert said == [
+        "1 settings were done in both: 0 changed beyond noise; 1 of two seeds, which no test here judges. The largest "
+        "difference is +30.00 points."
+    ]
+
+
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    folders = [Results(tmp_path / one / "results" / "tiny") for one in ("old", "new")]
+    assert versions._names(*folders) == ("old/results/tiny", "new/results/tiny")
+    with pytest.raises(UserError, match="one folder"):
+        versions._names(folders[0], folders[0])
