@@ -105,6 +105,8 @@ class Estimator:
     def __init__(self, plan: Plan, known: Iterable[Recorded], machine: Mapping[str, str]) -> None:
         self.plan, self.known, self.machine = plan, list(known), machine
         self.skeletons: dict[str, PreTrainedModel] = {}
+        self.works: dict[tuple[str, int], Work] = {}
+        """By base and number of parameters, which many cells share: to count takes milliseconds each."""
         self.lengths: dict[int, float] = {}
         self.made: dict[str, Estimate] = {}
 
@@ -165,7 +167,9 @@ class Estimator:
         key = planned.base.id
         if key not in self.skeletons:
             self.skeletons[key] = base_models.skeleton(planned.base.id, planned.base.revision)
-        work = Work.of(self.skeletons[key], total=planned.total)
+        if (key, planned.total) not in self.works:
+            self.works[key, planned.total] = Work.of(self.skeletons[key], total=planned.total)
+        work = self.works[key, planned.total]
         return replace(work, trained=min(planned.trainable, work.body + work.added))
 
     def _training_flops(self, planned: PlannedCell, tokens: float) -> float:

@@ -97,7 +97,7 @@ def content(results: Results) -> Content:
         ),
         Section(
             "figures",
-            "Accuracy by rank, samples and method",
+            "By rank, samples and method",
             figures=[*figures.draw(read.cells, read.scores), *samples.draw(read.cells, panels, plan)],
         ),
         Section(

@@ -12,7 +12,7 @@ from bench.statistics import LEVEL, MOST_SEEDS, TIE_MARGIN, noise_floor
 from bench.sweep import ReportConfig
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
-MANY = 4
+MANY = 3
 """More comparisons than this are counted in a sentence or two instead of being said one by one."""
 
 
