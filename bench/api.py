@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.frames import Frames
-    from bench.runner import Outcome
+    from bench.plan import Plan
+    from bench.runner import Options, Outcome
+    from bench.store import Results
     from bench.sweep import Sweep
 
 
@@ -29,18 +31,23 @@ def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> 
     call it under `if __name__ == "__main__":`. Raises UserError for what must be mended before a cell can run.
     """
     from bench.plan import make_plan
-    from bench.report import write_report as write
     from bench.runner import Options
-    from bench.runner import run_sweep as run
-    from bench.runner.progress import Progress
     from bench.store import Results
 
     planned = make_plan(sweep)
-    folder = Results(Path(results) / planned.sweep.name)
+    return run_plan(planned, Results(Path(results) / planned.sweep.name), Options(**options))
+
+
+def run_plan(planned: Plan, folder: Results, options: Options) -> Outcome:
+    """Run what is missing of a plan, told on the terminal, and leave its report up to date."""
+    from bench.report import write_report as write
+    from bench.runner import run_sweep as run
+    from bench.runner.progress import Progress
+
     with Progress() as progress:
         for base, choice in planned.dtypes.items():
             progress.line(f"{base}: computes in {choice.value} ({choice.reason})")
-        outcome = run(planned, folder, progress, Options(**options), refresh=lambda: write(folder))
+        outcome = run(planned, folder, progress, options, refresh=lambda: write(folder))
     write(folder)
     return outcome
 

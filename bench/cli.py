@@ -144,11 +144,10 @@ def run(
 
     if workers != 0 and ray is None:
         warm_up()  # while the plan is made
+    from bench.api import run_plan
     from bench.plan import make_plan
-    from bench.report import write_report
-    from bench.runner import Options, run_sweep
+    from bench.runner import Options
     from bench.runner.notify import check
-    from bench.runner.progress import Progress
     from bench.store import Results
     from bench.sweep import load_sweep
 
@@ -168,11 +167,8 @@ def run(
     planned = make_plan(load_sweep(config, tuple(set or ())))
     options = replace(options, seconds=_seconds_left(max_hours, until))
     folder = Results(results / planned.sweep.name)
-    with Progress() as progress:
-        for base, choice in planned.dtypes.items():
-            progress.line(f"{base}: computes in {choice.value} ({choice.reason})")
-        outcome = run_sweep(planned, folder, progress, options, refresh=lambda: write_report(folder))
-    print(f"report: {write_report(folder)}")
+    outcome = run_plan(planned, folder, options)
+    print(f"report: {folder.report / 'report.html'}")
     if outcome.left:
         print(f"{outcome.left} of {len(planned.cells)} cells are left; the same command goes on", file=sys.stderr)
     if outcome.failed:

@@ -110,6 +110,12 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def look_beside_its_name(method: str) -> tuple[str, str]:
+    """(colour, marker) of a method whose name stands beside it: its own, or those of all that have no place."""
+    place = FIXED.get(method)
+    return (NEUTRAL, "o") if place is None else (COLOURS[place], MARKERS[place])
+
+
 def _in_rank_figure(cells: pd.DataFrame) -> list[str]:
     """The series of the rank figure: all, or those with a line where they are many; none where no series has two
     ranks to draw a line between."""
@@ -189,8 +195,7 @@ def accuracy_by_method(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | No
         figure = Figure(layout="constrained")
         ax = figure.subplots()
         for place, (_, mean, mine) in enumerate(rows):
-            known = FIXED.get(mine["method"].iloc[0])
-            colour, marker = (NEUTRAL, "o") if known is None else (COLOURS[known], MARKERS[known])
+            colour, marker = look_beside_its_name(mine["method"].iloc[0])
             noise = mine["question_noise"].mean()
             ax.errorbar(mean, place, xerr=noise, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.55)
             ax.plot(mean, place, color=colour, marker=marker, ms=6, ls="none")

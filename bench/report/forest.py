@@ -8,7 +8,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures import COLOURS, FIXED, GREY, MARKERS, NEUTRAL, STYLE, Drawn, drawn
+from bench.report.figures import GREY, STYLE, Drawn, drawn, look_beside_its_name
 from bench.report.finding import points_text
 
 NAME = "differences"
@@ -47,8 +47,7 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
         ax.axvspan(-tie_margin, tie_margin, color="#EFEFEF", lw=0, zorder=0)
         ax.axvline(0, color=GREY, lw=1, zorder=1)
         for place, row in enumerate(rows.itertuples()):
-            known = FIXED.get(row.series.partition(" ")[0])
-            colour, marker = (NEUTRAL, "o") if known is None else (COLOURS[known], MARKERS[known])
+            colour, marker = look_beside_its_name(row.series.partition(" ")[0])
             if pd.notna(row.low):
                 ax.plot([row.low, row.high], [place, place], color=colour, lw=2.4, solid_capstyle="butt")
             elif pd.notna(row.question_low):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench import frames
-from bench.report.figures import COLOURS, FIXED, NEUTRAL, STYLE, Drawn, drawn
+from bench.report.figures import STYLE, Drawn, drawn, look_beside_its_name
 from bench.report.tables import Table
 from bench.statistics import spread
 from bench.store import CellFolder, Results
@@ -95,8 +95,7 @@ def _figure(lines: dict[str, list[np.ndarray]], methods: dict[str, str], title: 
         figure = Figure(figsize=(0.6 + 2.3 * columns, 0.6 + 1.75 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for ax, (label, own) in zip(axes, lines.items(), strict=False):
-            known = FIXED.get(methods[label])
-            colour = NEUTRAL if known is None else COLOURS[known]
+            colour, _ = look_beside_its_name(methods[label])
             for place, line in enumerate(own):
                 ax.plot(*line.T, color=colour, lw=1.2, alpha=1.0 if len(own) == 1 else 0.4 + 0.6 * place / len(own))
             ax.set_title(label, fontsize=8.5)
