@@ -41,19 +41,23 @@ def differences(
     cells: pd.DataFrame,
     questions: pd.DataFrame | None = None,
     rules: ReportConfig = RULES,
-    equal_rank: bool = True,
 ) -> pd.DataFrame:
     """Each series against the baseline method (`baseline_of`) at equal base, rank, samples and training settings, by
-    the average (points). Without `equal_rank` at whatever rank each has, which must be one.
+    the average (points). Where every series has one rank, or none, and not all the same, each is compared at its own,
+    and `rank` is missing.
 
     Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
     have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
     the verdict. Over `questions` (of `Frames`), apart: the bootstrap's interval and, of a row with one seed, McNemar's
     p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
-    not compared. A method without a rank has no equal and is not in it."""
+    not compared. At equal ranks, a method without one has no equal and is not in it."""
     done = trained(cells)
     baseline = baseline_of(cells, rules.baseline)
-    done = done[done["rank"].notna()] if equal_rank else done.assign(rank=float("nan"))
+    one_each = done.groupby("series")["rank"].nunique().max() <= 1
+    if one_each and done["rank"].nunique(dropna=False) > 1:
+        done = done.assign(rank=float("nan"))
+    else:
+        done = done[done["rank"].notna()]
     if done["method"].nunique() < 2:
         return pd.DataFrame(columns=DIFFERENCES)
     against = dict.fromkeys(done[done["method"] == baseline]["series"])

@@ -66,11 +66,14 @@ def read(results: Results) -> Frames:
     Accuracies are in points (0 to 100).
     """
     plan = results.plan()
+    series = _series(pd.DataFrame(plan["cells"]))
     problems: list[str] = []
     warnings: dict[str, list[str]] = {}
-    cells, rows = [], []
+    cells: list[dict[str, Any]] = []
+    scored: list[tuple[str, dict[str, Any]]] = []
     questions: list[_Rows] = []
-    for planned in plan["cells"]:
+    for planned, line in zip(plan["cells"], series, strict=True):
+        name = _name(planned, line)
         folder = CellFolder(results.path / "cells" / planned["folder"])
         metrics = folder.metrics() if (folder.path / "cell.json").is_file() else {}
         recorded = metrics.get("evaluations", {})
@@ -81,21 +84,21 @@ def read(results: Results) -> Frames:
             answers.append(None if items is None else _Rows.of(planned["folder"], one, items))
         # Two protocols never share an average: it is the one that the plan names first.
         own = [place for place, one in enumerate(found) if _protocol(one) == _protocol(found[0])]
-        scored = len(found) == len(planned["evaluations"])
+        complete = len(found) == len(planned["evaluations"])
         answered = [metrics.get("answers", {}).get(id) for id in planned.get("answers", ())]
-        whole = scored and None not in answered and bool(found or answered)
-        if scored and all(answers[place] is not None for place in own):
+        whole = complete and None not in answered and bool(found or answered)
+        if complete and all(answers[place] is not None for place in own):
             questions += [answers[place] for place in own]
         for text in metrics.get("warnings", ()):
-            warnings.setdefault(text, []).append(planned["name"])
-        problems += _flipped(planned["name"], metrics)
-        average = [(found[place]["score"], found[place]["n"]) for place in own] if scored else []
+            warnings.setdefault(text, []).append(name)
+        problems += _flipped(name, metrics)
+        average = [(found[place]["score"], found[place]["n"]) for place in own] if complete else []
         cells.append(
             {
-                **{key: planned[key] for key in ("folder", "name", "base", "method", "rank", "samples", "seed")},
-                "options": planned["options"],
-                "tuned": planned.get("tuned", False),
-                "training": planned["training"],
+                "folder": planned["folder"],
+                "name": name,
+                "series": line,
+                **{key: planned[key] for key in ("base", "method", "rank", "samples", "seed", "options", "training")},
                 "status": _status(metrics.get("status", "missing"), whole),
                 "reason": metrics.get("reason", ""),
                 "traceback": metrics.get("traceback", []),
@@ -108,15 +111,15 @@ def read(results: Results) -> Frames:
                 "question_noise": 100 * question_noise(average) if average else None,
             }
         )
-        rows += [_score(planned["folder"], one) for one in found]
-    frame = pd.DataFrame(cells)
-    frame["series"] = _series(frame)
-    frame = frame.drop(columns="tuned")
+        scored += [(planned["folder"], one) for one in found]
+    # The protocol of the averages first, whichever the first cell has scores of.
+    order = {name: place for place, name in enumerate(plan["protocols"])}
+    scored.sort(key=lambda one: order.get(one[1]["protocol"], len(order)))
     asked = _questions(questions)
     planned = {cell["folder"] for cell in (*plan["cells"], *plan.get("trials", ()))}
     return Frames(
-        frame,
-        pd.DataFrame(rows, columns=SCORES),
+        pd.DataFrame(cells),
+        pd.DataFrame([_score(folder, one) for folder, one in scored], columns=SCORES),
         (*problems, *_other_questions(asked)),
         sum(folder.path.name not in planned for folder in results.folders()),
         asked,
@@ -321,6 +324,12 @@ def _total(seconds: Any) -> float | None:
     return round(sum(known), 1) if known else None
 
 
+def _name(planned: dict[str, Any], series: str) -> str:
+    """A cell's name, with what else tells its series from others of the method: no two cells share it."""
+    more = series.removeprefix(planned["method"]).strip()
+    return f"{planned['name']} ({more})" if more else planned["name"]
+
+
 def _series(cells: pd.DataFrame) -> list[str]:
     """The name of the line that a cell lies on: its method, and every setting that varies within the method."""
     settings = [
@@ -337,7 +346,7 @@ def _series(cells: pd.DataFrame) -> list[str]:
             for key in sorted({key for peer in peers.values() for key in peer if key != "rank"})
             if len({repr(peer.get(key)) for peer in peers.values()}) > 1
             # Tuned, a rate is what the method comes with at that setting.
-            and not (key.rpartition(".")[2] == "lr" and "tuned" in group and group["tuned"].all())
+            and not (key.rpartition(".")[2] == "lr" and "tuned" in group and group["tuned"].eq(True).all())
             and not _follows(key, [(group["rank"][place], peer.get(key)) for place, peer in peers.items()])
         ]
         for place, mine in peers.items():

@@ -12,7 +12,7 @@ from cells import asked, cells_of, copied, said, two_runs
 from scipy import stats
 
 from bench import comparison, frames, statistics
-from bench.report.finding import sentence
+from bench.report.finding import comparisons
 from bench.report.tables import differences_table
 from bench.store import Results
 
@@ -30,9 +30,6 @@ def test_differences_are_paired_by_seed() -> None:
     assert row.difference == pytest.approx(3.1)
     # The seeds' own spread (10 points) would have hidden it: pairing is what resolves it.
     assert row.high - row.low < 1
-    assert sentence(row) == (
-        "At rank 4, 100 samples, dora is 3.1 points above lora: +3.1 [2.9, 3.3] over 3 seeds, adjusted p < 0.001."
-    )
 
 
 def test_two_runs_are_tested_by_their_questions_and_stay_two_runs() -> None:
@@ -44,10 +41,10 @@ def test_two_runs_are_tested_by_their_questions_and_stay_two_runs() -> None:
     theirs = stats.bootstrap((pd.Series(dora) - pd.Series(lora),), lambda x, axis: x.mean(axis), method="percentile")
     ends = theirs.confidence_interval
     assert (row.question_low, row.question_high) == pytest.approx((100 * ends.low, 100 * ends.high), abs=1.2)
-    assert sentence(row) == (
-        "At rank 4, 100 samples, dora scored 10.0 points above lora (McNemar's exact p < 0.001); with one seed this "
-        "speaks of these two runs, not of the methods."
-    )
+    assert comparisons(pd.DataFrame([row])) == [
+        "dora is 10.0 points above lora at rank 4 (McNemar's exact p < 0.001); with one run each this speaks of these "
+        "runs, not of the methods (100 samples)."
+    ]
 
 
 def test_mcnemar_has_a_family_of_its_own() -> None:
@@ -118,8 +115,8 @@ def test_verdicts_are_adjusted_for_the_rows_of_the_table() -> None:
     assert found.loc["single", "verdict"] == "these two runs"
     assert found.loc["single", ["p", "p_adjusted", "detectable", "seeds_needed"]].isna().all()
     text = " ".join(said(rows))
-    assert "dora against lora is unresolved: +2.7 [0.8, 4.6] over 3 seeds, adjusted p 0.0" in text
-    assert f"If difference and spread stayed so, {dora['seeds_needed']:.0f} seeds would tell." in text
+    assert "dora against lora is unresolved at rank 4 (+2.7 [0.8, 4.6], adjusted p 0.0" in text
+    assert f"; {dora['seeds_needed']:.0f} seeds would tell, if difference and spread stayed so" in text
     (table,) = differences_table(found.reset_index(), "", 1.0)
     assert table.heads[5:] == [
         "difference", "95 % over seeds (unadjusted)", "adjusted p", "detectable", "seeds to tell", "verdict",

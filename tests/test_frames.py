@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from cells import RESULTS, cells_of
+from cells import RESULTS, cells_of, copied
 from scipy import stats
 
 from bench import frames
@@ -104,3 +105,38 @@ def test_what_is_read_by_columns_is_what_the_tables_say() -> None:
 def test_a_merge_that_gave_no_number_is_not_taken_for_missing() -> None:
     found = frames._merging({"merge_max_abs_diff": {"float32": 0.0, "float16": float("nan")}})
     assert (found["merge_half"], found["merge_half_dtype"]) == (float("inf"), "float16")
+
+
+def test_averages_are_of_the_plan_s_first_protocol_while_a_sweep_is_scored_anew(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The first cell has not been scored by the protocol that the plan now names first."""
+    folder = copied(finished, tmp_path)
+    plan = json.loads((folder / "plan.json").read_text())
+    for planned in plan["cells"]:
+        path = folder / "cells" / planned["folder"] / "metrics.json"
+        metrics = json.loads(path.read_text())
+        again = {
+            f"new-{id}": {**one, "protocol": "generative-v2", "protocol_version": 2}
+            for id, one in metrics["evaluations"].items()
+        }
+        planned["evaluations"] = [*again, *planned["evaluations"]]
+        if planned is not plan["cells"][0]:
+            path.write_text(json.dumps({**metrics, "evaluations": metrics["evaluations"] | again}))
+    (folder / "plan.json").write_text(json.dumps({**plan, "protocols": ["generative-v2", *plan["protocols"]]}))
+    read = frames.read(Results(folder))
+    assert read.cells["status"][0] == "missing" and set(read.cells["status"][1:]) == {"done"}
+    assert set(read.scores["protocol"]) == {"generative-v2", "loglikelihood-v1"}
+    assert set(frames.averaged(read.scores)["protocol"]) == {"generative-v2"}
+
+
+def test_cells_that_differ_in_a_setting_alone_have_names_of_their_own(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = copied(finished, tmp_path)
+    plan = json.loads((folder / "plan.json").read_text())
+    twin = next(one for one in plan["cells"] if one["method"] == "lora")
+    plan["cells"].append({**twin, "folder": "twin", "options": {**twin["options"], "lr": 0.5}})
+    (folder / "plan.json").write_text(json.dumps(plan))
+    names = frames.read(Results(folder)).cells["name"]
+    assert names.is_unique and f"{twin['name']} (lr=0.5)" in set(names)

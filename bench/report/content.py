@@ -15,7 +15,7 @@ from bench import comparison, frames
 from bench.judging import frames as judgments
 from bench.report import figures, forest, judged, pareto, provenance, ranking, samples, stability, tables, tuning
 from bench.report.figures import Drawn
-from bench.report.finding import ONE_SEED, best_sentence, finding
+from bench.report.finding import best_sentence, finding, noise_text, uncompared
 from bench.report.tables import Table
 from bench.store import Results
 from bench.sweep import ReportConfig
@@ -85,8 +85,6 @@ def content(results: Results) -> Content:
         *finding(read.cells, differences, rules, bool(panels)),
         *judged.finding(panels, rules),
     ]
-    if panels and frames.trained(read.cells).empty and read.cells["seed"].nunique() == 1:
-        sentences.append(ONE_SEED)
     sections = [
         Section("finding", "The finding", sentences),
         Section(
@@ -109,6 +107,7 @@ def content(results: Results) -> Content:
         Section(
             "differences",
             "Paired differences",
+            uncompared(read.cells, differences, rules.baseline),
             figures=forest.draw(differences, rules.tie_margin),
             tables=tables.differences_table(differences, f"Points of average accuracy{protocol}", rules.tie_margin),
         ),
@@ -123,6 +122,7 @@ def content(results: Results) -> Content:
         Section(
             "stability",
             "Stability",
+            _noise(read.cells, panels),
             figures=[*stability.draw(results, read.cells), *tuning.figure(trials)],
             tables=[*stability.table(read.cells), *tuning.table(trials, max(read.cells["samples"]))],
         ),
@@ -145,6 +145,14 @@ def content(results: Results) -> Content:
         f"bench run results/{plan['name']}/sweep.yaml",
         _written(read, differences, ranked, panels, said),
     )
+
+
+def _noise(cells: pd.DataFrame, panels: list[judged.Panel]) -> list[str]:
+    """What a seed alone does to every kind of score; what is not known is said once."""
+    done = frames.trained(cells)
+    found = [noise_text(done)] if len(done) else []
+    found += [noise_text(own, panel.title) for panel in panels if len(own := frames.trained(panel.cells))]
+    return list(dict.fromkeys(found))
 
 
 def _written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,28 +13,37 @@ from bench.statistics import LEVEL, MOST_SEEDS, TIE_MARGIN, noise_floor
 from bench.sweep import ReportConfig
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
-MANY = 3
-"""More comparisons than this are counted in a sentence or two instead of being said one by one."""
+SETTING = ["series", "base", "rank", "samples"]
+"""What the cells of one setting have in common: all but the seed."""
+SINGLE = "these two runs"
+"""The verdict of fewer than three seeds: none on methods."""
+SERIES, ROWS, RUNS = 3, 6, 3
+"""More series, more comparisons, or more comparisons of fewer than three seeds, than these are counted instead of being
+said one by one."""
+NAMED = 4
+"""Of the counted ones, so many of each verdict that tells methods apart are named."""
 
 
 def finding(
     cells: pd.DataFrame, differences: pd.DataFrame, rules: ReportConfig = comparison.RULES, judged: bool = False
 ) -> list[str]:
-    """What the done cells say, and what they do not. `judged`: their open answers are spoken of elsewhere."""
+    """What the done cells say. `judged`: their open answers are spoken of elsewhere."""
     done = frames.trained(cells)
     if done.empty:
         return [] if judged else ["No trained cell is done yet."]
-    if len(differences) > MANY:
-        sentences = _counted(differences, comparison.baseline_of(cells, rules.baseline))
-    else:
-        sentences = [sentence(row, rules.tie_margin) for row in differences.itertuples()]
-    sentences += _uncompared(cells, differences, rules.baseline)
-    sentences.append(noise_text(done))
     untuned = cells[(cells["status"] == "done") & (cells["method"] == "base")]["average"]
-    if len(untuned):
-        low, high = done["average"].min(), done["average"].max()
-        sentences.append(f"The untuned base scores {untuned.mean():.1f}; the trained cells {low:.1f} to {high:.1f}.")
-    return sentences
+    return [*comparisons(differences, rules.tie_margin), *_span(done, untuned)]
+
+
+def _span(done: pd.DataFrame, untuned: pd.Series) -> list[str]:
+    """From where to where the trained cells score, and the base beneath them."""
+    low, high = done["average"].min(), done["average"].max()
+    several = done.groupby(SETTING, dropna=False)["seed"].nunique().max() > 1
+    seeds = "" if several else ", one seed each: how far a seed alone moves a score is not known"
+    span = f"{low:.1f}" if len(done) == 1 else f"{low:.1f} to {high:.1f}"
+    cells = "trained cell scores" if len(done) == 1 else "trained cells score"
+    base = f", the untuned base {untuned.mean():.1f}" if len(untuned) else ""
+    return [f"The {cells} {span}{base}{seeds}."]
 
 
 def best_sentence(ranked: pd.DataFrame) -> list[str]:
@@ -53,110 +63,192 @@ def best_sentence(ranked: pd.DataFrame) -> list[str]:
     ]
 
 
-def _counted(differences: pd.DataFrame, baseline: str | None) -> list[str]:
-    """Many comparisons by their verdicts. Those of fewer than three seeds have none and are counted apart."""
-    alone = differences[differences["verdict"] == "these two runs"]
-    judged = differences.drop(alone.index)
-    sentences = []
+def comparisons(differences: pd.DataFrame, margin: float = TIE_MARGIN, digits: int = 1) -> list[str]:
+    """The rows of the paired differences in sentences, one a series; many are counted by their verdicts. `margin` is
+    that of a tie (points)."""
+    several = differences["samples"].nunique() > 1
+    series = [own for _, own in differences.groupby(["series", "baseline"], sort=False)]
+    alone = differences["verdict"] == SINGLE
+    if len(series) <= SERIES and len(differences) <= ROWS and alone.sum() <= RUNS:
+        return [_of_series(own, margin, digits, several) for own in series]
+    found = []
+    if not alone.all():
+        found.append(_counted(differences[~alone], margin, digits, several))
+    if alone.any():
+        found.append(_counted_runs(differences[alone], digits))
+    return found
+
+
+def _of_series(rows: pd.DataFrame, margin: float, digits: int, several: bool) -> str:
+    """One series against its baseline, verdict by verdict; the first clause names them both."""
+    first = rows.iloc[0]
+    clauses: list[str] = []
+    for verdict in ("better", "worse", "tie", "unresolved", SINGLE):
+        own = list(rows[rows["verdict"] == verdict].itertuples())
+        if not own:
+            continue
+        names = None if clauses else (first["series"], first["baseline"])
+        clauses.append(
+            _tie(own, margin, several, names)
+            if verdict == "tie"
+            else _runs(own, digits, several, names)
+            if verdict == SINGLE
+            else _apart(own, verdict, digits, several, names)
+        )
+    judged = rows[rows["verdict"] != SINGLE]
+    under = [f"{first['samples']:,} samples"] if not several else []
     if len(judged):
-        counts = judged["verdict"].value_counts()
-        words = {"better": "better", "worse": "worse", "tie": "tied", "unresolved": "unresolved"}
-        verdicts = ", ".join(f"{counts.get(name, 0)} {word}" for name, word in words.items())
-        sentences.append(
-            f"Of {len(judged)} comparisons with {baseline} at equal rank and samples, over three seeds or more each: "
-            f"{verdicts}. Better and worse are adjusted for their number (Holm): that any of them is false has a "
-            "chance of one in twenty at most."
-        )
-        needed = judged[judged["verdict"] == "unresolved"]["seeds_needed"]
-        if len(needed):
-            least, most = seeds_text(needed.min()), seeds_text(needed.max(skipna=False))
-            seeds = least if least == most else f"{least} to {most}"
-            sentences.append(
-                f"The unresolved would take {seeds} seeds each, if their differences stayed what they are."
-            )
-    if len(alone):
-        above, below = (alone["difference"] > 0).sum(), (alone["difference"] < 0).sum()
-        counts = {"above it": above, "below it": below, "level with it": len(alone) - above - below}
-        scored = ", ".join(f"{count} {place}" for place, count in counts.items() if count)
-        seeds = "one seed" if alone["seeds"].max() == 1 else "one or two seeds"
-        sentences.append(
-            f"Of {len(alone)} comparisons with {baseline} at equal rank and samples, with {seeds} each: {scored} "
-            f"({alone['difference'].min():+.1f} to {alone['difference'].max():+.1f} points). This speaks of these "
-            "runs, not of the methods."
-        )
-        tested = alone["mcnemar_p_adjusted"].dropna()
-        if len(tested):
-            sentences.append(
-                f"Of these pairs of runs, {(tested < 1 - LEVEL).sum()} of {len(tested)} answer their questions "
-                f"differently (McNemar's exact test, adjusted p below {1 - LEVEL:.2g}); whether other seeds "
-                "would, it does not know."
-            )
-    sentences.append("Each stands in the table of paired differences.")
-    return sentences
+        under.append(f"intervals: 95 % over {_range(judged['seeds'])} seeds")
+    if (judged["p"].astype(float) < judged["p_adjusted"].astype(float)).any():
+        under.append("verdicts adjusted for their number")
+    terms = f" ({'; '.join(under)})" if under else ""
+    return f"{'; '.join(clauses)}{terms}."
 
 
-def _uncompared(cells: pd.DataFrame, differences: pd.DataFrame, chosen: str | None) -> list[str]:
+def _apart(rows: list[Any], verdict: str, digits: int, several: bool, names: tuple[str, str] | None) -> str:
+    """The comparisons that are better, worse or unresolved, each with its interval."""
+    told = []
+    for row in rows:
+        span = f"[{row.low:.{digits}f}, {row.high:.{digits}f}]"
+        if verdict == "unresolved":
+            seeds = f"{seeds_text(row.seeds_needed)} seeds would tell, if difference and spread stayed so"
+            found = f"{row.difference:+.{digits}f} {span}, adjusted p {p_text(row.p_adjusted)}"
+            told.append(f"{_place(row, several)}({found}; {seeds})")
+        else:
+            low, high = sorted((abs(row.low), abs(row.high)))
+            by = f"by {abs(row.difference):.{digits}f} points [{low:.{digits}f}, {high:.{digits}f}]"
+            told.append(f"{_place(row, several)}{by}")
+    listed = _listed(told)
+    if names is None:
+        return f"it is {verdict} {listed}"
+    series, baseline = names
+    heads = {
+        "better": f"{series} beats {baseline}",
+        "worse": f"{series} is worse than {baseline}",
+        "unresolved": f"{series} against {baseline} is unresolved",
+    }
+    return f"{heads[verdict]} {listed}"
+
+
+def _tie(rows: list[Any], margin: float, several: bool, names: tuple[str, str] | None) -> str:
+    places = _listed([place for row in rows if (place := _place(row, several).strip())])
+    head = "it is a tie" if names is None else f"{names[0]} and {names[1]} tie"
+    return f"{head}{f' {places}' if places else ''} (within {points_text(margin)})"
+
+
+def _runs(rows: list[Any], digits: int, several: bool, names: tuple[str, str] | None) -> str:
+    """Comparisons of fewer than three seeds: of runs, not of methods."""
+    told = []
+    for row in rows:
+        points = f"{abs(row.difference):.{digits}f} points {'above' if row.difference > 0 else 'below'}"
+        beside = "level with" if round(row.difference, digits) == 0 else points
+        tested = f" (McNemar's exact p {p_text(row.mcnemar_p)})" if pd.notna(row.mcnemar_p) else ""
+        told.append(f"{beside} {row.baseline if not told else 'it'} {_place(row, several)}".strip() + tested)
+    seeds = "one run" if max(row.seeds for row in rows) == 1 else "one or two runs"
+    head = "it is" if names is None else f"{names[0]} is"
+    return f"{head} {_listed(told)}; with {seeds} each this speaks of these runs, not of the methods"
+
+
+def _place(row: Any, several: bool) -> str:
+    """Where two series were compared, as far as there is a choice: `at rank 4, 400 samples `."""
+    parts = [f"rank {row.rank:g}"] if pd.notna(row.rank) else []
+    parts += [f"{row.samples:,} samples"] if several else []
+    return f"at {', '.join(parts)} " if parts else ""
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """`at a, at b and at c`."""
+    return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def _range(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _counted(rows: pd.DataFrame, margin: float, digits: int, several: bool) -> str:
+    """Many comparisons by their verdicts; those that tell methods apart are named."""
+    told = []
+    words = {"better": "better", "worse": "worse", "tie": f"tied (within {points_text(margin)})"}
+    for verdict, word in {**words, "unresolved": "unresolved"}.items():
+        own = rows[rows["verdict"] == verdict]
+        names = [
+            f"{row.series} {_place(row, several)}{row.difference:+.{digits}f}" for row in own.head(NAMED).itertuples()
+        ]
+        more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
+        named = f" ({', '.join(names)}{more})" if names and verdict in ("better", "worse") else ""
+        told.append(f"{len(own)} {word}{named}")
+    return (
+        f"Of {len(rows)} comparisons with {_listed(list(dict.fromkeys(rows['baseline'])))} over "
+        f"{_range(rows['seeds'])} seeds each: {', '.join(told)}. Better and worse are adjusted for their number (Holm)."
+    )
+
+
+def _counted_runs(rows: pd.DataFrame, digits: int) -> str:
+    """Many comparisons of fewer than three seeds."""
+    gaps = rows["difference"].round(digits)
+    counts = {"above": (gaps > 0).sum(), "below": (gaps < 0).sum(), "level": (gaps == 0).sum()}
+    scored = ", ".join(f"{count} {place}" for place, count in counts.items() if count)
+    seeds = "one run" if rows["seeds"].max() == 1 else "two runs or fewer"
+    tested = rows["mcnemar_p_adjusted"].dropna()
+    apart = (
+        f" McNemar's exact test tells {(tested < 1 - LEVEL).sum()} of {len(tested)} of these pairs of runs apart "
+        f"(adjusted p below {1 - LEVEL:.2g})."
+        if len(tested)
+        else ""
+    )
+    return (
+        f"Of {len(rows)} comparisons with {_listed(list(dict.fromkeys(rows['baseline'])))}, of {seeds} each: {scored} "
+        f"({rows['difference'].min():+.{digits}f} to {rows['difference'].max():+.{digits}f} points). This speaks of "
+        f"these runs, not of the methods.{apart}"
+    )
+
+
+def uncompared(cells: pd.DataFrame, differences: pd.DataFrame, chosen: str | None = None) -> list[str]:
     """The trained methods that have no equal to be paired with, in one sentence."""
     done = frames.trained(cells)
     baseline = comparison.baseline_of(cells, chosen)
     if done["method"].nunique() < 2:
         return []
-    compared = set(zip(differences["series"], differences["rank"], differences["samples"], strict=True))
-    places = zip(frames.labels(done), done["method"], done["series"], done["rank"], done["samples"], strict=True)
+    own_ranks = differences["rank"].isna().all()
+    ranks = pd.Series(float("nan"), done.index) if own_ranks and len(differences) else done["rank"].astype(float)
+    compared = {
+        (one, repr(rank), count)
+        for one, rank, count in zip(
+            differences["series"], differences["rank"].astype(float), differences["samples"], strict=True
+        )
+    }
+    places = zip(frames.labels(done), done["method"], done["series"], ranks.map(repr), done["samples"], strict=True)
     names = dict.fromkeys(
         label for label, method, *place in places if method != baseline and tuple(place) not in compared
     )
     if not names:
         return []
+    equal = "samples" if own_ranks and len(differences) else "rank, samples"
     reason = (
-        f"without a rank, or without a done {baseline} run at equal rank, samples, seed, settings and questions"
+        f"without a done {baseline} run at equal {equal}, seed, settings and questions"
         if baseline
         else "none has a rank"
     )
     return [f"Not compared pairwise ({reason}): {', '.join(names)}."]
 
 
-def noise_text(done: pd.DataFrame) -> str:
-    """What a seed alone does to a score."""
-    settings = done.groupby(["series", "base", "rank", "samples"], dropna=False, sort=False)
+def noise_text(done: pd.DataFrame, of: str = "") -> str:
+    """What a seed alone does to a score; `of` says to which, where it is not the accuracy."""
+    settings = done.groupby(SETTING, dropna=False, sort=False)
     floor = noise_floor([list(one) for _, one in settings["average"]])
     if floor is None:
         return ONE_SEED
+    where = f" ({of})" if of else ""
     return (
-        f"The noise floor: by their seed alone two single runs of one setting lie up to {floor.difference:.1f} points "
-        f"apart, 95 % of the time (s.d. over seeds {floor.spread:.2f}, {floor.degrees} degrees of freedom)."
+        f"The noise floor{where}: by their seed alone two single runs of one setting lie up to {floor.difference:.1f} "
+        f"points apart, 95 % of the time (s.d. over seeds {floor.spread:.2f}, {floor.degrees} degrees of freedom)."
     )
 
 
 def points_text(points: float) -> str:
     """`1 point`, `2.5 points`."""
     return f"{points:g} point{'s' if points != 1 else ''}"
-
-
-def sentence(row: Any, margin: float = TIE_MARGIN, digits: int = 1) -> str:
-    """One row of the differences as a sentence; `margin` is that of a tie (points)."""
-    at = f"rank {row.rank:g}, {row.samples:,} samples" if pd.notna(row.rank) else f"{row.samples:,} samples"
-    apart = f"{abs(row.difference):.{digits}f} points {'above' if row.difference > 0 else 'below'} {row.baseline}"
-    if round(row.difference, digits) == 0:
-        apart = f"level with {row.baseline}"
-    if row.verdict == "these two runs":
-        seeds, runs = ("one seed", "two") if row.seeds == 1 else (f"{row.seeds} seeds", str(2 * row.seeds))
-        tested = f" (McNemar's exact p {p_text(row.mcnemar_p)})" if pd.notna(row.mcnemar_p) else ""
-        return (
-            f"At {at}, {row.series} scored {apart}{tested}; with {seeds} this speaks of these {runs} runs, not of the "
-            "methods."
-        )
-    span = f"[{row.low:.{digits}f}, {row.high:.{digits}f}]"
-    interval = f"{row.difference:+.{digits}f} {span} over {row.seeds} seeds"
-    if row.verdict == "tie":
-        return f"At {at}, {row.series} and {row.baseline} tie: {interval}, within {points_text(margin)}."
-    adjusted = f"adjusted p {p_text(row.p_adjusted)}"
-    if row.verdict == "unresolved":
-        return (
-            f"At {at}, {row.series} against {row.baseline} is unresolved: {interval}, {adjusted}. If difference and "
-            f"spread stayed so, {seeds_text(row.seeds_needed)} seeds would tell."
-        )
-    return f"At {at}, {row.series} is {apart}: {interval}, {adjusted}."
 
 
 def p_text(p: float) -> str:

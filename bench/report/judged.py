@@ -14,7 +14,7 @@ from bench.judging.frames import Judged
 from bench.judging.judgments import baseline_of
 from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
-from bench.report.finding import ONE_SEED, noise_text, sentence
+from bench.report.finding import comparisons
 from bench.report.tables import Table, differences_table
 from bench.sweep import ReportConfig
 
@@ -36,6 +36,8 @@ class Panel:
     a cell that lacks too many to be compared."""
     scores: pd.DataFrame
     """Rows of `Judged.scores`, each over all of its cell's own judgments."""
+    questions: pd.DataFrame
+    """Those judgments as `Frames.questions` has answers."""
     differences: pd.DataFrame
     noise: float | None
     """Half-width of what the judge's own noise does to a mean, 95 % of the time; None where it is not known."""
@@ -87,8 +89,8 @@ def _panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> Iterato
         each = complete.groupby("folder").size().max() if len(complete) else 0
         known = check is not None and check.noise is not None and each > 0
         adapted = rules.model_copy(update={"tie_margin": rules.tie_margin * (high - low) / 100})
-        one_rank = cells[cells["method"] != "base"].groupby("series")["rank"].nunique().max() <= 1
-        differences = comparison.differences(cells, _questions(complete), adapted, equal_rank=not one_rank)
+        questions = _questions(complete)
+        differences = comparison.differences(cells, questions, adapted)
         twins = [one for one, other in judged.judges.items() if other.name == identity.name]
         names = dict(zip(read.cells["folder"], read.cells["name"], strict=True))
         yield Panel(
@@ -100,6 +102,7 @@ def _panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> Iterato
             high=high,
             cells=cells,
             scores=own,
+            questions=questions,
             differences=differences.assign(mcnemar_p=None, mcnemar_p_adjusted=None),
             noise=noise_of_mean(check.noise, int(each)) if known else None,
             useless=any(one.useless for one in judged.checks.get(label, ())),
@@ -135,32 +138,22 @@ def _questions(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def finding(found: list[Panel], rules: ReportConfig) -> list[str]:
-    """What the judges say, in sentences."""
-    sentences = []
+    """What the judges say, a paragraph each."""
+    paragraphs = []
     for panel in found:
-        margin = rules.tie_margin * panel.hundredth
-        head = f"{panel.title} ({panel.scale}): "
         done = panel.cells[panel.cells["average"].notna()]
         untuned = done[done["method"] == "base"]["average"]
         trained = done[done["method"] != "base"]["average"]
-        if len(trained):
-            span = f"the trained cells score {trained.min():.2f} to {trained.max():.2f}"
-            base = f", the untuned base {untuned.mean():.2f}" if len(untuned) else ""
-            sentences.append(f"{head}{span}{base}. {panel.doubt}".strip())
-        judged = panel.differences[panel.differences["verdict"] != "these two runs"]
-        sentences += [f"{head}{sentence(row, margin, digits=2)} {panel.doubt}".strip() for row in judged.itertuples()]
-        alone = panel.differences.drop(judged.index)
-        if len(alone):
-            gaps = alone["difference"]
-            sentences.append(
-                f"{head}of {len(alone)} comparisons with {alone['baseline'].iloc[0]} with fewer than three seeds each, "
-                f"{(gaps > 0).sum()} above it and {(gaps < 0).sum()} below ({gaps.min():+.2f} to {gaps.max():+.2f}). "
-                "This speaks of these runs, not of the methods."
-            )
-        noise = noise_text(done[done["method"] != "base"])
-        if len(trained) and noise != ONE_SEED:
-            sentences.append(f"{head}{noise}")
-    return sentences
+        if not len(trained):
+            continue
+        base = f", the untuned base {untuned.mean():.2f}" if len(untuned) else ""
+        said = [
+            f"{panel.title} ({panel.scale}): the trained cells score {trained.min():.2f} to {trained.max():.2f}{base}.",
+            *comparisons(panel.differences, rules.tie_margin * panel.hundredth, digits=2),
+            panel.doubt.strip(),
+        ]
+        paragraphs.append(" ".join(filter(None, said)))
+    return paragraphs
 
 
 def warnings(found: list[Panel], judged: Judged) -> list[str]:

@@ -37,8 +37,9 @@ def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig)
     labelled = labelled[labelled["average"].notna()]
     costs = settings(read.cells).set_index("label")
     verdicts: dict[Any, list[str]] = {}
-    for row in differences[differences["rank"].notna()].itertuples():
-        verdicts.setdefault((row.series, row.rank, row.samples), []).append(_against(row))
+    for row in differences.itertuples():
+        verdicts.setdefault((row.series, _rank(row.rank), row.samples), []).append(_against(row))
+    own_ranks = len(differences) > 0 and differences["rank"].isna().all()
     baseline = comparison.baseline_of(read.cells, rules.baseline)
     rows = []
     for label, own in labelled.groupby("label", sort=False):
@@ -50,7 +51,8 @@ def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig)
         else:
             row |= {"kind": "trained", "series": first["series"], "rank": first["rank"], "samples": first["samples"]}
             of_baseline = "baseline" if first["method"] == baseline else ""
-            found = verdicts.get((first["series"], first["rank"], first["samples"]), [of_baseline])
+            place = first["series"], None if own_ranks else _rank(first["rank"]), first["samples"]
+            found = verdicts.get(place, [of_baseline])
             row["verdict"] = "; ".join(found)
             row |= {"seeds": len(own), **costs.loc[label, list(COSTS)].to_dict()}
         rows.append(row | _by_task(by_cell.loc[own["folder"]].mean()))
@@ -59,6 +61,10 @@ def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig)
         rows.append({"kind": "majority", "series": "majority class", "average": majority.mean(), **_by_task(majority)})
     columns = [*COLUMNS, *(TASK + task for task in tasks), *COSTS, "verdict"]
     return pd.DataFrame(rows, columns=columns).sort_values("average", ascending=False, kind="stable", ignore_index=True)
+
+
+def _rank(rank: float | None) -> float | None:
+    return None if pd.isna(rank) else rank
 
 
 def _by_task(scores: pd.Series) -> dict[str, float]:

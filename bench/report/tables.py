@@ -138,7 +138,7 @@ def differences_table(
         f"{what}, paired by seed (same examples, same questions). What has no rank, or no equal to be paired with, is "
         "not in it; an equal rank is an equal number, not an equal size (`bench methods` says what it counts). "
         if differences["rank"].notna().any()
-        else f"{what}, paired by seed (same examples, same questions), each method at its own rank. "
+        else f"{what}, paired by seed (same examples, same questions), each method at its own rank, if it has one. "
     )
     if paired is not None:
         note = f"{what}, {paired} "
@@ -163,13 +163,9 @@ def differences_table(
 
 
 def _labels(cells: pd.DataFrame) -> dict[str, str]:
-    """The done cells' names by folder, with what else tells their series from others of the method."""
-    return {
-        cell.folder: cell.name
-        if cell.series == cell.method
-        else f"{cell.name} ({cell.series.removeprefix(cell.method).strip()})"
-        for cell in cells[cells["status"] == "done"].itertuples()
-    }
+    """The done cells' names by folder."""
+    done = cells[cells["status"] == "done"]
+    return dict(zip(done["folder"], done["name"], strict=True))
 
 
 def by_task(read: frames.Frames) -> list[Table]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -9,16 +11,42 @@ import yaml
 
 from bench import comparison, frames
 from bench.errors import UserError
-from bench.report import forest, provenance, tables
+from bench.judging import frames as judgments
+from bench.report import forest, judged, provenance, tables
 from bench.report.content import Content, Section
-from bench.report.finding import p_text, sentence
+from bench.report.finding import SINGLE, comparisons, p_text
 from bench.report.tables import Table
 from bench.statistics import LEVEL
 from bench.store import Results
 from bench.sweep import ReportConfig
 
-MANY = 8
-"""More changes than this are counted instead of being said one by one."""
+
+@dataclass(frozen=True)
+class _Score:
+    """One kind of score that both sweeps have: the accuracy, or what one judge says of one set of questions."""
+
+    name: str
+    """Empty for the accuracy."""
+    what: str
+    """The quantity and its unit."""
+    margin: float
+    digits: int
+    rows: pd.DataFrame
+    """As `comparison.between` has them."""
+
+    @property
+    def sentences(self) -> list[str]:
+        head = f"{self.name}: " if self.name else ""
+        return [f"{head}{one}" for one in _sentences(self.rows, self.margin, self.digits)]
+
+    def table(self, names: tuple[str, str]) -> list[Table]:
+        return tables.differences_table(
+            self.rows,
+            f"{self.what}, {names[1]} minus {names[0]}",
+            self.margin,
+            f"Paired differences: {self.name}" if self.name else "Paired differences",
+            paired="the same setting of both paired by seed, where both answered the same questions.",
+        )
 
 
 def content(first: Results, second: Results) -> Content:
@@ -28,30 +56,24 @@ def content(first: Results, second: Results) -> Content:
     """
     names = _names(first, second)
     plans, read = (first.plan(), second.plan()), (frames.read(first), frames.read(second))
-    margin = ReportConfig.model_validate(plans[1].get("report", {})).tie_margin
-    found = comparison.between(*read, margin)
-    named = found.assign(
-        series=[f"{one} in {names[1]}" for one in found["series"]],
-        baseline=[f"{one} in {names[0]}" for one in found["baseline"]],
-    )
+    rules = ReportConfig.model_validate(plans[1].get("report", {}))
+    scores = list(_scores((first, second), plans, read, rules, names))
     environments = [
         Table(f"Environment of {name}", one.heads, one.rows, one.note, folded=True, prose=True)
         for name, results, plan in zip(names, (first, second), plans, strict=True)
         for one in provenance.tables(results, plan)
     ]
     problems = [f"{name}: {text}" for name, one in zip(names, read, strict=True) for text in one.problems]
+    sentences = [text for one in scores for text in one.sentences]
+    if not sentences:
+        sentences = ["Nothing was scored in both: neither accuracies nor answers that one judge has judged in both."]
     sections = [
-        Section("finding", "What changed", _sentences(named, read, margin), [*_alone(*read, names), *problems]),
+        Section("finding", "What changed", sentences, [*_alone(*read, names), *problems]),
         Section(
             "differences",
             "Setting by setting",
-            figures=forest.draw(named, margin),
-            tables=tables.differences_table(
-                named,
-                f"Points of average accuracy, {names[1]} minus {names[0]}",
-                margin,
-                paired="the same setting of both paired by seed, where both answered the same questions.",
-            ),
+            figures=[drawn for one in scores if not one.name for drawn in forest.draw(one.rows, one.margin)],
+            tables=[table for one in scores for table in one.table(names)],
         ),
         Section("settings", "Settings that differ", tables=_settings(first, second, names)),
         Section("provenance", "Provenance", tables=environments),
@@ -63,8 +85,41 @@ def content(first: Results, second: Results) -> Content:
         [],
         (second.path / "sweep.yaml").read_text(encoding="utf-8"),
         f"bench report {names[0]} {names[1]} --compare",
-        {"differences": found},
+        {"differences": pd.concat([one.rows.assign(score=one.name or "accuracy") for one in scores])} if scores else {},
     )
+
+
+def _scores(
+    results: tuple[Results, Results],
+    plans: tuple[dict[str, Any], dict[str, Any]],
+    read: tuple[frames.Frames, frames.Frames],
+    rules: ReportConfig,
+    names: tuple[str, str],
+) -> Iterator[_Score]:
+    """Every kind of score that trained cells of both have."""
+
+    def between(first: frames.Frames, second: frames.Frames, margin: float) -> pd.DataFrame:
+        found = comparison.between(first, second, margin)
+        return found.assign(
+            series=[f"{one} in {names[1]}" for one in found["series"]],
+            baseline=[f"{one} in {names[0]}" for one in found["baseline"]],
+        )
+
+    if not any(frames.trained(one.cells).empty for one in read):
+        yield _Score("", "Points of average accuracy", rules.tie_margin, 1, between(*read, rules.tie_margin))
+    before, after = (
+        {(one.judge, one.set): one for one in judged.panels(mine, judgments.read(folder, plan), rules)}
+        for folder, plan, mine in zip(results, plans, read, strict=True)
+    )
+    for key, panel in after.items():
+        if key in before:
+            pair = (
+                replace(mine, cells=one.cells, questions=one.questions)
+                for mine, one in zip(read, (before[key], panel), strict=True)
+            )
+            margin = rules.tie_margin * panel.hundredth
+            rows = between(*pair, margin).assign(mcnemar_p=None, mcnemar_p_adjusted=None)
+            yield _Score(panel.title, f"{panel.doubt}Points from {panel.scale}", margin, 2, rows)
 
 
 def _names(first: Results, second: Results) -> tuple[str, str]:
@@ -81,21 +136,14 @@ def _names(first: Results, second: Results) -> tuple[str, str]:
     return str(mine), str(other)
 
 
-def _sentences(rows: pd.DataFrame, read: tuple[frames.Frames, frames.Frames], margin: float) -> list[str]:
+def _sentences(rows: pd.DataFrame, margin: float, digits: int) -> list[str]:
     """What differs beyond noise, and how many do not."""
-    if any(frames.trained(one.cells).empty for one in read):
-        return [
-            "Accuracies are compared, and one of the two has none of a trained cell; what judges said is not compared."
-        ]
     if rows.empty:
         return ["No setting was done in both, with the same questions, seed and training settings."]
     verdicts = rows["verdict"].value_counts()
-    few, p = rows["verdict"] == "these two runs", rows["mcnemar_p_adjusted"].astype(float)
+    few, p = rows["verdict"] == SINGLE, rows["mcnemar_p_adjusted"].astype(float)
     changed = rows[rows["verdict"].isin(["better", "worse"]) | (few & (p < 1 - LEVEL))]
-    said = [sentence(row, margin) for row in changed.itertuples()] if len(changed) <= MANY else []
-    if len(changed) > MANY:
-        up = int((changed["difference"] > 0).sum())
-        said.append(f"{len(changed)} settings changed beyond noise: {up} up, {len(changed) - up} down.")
+    said = comparisons(changed, margin, digits)
     untested = int((few & p.isna()).sum())
     if not len(changed) and not untested:
         said.append("Nothing changed beyond noise.")
@@ -103,7 +151,7 @@ def _sentences(rows: pd.DataFrame, read: tuple[frames.Frames, frames.Frames], ma
         "tied": verdicts.get("tie", 0),
         "unresolved": verdicts.get("unresolved", 0),
         "of one seed that McNemar's test does not tell apart": int((few & (p >= 1 - LEVEL)).sum()),
-        "of two seeds, which no test here judges": untested,
+        "of fewer than three seeds, which no test here judges": untested,
         "with exactly the same average": int((rows["difference"] == 0).sum()),
     }
     rest = [f"{count} {words}" for words, count in counts.items() if count]

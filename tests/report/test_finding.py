@@ -4,58 +4,100 @@ from __future__ import annotations
 
 import math
 
-from cells import ONE_SETTING, said
+from cells import ONE_SETTING, cells_of, said
 from scipy import stats
 
+from bench import comparison
+from bench.report.finding import noise_text, uncompared
 from bench.statistics import judge
 
 
 def test_the_noise_floor_is_said() -> None:
     rows = [{"method": "lora", "rank": rank, "seed": s, "average": 50.0 + s} for rank in (4, 8) for s in range(2)]
     limit = stats.t.ppf(0.975, 2) * math.sqrt(2 * 0.5)
-    assert f"lie up to {limit:.1f} points apart, 95 % of the time (s.d. over seeds 0.71, 2 degrees" in said(rows)[0]
-    assert "nothing here says how far a seed alone moves a score" in said(rows[:1])[0]
+    assert f"lie up to {limit:.1f} points apart, 95 % of the time (s.d. over seeds 0.71, 2 degrees" in noise_text(
+        cells_of(rows)
+    )
+    assert "nothing here says how far a seed alone moves a score" in noise_text(cells_of(rows[:1]))
+    assert "one seed each" in said(rows[:1])[-1] and "one seed each" not in said(rows)[-1]
+
+
+def seeded(method: str, rank: int, leads: tuple[float, ...]) -> list[dict]:
+    """A setting whose cells lie so many points over LoRA's 50, a seed each."""
+    return [{"method": method, "rank": rank, "seed": s, "average": 50 + lead} for s, lead in enumerate(leads)]
+
+
+def test_one_sentence_says_every_verdict_of_a_series() -> None:
+    rows = [row for rank in (4, 8, 16, 32, 64) for row in seeded("lora", rank, (0, 0, 0))]
+    rows += seeded("dora", 4, (3, 3.1, 3.2)) + seeded("dora", 8, (-3, -3.1, -3.2))
+    rows += seeded("dora", 16, (0.1, 0.2, 0.0)) + seeded("dora", 32, (0.1, 0.0, 0.2)) + seeded("dora", 64, (-1, 0, 4))
+    first, *rest = said(rows)
+    # The half-widths by hand: t(0.975, 2) = 4.303 times the s.d. (0.1; 2.646) over the root of three.
+    assert first.startswith(
+        "dora beats lora at rank 4 by 3.1 points [2.9, 3.3]; it is worse at rank 8 by 3.1 points [2.9, 3.3]; it is a "
+        "tie at rank 16 and at rank 32 (within 1 point); it is unresolved at rank 64 (+1.0 [-5.6, 7.6], adjusted p "
+    )
+    assert first.endswith(
+        " seeds would tell, if difference and spread stayed so) (100 samples; intervals: 95 % over 3 seeds; verdicts "
+        "adjusted for their number)."
+    )
+    assert rest == ["The trained cells score 46.8 to 54.0."]
+
+
+def test_few_seeds_speak_of_runs() -> None:
+    rows = [row for rank in (4, 8) for row in seeded("lora", rank, (0,)) + seeded("dora", rank, (rank - 4.0,))]
+    assert said(rows)[0] == (
+        "dora is level with lora at rank 4 and 4.0 points above it at rank 8; with one run each this speaks of these "
+        "runs, not of the methods (100 samples)."
+    )
 
 
 def test_many_comparisons_are_counted_and_speak_of_runs() -> None:
     sentences = said(ONE_SETTING)
-    assert len(sentences) == 5
-    assert sentences[0] == (
-        "Of 20 comparisons with lora at equal rank and samples, with one seed each: 1 above it, 18 below it, 1 level "
-        "with it (-18.0 to +1.0 points). This speaks of these runs, not of the methods."
-    )
-    assert "Not compared pairwise" in sentences[2] and "full, vera r256, peft20 r20" in sentences[2]
-    assert "peft19 r32" not in sentences[2]
+    assert sentences == [
+        "Of 30 comparisons with lora, of one run each: 9 above, 20 below, 1 level (-18.0 to +9.0 points). This speaks "
+        "of these runs, not of the methods.",
+        "The trained cells score 40.0 to 67.0, the untuned base 42.0, one seed each: how far a seed alone moves a "
+        "score is not known.",
+    ]
 
 
-def test_many_comparisons_with_seeds_are_counted_by_verdict() -> None:
-    def rows(method: str, leads: tuple[float, ...]) -> list[dict]:
-        return [{"method": method, "rank": 4, "seed": s, "average": 50 + lead} for s, lead in enumerate(leads)]
-
-    found = rows("lora", (0, 0, 0))
-    for i in range(3):
-        found += rows(f"better{i}", (3, 3.1, 3.2)) + rows(f"worse{i}", (-3, -3.1, -3.2))
-        found += rows(f"tied{i}", (0.1, 0.2, 0.0)) + rows(f"single{i}", (2,))
-    found += rows("unresolved", (-4, 0, 5))
+def test_many_comparisons_with_seeds_are_counted_by_verdict_and_those_that_tell_are_named() -> None:
+    found = seeded("lora", 4, (0, 0, 0))
+    for i in range(5):
+        found += seeded(f"better{i}", 4, (3, 3.1, 3.2)) + seeded(f"worse{i}", 4, (-3, -3.1, -3.2))
+        found += seeded(f"tied{i}", 4, (0.1, 0.2, 0.0)) + seeded(f"single{i}", 4, (2,))
+    found += seeded("unresolved", 4, (-4, 0, 5))
     sentences = said(found)
-    assert "over three seeds or more each: 3 better, 3 worse, 3 tied, 1 unresolved." in sentences[0]
-    assert "adjusted for their number (Holm)" in sentences[0]
-    assert sentences[1].startswith("The unresolved would take ") and "seeds each" in sentences[1]
-    assert "Of 3 comparisons" in sentences[2] and "not of the methods" in sentences[2]
-    assert "Each stands in the table" in sentences[3]
-    assert "The noise floor" in sentences[4]
-    assert len(sentences) == 5
+    assert sentences[0] == (
+        "Of 16 comparisons with lora over 3 seeds each: 5 better (better0 at rank 4 +3.1, better1 at rank 4 +3.1, "
+        "better2 at rank 4 +3.1, better3 at rank 4 +3.1 and 1 more), 5 worse (worse0 at rank 4 -3.1, worse1 at rank 4 "
+        "-3.1, worse2 at rank 4 -3.1, worse3 at rank 4 -3.1 and 1 more), 5 tied (within 1 point), 1 unresolved. Better "
+        "and worse are adjusted for their number (Holm)."
+    )
+    assert sentences[1].startswith("Of 5 comparisons with lora, of one run each: 5 above (+2.0 to +2.0 points).")
+    assert len(sentences) == 3
 
 
 def test_methods_without_an_equal_are_named() -> None:
+    def left(rows: list[dict]) -> list[str]:
+        cells = cells_of(rows)
+        return uncompared(cells, comparison.differences(cells))
+
     full, tuning = ({"method": name, "rank": None, "average": 50.0} for name in ("full", "ln_tuning"))
     lora = [{"method": "lora", "rank": rank, "average": 50.0} for rank in (4, 8)]
-    assert said([full, tuning])[0] == "Not compared pairwise (none has a rank): full, ln_tuning."
-    assert said([*lora, full, {"method": "vera", "rank": 9, "average": 1.0}])[0] == (
-        "Not compared pairwise (without a rank, or without a done lora run at equal rank, samples, seed, settings and "
-        "questions): full, vera r9."
-    )
-    assert not any("Not compared" in sentence for sentence in said(lora))
+    assert left([full, tuning]) == ["Not compared pairwise (none has a rank): full, ln_tuning."]
+    assert left([*lora, full, {"method": "vera", "rank": 9, "average": 1.0}]) == [
+        "Not compared pairwise (without a done lora run at equal rank, samples, seed, settings and questions): full, "
+        "vera r9."
+    ]
+    assert left(lora) == left([*lora[:1], full]) == left(ONE_SETTING) == []
+    assert left(
+        [*lora[:1], {**full, "samples": 7}, {**tuning, "seed": 1}, {"method": "vera", "rank": 9, "average": 1.0}]
+    ) == [
+        "Not compared pairwise (without a done lora run at equal samples, seed, settings and questions): full n=7, "
+        "ln_tuning n=100."
+    ]
 
 
 def test_a_wider_margin_makes_a_tie() -> None:

@@ -55,7 +55,7 @@ def test_one_file_without_outside_requests(finished: tuple[Path, Path]) -> None:
     }
     text = " ".join(parser.text)
     assert "The world_* data are synthetic" in text
-    assert "this speaks of these two runs, not of the methods" in text
+    assert "his speaks of these runs, not of the methods" in text
     assert "6 cells planned, 6 done." in text
     assert "default-src 'none'" in page
 

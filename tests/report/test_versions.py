@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from cells import asked, cells_of, change_metrics
+from cells import RESULTS, asked, cells_of, change_metrics
 from conftest import bench
 
 from bench import comparison
@@ -50,7 +51,9 @@ def test_answers_that_changed_are_said(finished: tuple[Path, Path], tmp_path: Pa
     config.write_text(config.read_text().replace("tie_margin: 1.0", "tie_margin: 1.5"))
     made = versions.content(first, second)
     finding = made.sections[0]
-    assert "lora in after/tiny scored" in finding.sentences[0] and "above lora in before/tiny" in finding.sentences[0]
+    assert (
+        "lora in after/tiny is" in finding.sentences[0] and "points above lora in before/tiny" in finding.sentences[0]
+    )
     assert "4 settings were done in both: 1 changed beyond noise" in finding.sentences[-1]
     assert finding.notes[0] == "Done in before/tiny alone: full."
     # What was changed by hand contradicts the record.
@@ -118,10 +121,10 @@ def test_cells_whose_answers_are_not_known_are_not_paired() -> None:
 
 def test_what_no_test_judged_is_not_called_unchanged() -> None:
     one, two = asked_alike(30.0, seeds=2), asked_alike(60.0, seeds=2)
-    said = versions._sentences(comparison.between(one, two), (one, two), 1.0)
+    said = versions._sentences(comparison.between(one, two), 1.0, 1)
     assert said == [
-        "1 settings were done in both: 0 changed beyond noise; 1 of two seeds, which no test here judges. The largest "
-        "difference is +30.00 points."
+        "1 settings were done in both: 0 changed beyond noise; 1 of fewer than three seeds, which no test here judges. "
+        "The largest difference is +30.00 points."
     ]
 
 
@@ -130,3 +133,41 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert versions._names(*folders) == ("old/results/tiny", "new/results/tiny")
     with pytest.raises(UserError, match="one folder"):
         versions._names(folders[0], folders[0])
+
+
+def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
+    """The second sweep's answers of one cell are each rated ten points higher; accuracies there are none."""
+    first, second = (
+        Results(
+            Path(
+                shutil.copytree(
+                    RESULTS / "alpaca_samples_smollm2", tmp_path / name, ignore=shutil.ignore_patterns("report")
+                )
+            )
+        )
+        for name in ("before", "after")
+    )
+    (path,) = second.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "score": row["score"] + 10}) + "\n" for row in rows))
+    made = versions.content(first, second)
+    for name in ("held_out", "mt_bench"):
+        (said,) = (one for one in made.sections[0].sentences if one.startswith(f"{name}, judged by reference: "))
+        assert "The largest difference is +10.00 points" in said and "no test here judges" in said
+    tables = {one.title: one for one in next(one for one in made.sections if one.id == "differences").tables}
+    assert list(tables) == [f"Paired differences: {name}, judged by reference" for name in ("held_out", "mt_bench")]
+    for one in tables.values():
+        at = one.heads.index("difference")
+        assert [row[at] for row in one.rows].count("+10.00") == 1 and {row[at] for row in one.rows} == {
+            "+0.00",
+            "+10.00",
+        }
+    assert set(made.written["differences"]["score"]) == {
+        "held_out, judged by reference",
+        "mt_bench, judged by reference",
+    }
+
+
+def test_two_sweeps_with_nothing_in_common_say_so(finished: tuple[Path, Path]) -> None:
+    made = versions.content(Results(finished[1]), Results(RESULTS / "alpaca_samples_smollm2"))
+    assert made.sections[0].sentences[0].startswith("Nothing was scored in both")
