@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from conftest import bench
+from typer.main import get_command
 
 from bench import load_sweep, reference
+from bench.cli import app
+from bench.plan import make_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -48,7 +56,80 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert all((page.parent / one).exists() for one in targets), targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_of_settings_are_yaml(page: Path) -> None:
-    for block in blocks(page, "yaml"):
-        yaml.safe_load(block)
+def merged(block: str, model: Path) -> dict[str, Any]:
+    """A block of a page as a whole sweep file: what it leaves out is that of a tiny sweep."""
+    given = yaml.safe_load(block)
+    base = {"base_model": {"id": str(model), "dtype": "float32"}, "methods": ["lora"], "samples": 16}
+    tasks = {"evaluation": {"tasks": ["world_two"], "limit": 4}}
+    return {"name": "example", **base, **({} if "evaluation" in given or "data" in given else tasks), **given}
+
+
+EXAMPLES = [
+    pytest.param(block, id=f"{page.stem}-{place}") for page in PAGES for place, block in enumerate(blocks(page, "yaml"))
+]
+
+
+@pytest.mark.parametrize("block", EXAMPLES)
+def test_settings_are_what_a_sweep_takes(
+    block: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned, and so every setting resolved; loaded only, where the data are on a hub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
+    (code,) = (one for one in blocks(ROOT / "docs" / "methods.md", "python") if "class LastBlocks" in one)
+    (tmp_path / "last_blocks.py").write_text(code)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "my_module.py").write_text(code.replace("LastBlocks", "MyMethod"))
+    for name in ("quiz_train", "quiz_test"):
+        lines = [{"q": f"{name}: which is {n}?", "options": [str(n), str(n + 1)], "a": n % 2} for n in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name in ("raw", "chats"):
+        (tmp_path / f"{name}.jsonl").write_text("")
+    settings = merged(block, tiny_model)
+    (tmp_path / "example.yaml").write_text(yaml.safe_dump(settings))
+    sweep = load_sweep("example.yaml")
+    if not {"commonsense", "alpaca"} & set(sweep.data.train):
+        assert make_plan(sweep).cells
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The calls of `bench` in a page's blocks."""
+    found = []
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if "bench" in words:
+                found.append(words[words.index("bench") + 1 :])
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def test_commands_are_what_the_program_takes(page: Path) -> None:
+    program = get_command(app)
+    for name, *words in commands(page):
+        command = program.commands[name]
+        command.make_context(name, list(words))  # raises for an option or a value that it does not take
+
+
+def test_commands_of_the_readme_run(
+    finished: tuple[Path, Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that need neither a network, nor a judge, nor a training: on a finished sweep."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_sweep.yaml").write_text(finished[0].read_text().replace("name: tiny", "name: my_sweep"))
+    for name in ("results", "old"):
+        shutil.copytree(finished[1], tmp_path / name / "my_sweep")
+    cell = next(tmp_path.glob("results/my_sweep/cells/lora-r4-*")).name
+    left_out = {"evaluate", "judge"}
+    ran = set()
+    for name, *words in commands(ROOT / "README.md"):
+        local = any("my_sweep" in word for word in words) or name == "methods"
+        if name in left_out or not local or {"--set", "--base"} & set(words):
+            continue
+        base = ["--base", tiny_model] if name == "export" else []  # a folder, which a cell knows by name
+        done = bench(name, *(word.replace("CELL", cell) for word in words), *base)
+        assert done.exit_code == 0, (name, words, done.output)
+        ran.add(name)
+    assert ran == {"plan", "run", "report", "export", "methods"}

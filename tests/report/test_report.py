@@ -42,6 +42,23 @@ class Requests(HTMLParser):
         self.text.append(data)
 
 
+def test_a_page_of_a_hundred_cells_is_below_three_megabytes(tmp_path: Path) -> None:
+    """Every named method, each under the seeds that it takes."""
+    folder = tmp_path / "hundred"
+    shutil.copytree(RESULTS / "all_methods", folder, ignore=shutil.ignore_patterns("report", "adapter"))
+    plan = json.loads((folder / "plan.json").read_text())
+    trained = [entry for entry in plan["cells"] if entry["method"] != "base"]
+    for seed in range(1, 4):
+        for entry in trained[: 100 - len(plan["cells"])]:
+            own = {**entry, "seed": seed, "folder": f"{entry['folder']}-{seed}"}
+            shutil.copytree(folder / "cells" / entry["folder"], folder / "cells" / own["folder"])
+            plan["cells"].append(own)
+    (folder / "plan.json").write_text(json.dumps(plan))
+    page = write_report(Results(folder))
+    assert "100 cells planned, 100 done." in page.read_text()
+    assert page.stat().st_size < 3e6
+
+
 def test_one_file_without_outside_requests(finished: tuple[Path, Path]) -> None:
     page = (finished[1] / "report" / "report.html").read_text()
     parser = Requests()
