@@ -18,7 +18,7 @@ def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
 
     Raises UserError for a file that is missing, is no YAML or does not describe a sweep.
     """
-    from bench.sweep import load_sweep
+    from bench.sweep_file import load_sweep
 
     return load_sweep(path, overrides)
 

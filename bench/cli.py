@@ -90,7 +90,7 @@ def plan(
     from bench.listing import lines, listing
     from bench.plan import make_plan
     from bench.store import Results
-    from bench.sweep import load_sweep
+    from bench.sweep_file import load_sweep
 
     planned = make_plan(load_sweep(config, tuple(set or ())))
     folder = Results(results / planned.sweep.name)
@@ -149,7 +149,7 @@ def run(
     from bench.runner import Options
     from bench.runner.notify import check
     from bench.store import Results
-    from bench.sweep import load_sweep
+    from bench.sweep_file import load_sweep
 
     if notify is not None:
         check(notify)

@@ -27,12 +27,13 @@ from transformers import set_seed
 
 from bench import base_models, methods, training
 from bench.base_models import Base, device
+from bench.cell import Cell
 from bench.costs import Meter, Reading, release_memory, resident_level
 from bench.data.examples import Example
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
 from bench.head import causal_lm
 from bench.methods.method import Method
-from bench.sweep import Cell, TrainingConfig
+from bench.sweep import TrainingConfig
 from bench.training import Advance, TrainingResult
 
 Tell = Callable[[str, Any], None]

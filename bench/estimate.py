@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import methods
+from bench.cell import Cell
 from bench.costs import Work, matmul_speed
 from bench.errors import UserError
 from bench.plan import Plan, PlannedCell, without_rate
 from bench.store import CellFolder, Results
-from bench.sweep import Cell
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

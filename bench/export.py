@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bench.cell import Cell
 from bench.errors import UserError
 from bench.store import CellFolder
-from bench.sweep import Cell
 
 CARD = "README.md"
 

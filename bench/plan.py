@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench import base_models, methods
+from bench.cell import BaseIdentity, Cell, CellData
 from bench.data import Data, prepare
 from bench.data.open_questions import references_hash
 from bench.errors import UserError
@@ -26,7 +27,7 @@ from bench.evaluation import (
     identities,
 )
 from bench.store import SCHEMA, Results
-from bench.sweep import BaseIdentity, BaseModelConfig, Cell, CellData, Sweep, TrainingConfig, product_of_lists
+from bench.sweep import BaseModelConfig, Sweep, TrainingConfig, product_of_lists
 from bench.tuning import Pending, rates_of
 
 if TYPE_CHECKING:

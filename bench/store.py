@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bench.cell import Cell
 from bench.errors import UserError
-from bench.sweep import Cell
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,30 +1,19 @@
-"""A sweep: one YAML file, read into frozen models, and the cells that it stands for.
+"""A sweep as frozen models: what the user wrote, checked, with every default.
 
-A `Sweep` is what the user wrote, checked. `expand` turns it into `Cell`s: the product of the methods'
-list-valued settings, the training's, the sample counts and the seeds, plus one untuned cell per base model.
-A cell is a value: frozen, hashable, JSON, with every hyperparameter resolved. `Cell.id` is the training
-hash: it covers what changes the trained weights, and nothing else.
+`bench.plan` turns it into cells: the product of the methods' list-valued settings, the training's, the sample counts
+and the seeds, plus one untuned cell per base model.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import math
 import re
 from collections.abc import Iterator
-from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bench.errors import UserError, unknown
-
-RECIPE = 1
-"""Raised when the harness itself comes to train differently from the same settings; part of the identity."""
+from bench.errors import unknown
 
 
 class Strict(BaseModel):
@@ -443,108 +432,6 @@ class Sweep(Strict):
         return self
 
 
-class BaseIdentity(Strict):
-    """Which weights a cell starts from, and what it computes in."""
-
-    id: str
-    revision: str
-    dtype: str
-
-
-class CellData(Strict):
-    """Which examples a cell learns from."""
-
-    train: tuple[str, ...]
-    format: str
-    mix: str
-    subset_seed: int | None
-    append_eos: bool
-    fingerprint: str
-    """Hash of the training pools as they stand after the development split and the removal of duplicates."""
-    template: str | None = None
-    """How instructions are put into words; None where there are none."""
-
-
-def _without_null(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that are set, also within the parts of a stacked method."""
-    return {
-        key: _without_null(value) if isinstance(value, dict) else value
-        for key, value in settings.items()
-        if value is not None
-    }
-
-
-class Cell(Strict):
-    """One training and its evaluation: base x method (+ settings) x samples x seed."""
-
-    base: BaseIdentity
-    method: str
-    method_version: str
-    """The method's own version; of a user's class, the hash of its source."""
-    options: dict[str, Any]
-    """The method's settings, every one resolved."""
-    samples: int
-    seed: int
-    data: CellData | None = None
-    """None for the untuned base, which learns from nothing."""
-    training: dict[str, Any] | None = None
-    recipe: int = RECIPE
-    tuned_by: tuple[str, ...] = ()
-    """The trials that chose the learning rate. No part of the identity: whoever chose it, the weights are the same."""
-
-    @cached_property
-    def id(self) -> str:
-        """The training hash, 8 hex digits."""
-        content = self.model_dump(mode="json", exclude={"tuned_by"})
-        # What is null is off: a method may come to know another setting without its old cells becoming others.
-        content["options"] = _without_null(content["options"])
-        if self.training and self.training.get("order") == "random":  # the only one there was, before it had a name
-            del content["training"]["order"]
-        if self.data and self.data.template is None:  # nor had data without instructions a template
-            del content["data"]["template"]
-        content = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the training."""
-        return math.ceil(math.ceil(self.samples / self.training["batch_size"]) * self.training["epochs"])
-
-    @property
-    def rank(self) -> int | None:
-        return self.options.get("rank")
-
-    @property
-    def name(self) -> str:
-        """The folder's name without the hash, e.g. ``dora-r16-n1000-s0``."""
-        if self.data is None:
-            return self.method
-        rank = f"-r{self.rank}" if self.rank is not None else ""
-        return f"{self.method.replace(':', '.')}{rank}-n{self.samples}-s{self.seed}"
-
-    @property
-    def folder(self) -> str:
-        return f"{self.name}-{self.id}"
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-
-def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
-    """Read a sweep file, what it extends, and `key.path=value` overrides.
-
-    Raises UserError, naming the file and the key, for anything that does not fit.
-    """
-    path = Path(path)
-    raw = _read(path, ())
-    for override in overrides:
-        _override(raw, override)
-    try:
-        return Sweep.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe(error)}", "See the README's sweep file reference.") from None
-
-
 def describe(error: ValidationError) -> str:
     """A validation error in one line a problem: where, what."""
     lines = []
@@ -577,55 +464,3 @@ def _takes_list(annotation: Any) -> bool:
     if get_origin(annotation) in (list, tuple):
         return True
     return any(_takes_list(part) for part in get_args(annotation))
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise UserError(f"{path} extends itself", "Remove one of the `extends` lines.")
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"there is no sweep file {path}", "Examples lie in configs/.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} holds no sweep", "A sweep file is a YAML mapping that opens with `name:`.")
-    parent = raw.pop("extends", None)
-    if parent is None:
-        return raw
-    return _merged(_read(path.parent / parent, (*seen, path.resolve())), raw)
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Mappings are merged key by key; anything else is replaced."""
-    both = dict(below)
-    for key, value in above.items():
-        if isinstance(value, dict) and isinstance(both.get(key), dict):
-            value = _merged(both[key], value)
-        both[key] = value
-    return both
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {override!r} is not key=value", "For example: --set training.epochs=2")
-    *parents, last = key.strip().split(".")
-    at: Any = raw
-    try:
-        for part in parents:
-            if isinstance(at, dict) and at.get(part) is None:  # a section that is off
-                at[part] = {}
-            at = at[int(part)] if isinstance(at, list) else at[part]
-        value = yaml.safe_load(text)
-        if isinstance(at, list):
-            at[int(last)] = value
-        else:
-            at[last] = value
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
-        raise UserError(
-            f"--set {override!r} fits nowhere in the sweep",
-            "A path into a list counts from 0: methods.0.rank=[4,8]",
-        ) from None

@@ -30,6 +30,7 @@ from transformers import (
 
 from bench import checkpoint
 from bench.base_models import device, synchronize
+from bench.cell import Cell
 from bench.compiling import compiled
 from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import seen
@@ -40,7 +41,7 @@ from bench.head import HeadAt, causal_lm, drop_prompt_mask
 from bench.masks import Padding
 from bench.methods.method import Method
 from bench.order import ByLength, Dealt
-from bench.sweep import Cell, TrainingConfig
+from bench.sweep import TrainingConfig
 
 Advance = Callable[[int, int, str], None]
 """Told (done, total, note) as the work goes on."""

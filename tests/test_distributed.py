@@ -22,7 +22,8 @@ from bench.errors import CellProblem, Diverged, out_of_memory
 from bench.order import ByLength, Dealt
 from bench.plan import make_plan
 from bench.store import Results
-from bench.sweep import TrainingConfig, load_sweep
+from bench.sweep import TrainingConfig
+from bench.sweep_file import load_sweep
 from bench.training import TrainingResult, train
 
 TRAININGS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 from conftest import bench, sweep_file
 
 from bench import estimate
-from bench.sweep import Cell
+from bench.cell import Cell
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from test_training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
+from bench.cell import Cell
 from bench.order import MEGA_BATCH, ByLength
-from bench.sweep import Cell, TrainingConfig
+from bench.sweep import TrainingConfig
 from bench.training import FineTuner, train
 
 CHANCE = random.Random(0)

@@ -11,10 +11,12 @@ from conftest import bench, sweep_file
 from transformers import LlamaConfig, PretrainedConfig, Qwen2MoeConfig
 
 from bench import base_models, methods, plan
+from bench.cell import BaseIdentity, Cell
 from bench.errors import UserError
 from bench.methods import Method
 from bench.plan import count, layers_alike
-from bench.sweep import BaseIdentity, BaseModelConfig, Cell, load_sweep, product_of_lists
+from bench.sweep import BaseModelConfig, product_of_lists
+from bench.sweep_file import load_sweep
 
 BASE = "smollm2-135m-instruct"
 CONFIGS = Path(__file__).parents[1] / "configs"

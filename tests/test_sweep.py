@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.plan import make_plan
-from bench.sweep import load_sweep
+from bench.sweep_file import load_sweep
 
 SWEEP = """
 name: test

@@ -21,12 +21,13 @@ from transformers import (
 )
 
 from bench import methods
+from bench.cell import BaseIdentity, Cell, CellData
 from bench.data.examples import Example
 from bench.encoding import Collator, Encoded, encode, encode_pair
 from bench.errors import Diverged
 from bench.head import HeadAt, drop_prompt_mask
 from bench.order import ByLength
-from bench.sweep import BaseIdentity, Cell, CellData, TrainingConfig
+from bench.sweep import TrainingConfig
 from bench.training import train
 
 EXAMPLES = [Example(f"Question: what is {i}?\nAnswer:", f" it is {i * 7}") for i in range(20)]

@@ -11,7 +11,8 @@ from bench.data.open_questions import OpenQuestion, fingerprint
 from bench.data.sources import open_questions
 from bench.errors import UserError
 from bench.store import Results, write_text
-from bench.sweep import OpenSet, load_sweep
+from bench.sweep import OpenSet
+from bench.sweep_file import load_sweep
 
 
 def keep_questions(results: Results, sets: dict[str, tuple[OpenQuestion, ...]]) -> None:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from bench.cell import Cell
 from bench.errors import UserError, unknown
 from bench.methods.method import Facts
 from bench.methods.method import Options as MethodOptions
 from bench.methods.peft_method import PeftMethod, quiet
 from bench.methods.peft_types import PEFT_TYPES, PeftFacts, facts_of
 from bench.methods.targets import resolve_targets
-from bench.sweep import Cell
 
 if TYPE_CHECKING:
     import torch

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cell import Cell
 from bench.methods.method import Facts, Method
 from bench.methods.method import Options as MethodOptions
-from bench.sweep import Cell, Strict
+from bench.sweep import Strict
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from bench.cell import Cell
 from bench.errors import CellProblem, UserError
 from bench.methods.method import Facts
 from bench.methods.method import Options as MethodOptions
 from bench.methods.peft_method import PeftMethod
 from bench.methods.quantization import Quantization, check_bitsandbytes, keep_packing, quantization_config
 from bench.methods.targets import resolve_targets, targeted
-from bench.sweep import Cell
 
 if TYPE_CHECKING:
     import torch

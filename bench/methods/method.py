@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from bench.cell import Cell
 from bench.errors import UserError
-from bench.sweep import Cell, Strict, describe
+from bench.sweep import Strict, describe
 
 if TYPE_CHECKING:
     from pathlib import Path

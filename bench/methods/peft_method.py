@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cell import Cell
 from bench.methods.method import Method
-from bench.sweep import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from bench import base_models
+from bench.cell import Cell
 from bench.errors import UserError
-from bench.sweep import Cell
 
 if TYPE_CHECKING:
     from torch import nn

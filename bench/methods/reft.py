@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bench.cell import Cell
 from bench.errors import UserError, unknown
 from bench.methods.method import Facts, Method
 from bench.methods.method import Options as MethodOptions
-from bench.sweep import Cell
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench import methods
+from bench.cell import BaseIdentity, Cell
 from bench.errors import UserError
-from bench.sweep import BaseIdentity, Cell
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field
 
+from bench.cell import Cell
 from bench.errors import UserError, unknown
 from bench.methods.method import Facts, Method, SharedPrefix
 from bench.methods.peft_method import PeftMethod
-from bench.sweep import Cell, Strict
+from bench.sweep import Strict
 
 if TYPE_CHECKING:
     import torch

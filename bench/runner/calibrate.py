@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bench.cell import Cell
 from bench.data import Data
 from bench.estimate import setting
 from bench.evaluation import EvaluationIdentity
@@ -16,7 +17,6 @@ from bench.plan import Plan, PlannedCell, state
 from bench.runner.progress import Progress
 from bench.runner.schedule import Options, Outcome, run_sweep
 from bench.store import Results
-from bench.sweep import Cell
 
 STEPS, QUESTIONS = 5, 16
 """Optimizer steps of a calibration cell (the first is not timed) and questions of each of its tasks."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bench.errors import UserError
 from bench.plan import Plan, make_plan, state
 from bench.store import Results
-from bench.sweep import Sweep, load_sweep
+from bench.sweep import Sweep
+from bench.sweep_file import load_sweep
 from bench.tuning import settle
 
 

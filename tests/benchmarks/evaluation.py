@@ -49,7 +49,7 @@ def requests_of(data_dir: str | None) -> list[Any]:
 def dora_cell() -> Any:
     """A DoRA cell with PEFT's own weight norm, as a user of HFLM would load it."""
     from bench import base_models, methods
-    from bench.sweep import BaseIdentity, Cell
+    from bench.cell import BaseIdentity, Cell
 
     skeleton = base_models.skeleton(BASE, None)
     options = methods.get("dora").resolve({"rank": RANK, "lr": 1e-3, "norm": "peft"}, skeleton)

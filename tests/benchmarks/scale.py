@@ -59,9 +59,9 @@ def record(folder: Path) -> None:
     import numpy as np
     import pandas as pd
 
+    from bench.cell import Cell
     from bench.evaluation import check, scores
     from bench.store import CellFolder, Results
-    from bench.sweep import Cell
 
     recorded = Results(RECORDED)
     plan = recorded.plan()

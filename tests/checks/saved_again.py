@@ -21,7 +21,7 @@ from bench.evaluation.lm import LanguageModel
 from bench.head import PromptMaskInGeneration, drop_prompt_mask
 from bench.plan import make_plan
 from bench.store import Results, write_json
-from bench.sweep import load_sweep
+from bench.sweep_file import load_sweep
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from lm_eval.models.huggingface import HFLM
 from bench import base_models, evaluation
 from bench.plan import make_plan
 from bench.store import Results, write_json
-from bench.sweep import load_sweep
+from bench.sweep_file import load_sweep
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from bench.data import prepare
 from bench.encoding import encode
 from bench.order import ByLength
-from bench.sweep import load_sweep
+from bench.sweep_file import load_sweep
 
 GREEDY = """
 import torch

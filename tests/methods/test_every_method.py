@@ -18,13 +18,13 @@ from test_training import EXAMPLES, cell_of, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
+from bench.cell import Cell
 from bench.encoding import Collator, encode
 from bench.evaluation.lm import LanguageModel
 from bench.head import PromptMaskInGeneration, causal_lm, drop_prompt_mask
 from bench.merging import probe
 from bench.methods.any_peft import configurations
 from bench.methods.peft_types import PEFT_TYPES
-from bench.sweep import Cell
 
 pytestmark = pytest.mark.filterwarnings(
     # peft 0.21.2, by name: generating with prompts, loading an AdaLoRA whose ranks were allotted.
@@ -186,7 +186,7 @@ def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: 
         from bench import methods
         from bench.merging import probe
         from bench.head import drop_prompt_mask
-        from bench.sweep import Cell
+        from bench.cell import Cell
         torch.set_num_threads(1)
         tiny, inputs = {str(tiny_model)!r}, batch(Path({str(tiny_model)!r}))
         for name, (folder, cell) in json.loads(Path({str(tmp_path / "cells.json")!r}).read_text()).items():

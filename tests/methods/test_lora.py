@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import base_models, methods
 from bench.base_models import computing_in
+from bench.cell import Cell
 from bench.costs import model_bytes
 from bench.errors import UserError
 from bench.head import causal_lm, drop_prompt_mask
@@ -24,7 +25,7 @@ from bench.methods.lora import INITIAL, Lora
 from bench.methods.targets import linear_layers
 from bench.plan import count
 from bench.report import published
-from bench.sweep import Cell, TrainingConfig
+from bench.sweep import TrainingConfig
 from bench.training import train
 
 # ../shared/published/README.md: per cent of base and adapter together, LLaMA-7B, q k v up down.

@@ -18,10 +18,10 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from bench import base_models, methods
+from bench.cell import BaseIdentity, Cell
 from bench.errors import UserError
 from bench.head import PromptMaskInGeneration, causal_lm
 from bench.methods.reft import REFT, prompt_ends
-from bench.sweep import BaseIdentity, Cell
 
 METHODS = {method.name: method for method in REFT}
 NAMES = list(METHODS)
@@ -295,7 +295,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from bench.methods.reft import REFT
-from bench.sweep import Cell
+from bench.cell import Cell
 torch.set_num_threads(1)
 tiny, work = sys.argv[1:]
 batch, logits = load_file(Path(work) / "batch.safetensors"), {}
