@@ -80,9 +80,14 @@ class Cell(Strict):
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
     @property
+    def trained_on(self) -> int:
+        """Examples of an epoch: the samples but those that are held out for validation."""
+        return self.samples - ((self.training or {}).get("validation") or {}).get("examples", 0)
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of the training."""
-        return math.ceil(math.ceil(self.samples / self.training["batch_size"]) * self.training["epochs"])
+        return math.ceil(math.ceil(self.trained_on / self.training["batch_size"]) * self.training["epochs"])
 
     @property
     def rank(self) -> int | None:

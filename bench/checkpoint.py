@@ -76,13 +76,15 @@ def save(
     scaler: Any,
     trainer_state: TrainerState,
     so_far: Mapping[str, Any],
+    best: Mapping[str, torch.Tensor],
 ) -> None:
-    """Keep a training, instead of the checkpoint before it.
+    """Keep a training, instead of the checkpoint before it; `best`: the weights of the lowest validation loss.
 
     Raises NotKept for an optimizer's state that is neither numbers nor tensors, and UserError where it cannot be
     written.
     """
     tensors = {f"model.{name}": one for name, one in _held(model).items()}
+    tensors |= {f"best.{name}": one for name, one in best.items()}
     state = optimizer.state_dict()
     plain: dict[str, dict[str, Any]] = {}
     for number, values in state["state"].items():

@@ -145,12 +145,12 @@ class Estimator:
     def _tokens(self, cell: Cell, trained: Sequence[Recorded]) -> float:
         """Tokens that the training will see, those of the epochs after the first included."""
         rates = [
-            one.costs["training_tokens"] / (one.cell.samples * one.cell.training["epochs"])
+            one.costs["training_tokens"] / (one.cell.trained_on * one.cell.training["epochs"])
             for one in trained
             if one.cell.data and cell.data and one.cell.data.train == cell.data.train
         ]
         each = statistics.median(rates) if rates else self._length(cell)
-        return each * cell.samples * cell.training["epochs"]
+        return each * cell.trained_on * cell.training["epochs"]
 
     def _length(self, cell: Cell) -> float:
         """Tokens of an example by its characters."""
@@ -174,7 +174,7 @@ class Estimator:
 
     def _training_flops(self, planned: PlannedCell, tokens: float) -> float:
         """By the formula of docs/costs.md; that a third of the tokens is an answer is a guess, and matters little."""
-        rows = planned.cell.samples * planned.cell.training["epochs"]
+        rows = planned.cell.trained_on * planned.cell.training["epochs"]
         pairs = tokens * (tokens / rows + 1) / 2
         return self._work(planned).training(round(tokens), round(tokens / 3), pairs)
 

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from bench.evaluation import (
     identities,
 )
 from bench.store import SCHEMA, Results
-from bench.sweep import BaseModelConfig, Sweep, TrainingConfig, product_of_lists
+from bench.sweep import BaseModelConfig, Sweep, TrainingConfig, TuneConfig, product_of_lists
 from bench.tuning import Pending, rates_of
 
 if TYPE_CHECKING:
@@ -261,7 +262,16 @@ def _cells_of(
                         f"method {entry['method']} cannot bear training.packed: {why}",
                         "Set it to false, or run this method in a sweep of its own.",
                     )
+                held_out = training.validation.examples if training.validation else 0
+                least = min(samples if sweep.tune is None else (*samples, _of_trials(samples, sweep.tune)))
+                if held_out >= least:
+                    raise UserError(
+                        f"training.validation.examples holds {held_out} examples out of {least}",
+                        "Hold out fewer, or raise samples.",
+                    )
                 kept = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
+                if not held_out:  # nor is it part of what cells without it are
+                    del kept["validation"]
                 common = Cell(
                     base=identity,
                     method=entry["method"],
@@ -281,7 +291,7 @@ def _cells_of(
                 if sweep.tune is None:
                     cells += final
                     continue
-                of_trials = {"samples": max(1, round(max(samples) * sweep.tune.budget)), "seed": sweep.tune.seed}
+                of_trials = {"samples": _of_trials(samples, sweep.tune), "seed": sweep.tune.seed}
                 asked = tuple(identities(data.developing, developing, identity.dtype, facts.mergeable))
                 trials = tuple(
                     PlannedCell(cell, base, training, asked, *sizes.count(cell), trial=True)
@@ -291,6 +301,11 @@ def _cells_of(
                 cells += trials
                 pending += [Pending(one, rates, trials) for one in final]
     return cells, pending
+
+
+def _of_trials(samples: Sequence[int], tune: TuneConfig) -> int:
+    """Examples of a trial."""
+    return max(1, round(max(samples) * tune.budget))
 
 
 class _Sizes:

@@ -20,6 +20,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("data", sweep.DataConfig),
     ("data.sets.NAME", sweep.OwnSet),
     ("training", sweep.TrainingConfig),
+    ("training.validation", sweep.ValidationConfig),
     ("tune", sweep.TuneConfig),
     ("evaluation", sweep.EvaluationConfig),
     ("answers", sweep.AnswersConfig),

@@ -230,6 +230,8 @@ class _Run:
             "training_utilisation": round(flops / result.cost.seconds / speed, 4),
             "matmul_flops_per_second": round(speed),
             "final_loss": result.final_loss,
+            "best_step": result.best_step,
+            "validation_loss": result.validation_loss,
             "truncated_examples": result.truncated,
             "optimizer_bytes": result.optimizer_bytes,
         }

@@ -116,6 +116,15 @@ class DataConfig(Strict):
         return (value,) if isinstance(value, str) else value
 
 
+class ValidationConfig(Strict):
+    """Validation in training; the cell keeps the weights of the lowest loss instead of the last ones."""
+
+    examples: int = Field(120, ge=1)
+    """Of each cell's samples: held out of its training, drawn by its seed."""
+    steps: int = Field(80, ge=1)
+    """Optimizer steps between two validations; there is one after the last step, too."""
+
+
 class TrainingConfig(Strict):
     """How every method is trained. The learning rate belongs to the method: one rate for all would decide the
     ranking (arXiv 2602.04998)."""
@@ -163,6 +172,8 @@ class TrainingConfig(Strict):
     max_grad_norm: float = Field(1.0, gt=0)
     loss: Literal["answer", "all"] = "answer"
     """Supervise the answer's tokens only, or the prompt's too. It changes rankings, so it is stored."""
+    validation: ValidationConfig | None = None
+    """Default: none, and a cell's weights are those of its last step."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
     gradient_checkpointing: bool = False
     """Keep the layers' inputs only and compute each layer again on the way back: less memory, about a third slower."""
@@ -205,6 +216,8 @@ class TrainingConfig(Strict):
                 f"micro_batch {self.micro_batch} does not divide the {self.per_device} examples that each of "
                 f"{self.devices} devices has of a batch_size of {self.batch_size}; leave it out, or set a divisor"
             )
+        if self.validation and self.devices > 1:
+            raise ValueError("validation is for one device; set devices to 1, or leave validation out")
         if self.packed and self.devices > 1:
             raise ValueError("packed: true is for one device; set devices to 1, or packed to false")
         if self.parallel == "fsdp" and self.devices == 1:

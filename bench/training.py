@@ -35,13 +35,14 @@ from bench.compiling import compiled
 from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import seen
 from bench.data.examples import Example
-from bench.encoding import Collator, encode_all
+from bench.encoding import Collator, Encoded, encode_all
 from bench.errors import CellProblem, Diverged
 from bench.head import HeadAt, causal_lm, drop_prompt_mask
 from bench.masks import Padding
 from bench.methods.method import Method
 from bench.order import ByLength, Dealt
 from bench.sweep import TrainingConfig
+from bench.validation import Validator, split
 
 Advance = Callable[[int, int, str], None]
 """Told (done, total, note) as the work goes on."""
@@ -67,6 +68,10 @@ class TrainingResult:
     tokens_per_second: float
     """Real tokens, from the end of the first step on (of a single step, all of it)."""
     final_loss: float
+    best_step: int | None
+    """At which the validation loss was lowest, whose weights these are; None without validation."""
+    validation_loss: float | None
+    """The lowest."""
     truncated: int
     """Examples that lost the beginning of their prompt to `max_length`."""
     optimizer_bytes: int
@@ -129,6 +134,7 @@ class FineTuner(Trainer):
         self.order = order
         self.pace = Pace()
         self.keeper: Keeper | None = None
+        self.validator: Validator | None = None
         # The loss below is a sum over the whole accumulated batch divided by its supervised tokens.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -166,6 +172,23 @@ class FineTuner(Trainer):
     def _load_rng_state(self, found: str | None) -> None:
         checkpoint.restore_generators(self.keeper.found)
 
+    def _total(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, Any]:
+        """The sum of the losses of a batch's supervised tokens, and the model's outputs."""
+        inputs = {key: one for key, one in inputs.items() if key not in ("labels", "tokens")}
+        supervised, targets, padded = inputs.pop("supervised"), inputs.pop("targets"), inputs.pop("padded")
+        head = HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1])
+        with Padding(padded), head:
+            outputs = model(**inputs, use_cache=False)
+        total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
+        return total, outputs
+
+    def total_loss(self, model: nn.Module, rows: Sequence[Encoded]) -> tuple[float, int]:
+        """The sum of the losses of some examples' supervised tokens, and how many these are."""
+        inputs = self._prepare_inputs(self.data_collator(rows))
+        with self.compute_loss_context_manager():
+            total, _ = self._total(model, inputs)
+        return total.item(), inputs["targets"].numel()
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -173,17 +196,12 @@ class FineTuner(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        inputs = dict(inputs)
-        inputs.pop("labels")
-        supervised, targets, padded = inputs.pop("supervised"), inputs.pop("targets"), inputs.pop("padded")
-        self.pace.saw(inputs.pop("tokens"), inputs["input_ids"].numel(), targets.numel())
-        head = HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1])
-        with Padding(padded), head:
-            outputs = model(**inputs, use_cache=False)
-        total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
+        count = inputs["targets"].numel()
+        self.pace.saw(inputs["tokens"], inputs["input_ids"].numel(), count)
+        total, outputs = self._total(model, inputs)
         # The tokens are those of all processes, and gradients and logged losses become the mean over processes.
         total = total * self.accelerator.num_processes
-        loss = total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
+        loss = total / (count if num_items_in_batch is None else num_items_in_batch)
         penalty = self.method.penalty(self.accelerator.unwrap_model(model), self.cell)
         if penalty is not None:
             # Once a step, however the batch is split; in the gradient, and not in the loss that is logged.
@@ -223,10 +241,12 @@ class Keeper:
             "pace": trainer.pace.so_far(),
             "cost": dataclasses.asdict(self.cost(self.meter.read())),
             "log": self.watch.rows,
+            "validation": trainer.validator.so_far if trainer.validator else None,
         }
+        best = trainer.validator.best if trainer.validator else {}
         holds = (trainer.optimizer, trainer.lr_scheduler, trainer.accelerator.scaler, trainer.state)
         try:
-            checkpoint.save(self.folder, trainer.state.global_step, trainer.model, *holds, so_far)
+            checkpoint.save(self.folder, trainer.state.global_step, trainer.model, *holds, so_far, best)
         except checkpoint.NotKept as error:
             logging.getLogger(__name__).warning("no checkpoint of %s: %s", trainer.cell.name, error)
             self.seconds = math.inf
@@ -286,14 +306,18 @@ class _Watch(TrainerCallback):
             return
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch, 4), "loss": logs["loss"]}
         row |= {"lr": logs.get("learning_rate"), "grad_norm": logs.get("grad_norm")}
-        self._log(row | {"seconds": round(time.perf_counter() - self.begun, 2)})
+        self.note(row)
         # A float16 scaler skips steps whose gradient overflows, and lowers its scale: that is no divergence.
         for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
             if row[name] is not None and not math.isfinite(row[name]):
                 raise Diverged(f"{name} is {row[name]} at step {state.global_step} of {state.max_steps}")
 
+    def note(self, row: dict[str, Any]) -> None:
+        """Another line of the log, with the time."""
+        self._log(row | {"seconds": round(time.perf_counter() - self.begun, 2)})
+
     def _log(self, row: dict[str, Any]) -> None:
-        self.last_loss = row["loss"]
+        self.last_loss = row.get("loss", self.last_loss)
         self.rows.append(row)
         self.log(row)
 
@@ -330,6 +354,10 @@ def train(
     anew with the next of `micro_batches`.
     """
     rows = encode_all(tokenizer, examples, config.max_length, cell.data.append_eos)
+    truncated = sum(row.truncated for row in rows)
+    held_out: list[Encoded] = []
+    if config.validation:
+        rows, held_out = split(rows, config.validation.examples, cell.seed)
     micro = config.micro_batch or config.per_device
     where = device()
     steps = math.ceil(math.ceil(len(rows) / config.batch_size) * config.epochs)
@@ -383,16 +411,23 @@ def train(
         callbacks=[watch, _AfterStep(method, cell)],
     )
     trainer.remove_callback(PrinterCallback)
+    if config.validation:
+        trainer.validator = Validator(held_out, config.validation.steps, micro, trainer.total_loss, watch.note)
+        trainer.add_callback(trainer.validator)
     set_seed(cell.seed + 1_000_003 * arguments.process_index)  # dropout of its own in each process
     with compiled(model) if config.compile else nullcontext(), meter or Meter() as meter:
         found = None
         if config.devices == 1 and not method.facts_for(cell.options).no_checkpoint:
             watch.keeper = trainer.keeper = Keeper(folder, config.checkpoint_minutes, watch, meter)
             found = trainer.keeper.found
+        if found and trainer.validator:
+            trainer.validator.go_on(found.so_far["validation"], found.tensors("best."))
         pace = watch.pace = trainer.pace = Pace(found.so_far["pace"] if found else None)
         done = trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         synchronize(where)
         rate = pace.tokens_per_second()
+        if trainer.validator:
+            trainer.validator.restore(model)
     # Trainer's autocast goes from the model's forward: scoring has one arithmetic, whether trained just now or loaded.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if config.gradient_checkpointing:
@@ -411,7 +446,9 @@ def train(
         pairs=seen(lengths) * config.epochs,
         tokens_per_second=rate,
         final_loss=watch.last_loss,
-        truncated=sum(row.truncated for row in rows),
+        best_step=trainer.validator.best_step if trainer.validator else None,
+        validation_loss=trainer.validator.best_loss if trainer.validator else None,
+        truncated=truncated,
         optimizer_bytes=optimizer_state_bytes(trainer.optimizer),
         resumed=trainer.keeper.resumed if trainer.keeper else 0,
     )

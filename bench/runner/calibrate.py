@@ -51,10 +51,10 @@ def _small(planned: PlannedCell) -> PlannedCell:
     if planned.cell.data is None:
         return replace(planned, evaluations=_few(planned))
     samples = min(planned.cell.samples, STEPS * planned.training.batch_size)
-    training = {**planned.cell.training, "epochs": 1.0}
+    training = {key: one for key, one in planned.cell.training.items() if key != "validation"} | {"epochs": 1.0}
     # Made anew: a copy would keep the identity that the cell has worked out for itself.
     cell = Cell.model_validate({**planned.cell.model_dump(mode="json"), "samples": samples, "training": training})
-    config = planned.training.model_copy(update={"epochs": 1.0, "logging_steps": 1})
+    config = planned.training.model_copy(update={"epochs": 1.0, "logging_steps": 1, "validation": None})
     return replace(planned, cell=cell, training=config, evaluations=_few(planned))
 
 
