@@ -105,6 +105,7 @@ def read(results: Results) -> Frames:
                 **_costs(metrics.get("costs", {})),
                 **_merging(metrics),
                 "development": _points(metrics.get("development") or {}),
+                "development_n": (metrics.get("development") or {}).get("n"),
                 "evaluation_seconds": _total(one["seconds"] for one in found),
                 **_answering([one for one in answered if one is not None]),
                 "average": 100 * sum(score for score, _ in average) / len(average) if average else None,
@@ -135,6 +136,12 @@ def trained(cells: pd.DataFrame) -> pd.DataFrame:
 def averaged(scores: pd.DataFrame) -> pd.DataFrame:
     """The scores that the averages are made of: those of the protocol that the plan names first."""
     return scores[scores["protocol"] == scores["protocol"].iloc[0]] if len(scores) else scores
+
+
+def majority(scores: pd.DataFrame) -> float | None:
+    """The average of answering every task with its majority class; None where a task has none."""
+    shares = scores.drop_duplicates("task")["majority"]
+    return shares.mean() if len(shares) and shares.notna().all() else None
 
 
 def labels(cells: pd.DataFrame) -> list[str]:

@@ -87,6 +87,7 @@ class Plan:
             "format": self.data.config.format,
             "protocols": list(self.sweep.evaluation.protocols),
             "report": self.sweep.report.model_dump(mode="json"),
+            "methods": self._methods(),
             "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
             "deduplicated": self.data.config.deduplicate,
             **self._open_questions(),
@@ -111,6 +112,12 @@ class Plan:
                 if not one.trial
             ],
         }
+
+    def _methods(self) -> dict[str, dict[str, str | None]]:
+        """What each method is, for a reader of the report."""
+        names = dict.fromkeys(one.cell.method for one in self.cells if one.cell.data is not None)
+        facts = {name: methods.get(name).facts for name in names}
+        return {name: {"summary": one.summary, "rank": one.rank, "source": one.source} for name, one in facts.items()}
 
     def _open_questions(self) -> dict[str, Any]:
         """What is answered in words, for judges and the report."""

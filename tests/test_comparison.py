@@ -42,8 +42,8 @@ def test_two_runs_are_tested_by_their_questions_and_stay_two_runs() -> None:
     ends = theirs.confidence_interval
     assert (row.question_low, row.question_high) == pytest.approx((100 * ends.low, 100 * ends.high), abs=1.2)
     assert comparisons(pd.DataFrame([row])) == [
-        "dora is 10.0 points above lora at rank 4 (McNemar's exact p < 0.001); with one run each this speaks of these "
-        "runs, not of the methods (100 samples)."
+        f"Beside lora, dora scored +10.0 points [{row.question_low:.1f}, {row.question_high:.1f}] at rank 4; with one "
+        "run each this speaks of these runs, not of the methods (100 samples; intervals: 95 % over questions alone)."
     ]
 
 

@@ -82,16 +82,17 @@ def content(results: Results) -> Content:
     protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""
     sentences = [
         *best_sentence(ranked),
-        *finding(read.cells, differences, rules, bool(panels)),
-        *judged.finding(panels, rules),
+        *finding(read.cells, differences, rules, bool(panels), frames.majority(frames.averaged(read.scores))),
+        *judged.finding(panels, rules, plan),
     ]
+    fronts = pareto.draw(read.cells)
     sections = [
         Section("finding", "The finding", sentences),
         Section(
             "coverage",
             "Coverage",
             [_coverage(read, len(plan.get("pending", ())))],
-            [*read.problems, *judged.warnings(panels, said), *read.warnings],
+            [*read.problems, *judged.warnings(panels, said), *read.warnings, *tables.inexact(read.cells)],
         ),
         Section(
             "figures",
@@ -101,7 +102,12 @@ def content(results: Results) -> Content:
         Section(
             "settings",
             "All settings",
-            tables=[*tables.ranked(ranked, read.scores), *tables.by_task(read), *tables.intervals(read)],
+            tables=[
+                *tables.ranked(ranked, read.scores),
+                *tables.by_task(read),
+                *tables.intervals(read),
+                *tables.methods(plan),
+            ],
         ),
         Section("answers", "Open answers", tables=judged.tables(read, panels, said, plan, rules)),
         Section(
@@ -113,10 +119,10 @@ def content(results: Results) -> Content:
         ),
         Section(
             "cost",
-            "Quality against cost",
+            "Quality against cost" if fronts else "Costs",
             pareto.sentences(read.cells),
-            [],
-            pareto.draw(read.cells),
+            provenance.mixed(results, plan),
+            fronts,
             tables.costs(read),
         ),
         Section(
@@ -163,6 +169,7 @@ def _written(
     said: judgments.Judged,
 ) -> dict[str, pd.DataFrame]:
     written = {"cells": read.cells, "scores": read.scores, "differences": differences, "settings": ranked}
+    written = {name: table for name, table in written.items() if name == "cells" or len(table)}
     if panels:
         written["judged"] = said.scores()
         written["judged_differences"] = pd.concat(

@@ -76,7 +76,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
     figure = accuracy_by_method(cells, scores)
     if figure:
         caption = _caption(cells, "large dots are means over seeds, small ones the seeds", "one seed a point")
-        if _majority(scores) is not None:
+        if frames.majority(scores) is not None:
             caption += " Dotted: answering every task with its majority class."
         caption += " Where bars overlap, the order of the rows is no ranking of the methods."
         says = "Average accuracy of each method, one row each, the best on top"
@@ -228,17 +228,11 @@ def _references(ax: Axes, cells: pd.DataFrame, scores: pd.DataFrame) -> list[Lin
         name = "untuned base" if cells["base"].nunique() == 1 else f"untuned {base}"
         dashes = DASHES[place % len(DASHES)]
         lines.append(ax.axvline(mean, color=GREY, ls=dashes, lw=1.2, zorder=1, label=f"{name} {mean:.1f}"))
-    majority = _majority(scores)
+    majority = frames.majority(scores)
     if majority is not None:
         label = f"majority class {majority:.1f}"
         lines.append(ax.axvline(majority, color=GREY, ls=":", lw=1.4, zorder=1, label=label))
     return lines
-
-
-def _majority(scores: pd.DataFrame) -> float | None:
-    """The tasks' mean majority share; None where a task has none."""
-    shares = scores.drop_duplicates("task")["majority"]
-    return shares.mean() if len(shares) and shares.notna().all() else None
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, look: dict[str, tuple[str, str]]) -> None:

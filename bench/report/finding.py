@@ -25,41 +25,58 @@ NAMED = 4
 
 
 def finding(
-    cells: pd.DataFrame, differences: pd.DataFrame, rules: ReportConfig = comparison.RULES, judged: bool = False
+    cells: pd.DataFrame,
+    differences: pd.DataFrame,
+    rules: ReportConfig = comparison.RULES,
+    judged: bool = False,
+    majority: float | None = None,
 ) -> list[str]:
-    """What the done cells say. `judged`: their open answers are spoken of elsewhere."""
+    """What the done cells say. `judged`: their open answers are spoken of elsewhere. `majority`: the average of
+    answering every task with its majority class (points)."""
     done = frames.trained(cells)
     if done.empty:
         return [] if judged else ["No trained cell is done yet."]
     untuned = cells[(cells["status"] == "done") & (cells["method"] == "base")]["average"]
-    return [*comparisons(differences, rules.tie_margin), *_span(done, untuned)]
+    return [*comparisons(differences, rules.tie_margin), span(done, untuned, majority)]
 
 
-def _span(done: pd.DataFrame, untuned: pd.Series) -> list[str]:
-    """From where to where the trained cells score, and the base beneath them."""
+def span(done: pd.DataFrame, untuned: pd.Series, majority: float | None = None, digits: int = 1) -> str:
+    """From where to where the trained cells score, and how many lie no higher than what needs no training."""
     low, high = done["average"].min(), done["average"].max()
     several = done.groupby(SETTING, dropna=False)["seed"].nunique().max() > 1
-    seeds = "" if several else ", one seed each: how far a seed alone moves a score is not known"
-    span = f"{low:.1f}" if len(done) == 1 else f"{low:.1f} to {high:.1f}"
-    cells = "trained cell scores" if len(done) == 1 else "trained cells score"
-    base = f", the untuned base {untuned.mean():.1f}" if len(untuned) else ""
-    return [f"The {cells} {span}{base}{seeds}."]
+    seeds = "" if several else "; one seed each, so how far a seed alone moves a score is not known"
+    reach = f"{low:.{digits}f}" if len(done) == 1 else f"{low:.{digits}f} to {high:.{digits}f}"
+    cells = "trained cell scores" if len(done) == 1 else f"{len(done)} trained cells score"
+    without = {"the untuned base": untuned.mean() if len(untuned) else None, "the majority class": majority}
+    beside = []
+    for name, score in without.items():
+        if score is not None and pd.notna(score):
+            beneath = int((done["average"] <= score).sum())
+            no_better = f" ({beneath} of them no higher)" if beneath else ""
+            beside.append(f", {name} {score:.{digits}f}{no_better}")
+    return f"The {cells} {reach}{''.join(beside)}{seeds}."
 
 
 def best_sentence(ranked: pd.DataFrame) -> list[str]:
-    """Which setting is the best by the development questions, and its score on the test questions, which had no part in
-    the choice. Nothing where there is no choice."""
+    """Which setting the development questions choose, and its score on the test questions, which had no part in the
+    choice. Nothing where there is no choice."""
     chosen = best(ranked)
     trained = ranked[ranked["kind"] == "trained"]
-    if chosen is None or len(trained) < 2:
+    if len(trained) < 2:
         return []
+    if chosen is None:
+        return [
+            "No setting is named the best: these cells answered no development questions, and test scores may not "
+            "choose."
+        ]
     equals = int((trained["development"] == chosen["development"]).sum())
-    alike = f" (as {equals - 1} more; of equals, the one with the fewest parameters and samples)" if equals > 1 else ""
+    alike = f", as had {equals - 1} of more parameters or samples" if equals > 1 else ""
     at = f" at rank {chosen['rank']:g}" if pd.notna(chosen["rank"]) else ""
+    count = f"{chosen['development_n']:.0f} " if pd.notna(chosen["development_n"]) else ""
     return [
-        f"Chosen by development questions alone, the best setting is {chosen['series']}{at}, "
-        f"{chosen['samples']:,.0f} samples: {chosen['development']:.1f} there{alike}, and {chosen['average']:.1f} "
-        f"[{chosen['low']:.1f}, {chosen['high']:.1f}] on the test questions (95 % over {chosen['interval']})."
+        f"The development questions ({count}a cell) choose {chosen['series']}{at}, {chosen['samples']:,.0f} samples: "
+        f"{chosen['development']:.1f} there{alike}, and {chosen['average']:.1f} [{chosen['low']:.1f}, "
+        f"{chosen['high']:.1f}] on the test questions (95 % over {chosen['interval']})."
     ]
 
 
@@ -99,6 +116,10 @@ def _of_series(rows: pd.DataFrame, margin: float, digits: int, several: bool) ->
     under = [f"{first['samples']:,} samples"] if not several else []
     if len(judged):
         under.append(f"intervals: 95 % over {_range(judged['seeds'])} seeds")
+    if rows.loc[rows["verdict"] == SINGLE, "question_low"].notna().any():
+        under.append(
+            "of single runs: 95 % over questions alone" if len(judged) else "intervals: 95 % over questions alone"
+        )
     if (judged["p"].astype(float) < judged["p_adjusted"].astype(float)).any():
         under.append("verdicts adjusted for their number")
     terms = f" ({'; '.join(under)})" if under else ""
@@ -140,12 +161,11 @@ def _runs(rows: list[Any], digits: int, several: bool, names: tuple[str, str] | 
     """Comparisons of fewer than three seeds: of runs, not of methods."""
     told = []
     for row in rows:
-        points = f"{abs(row.difference):.{digits}f} points {'above' if row.difference > 0 else 'below'}"
-        beside = "level with" if round(row.difference, digits) == 0 else points
-        tested = f" (McNemar's exact p {p_text(row.mcnemar_p)})" if pd.notna(row.mcnemar_p) else ""
-        told.append(f"{beside} {row.baseline if not told else 'it'} {_place(row, several)}".strip() + tested)
+        known = pd.notna(row.question_low)
+        interval = f" [{row.question_low:.{digits}f}, {row.question_high:.{digits}f}]" if known else ""
+        told.append(f"{row.difference:+.{digits}f} points{interval} {_place(row, several)}".strip())
     seeds = "one run" if max(row.seeds for row in rows) == 1 else "one or two runs"
-    head = "it is" if names is None else f"{names[0]} is"
+    head = "beside it" if names is None else f"Beside {names[1]}, {names[0]} scored"
     return f"{head} {_listed(told)}; with {seeds} each this speaks of these runs, not of the methods"
 
 
@@ -186,20 +206,17 @@ def _counted(rows: pd.DataFrame, margin: float, digits: int, several: bool) -> s
 
 def _counted_runs(rows: pd.DataFrame, digits: int) -> str:
     """Many comparisons of fewer than three seeds."""
-    gaps = rows["difference"].round(digits)
-    counts = {"above": (gaps > 0).sum(), "below": (gaps < 0).sum(), "level": (gaps == 0).sum()}
-    scored = ", ".join(f"{count} {place}" for place, count in counts.items() if count)
     seeds = "one run" if rows["seeds"].max() == 1 else "two runs or fewer"
     tested = rows["mcnemar_p_adjusted"].dropna()
     apart = (
-        f" McNemar's exact test tells {(tested < 1 - LEVEL).sum()} of {len(tested)} of these pairs of runs apart "
-        f"(adjusted p below {1 - LEVEL:.2g})."
+        f" McNemar's exact test tells {(tested < 1 - LEVEL).sum()} of {len(tested)} of these pairs of runs apart, up "
+        f"or down (p below {1 - LEVEL:.2g}, adjusted for their number)."
         if len(tested)
         else ""
     )
     return (
-        f"Of {len(rows)} comparisons with {_listed(list(dict.fromkeys(rows['baseline'])))}, of {seeds} each: {scored} "
-        f"({rows['difference'].min():+.{digits}f} to {rows['difference'].max():+.{digits}f} points). This speaks of "
+        f"Of {len(rows)} comparisons with {_listed(list(dict.fromkeys(rows['baseline'])))}, of {seeds} each: "
+        f"{rows['difference'].min():+.{digits}f} to {rows['difference'].max():+.{digits}f} points. This speaks of "
         f"these runs, not of the methods.{apart}"
     )
 
@@ -246,9 +263,19 @@ def noise_text(done: pd.DataFrame, of: str = "") -> str:
     )
 
 
+def lowered(sentence: str) -> str:
+    """A sentence as it goes on after a colon."""
+    return sentence[:1].lower() + sentence[1:]
+
+
 def points_text(points: float) -> str:
     """`1 point`, `2.5 points`."""
     return f"{points:g} point{'s' if points != 1 else ''}"
+
+
+def verdict_text(verdict: str, seeds: int) -> str:
+    """A verdict as tables have it."""
+    return verdict if verdict != SINGLE else f"none ({seeds} seed{'s' if seeds != 1 else ''})"
 
 
 def p_text(p: float) -> str:

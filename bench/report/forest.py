@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.report.figures import GREY, STYLE, Drawn, drawn, look_beside_its_name
-from bench.report.finding import points_text
+from bench.report.finding import points_text, verdict_text
 
 NAME = "differences"
 MOST = 60
@@ -54,7 +54,12 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
                 ax.plot([row.question_low, row.question_high], [place, place], color=colour, lw=0.9, alpha=0.7)
             ax.plot(row.difference, place, color=colour, marker=marker, ms=6, ls="none")
             ax.annotate(
-                row.verdict, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=GREY
+                verdict_text(row.verdict, row.seeds),
+                (1.02, place),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8.5,
+                color=GREY,
             )
         ax.set_yticks(range(len(rows)), names)
         ax.tick_params(axis="y", length=0)

@@ -14,7 +14,7 @@ from bench.judging.frames import Judged
 from bench.judging.judgments import baseline_of
 from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
-from bench.report.finding import comparisons
+from bench.report.finding import comparisons, lowered, span
 from bench.report.tables import Table, differences_table
 from bench.sweep import ReportConfig
 
@@ -67,6 +67,8 @@ class Panel:
         return "This judge failed its check: its scores say nothing. " if self.useless else ""
 
 
+MT_BENCH = 80
+"""Questions of MT-Bench."""
 WHOLE = 0.8
 """Share of its judgments that a cell must have to be compared with others."""
 
@@ -137,18 +139,20 @@ def _questions(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def finding(found: list[Panel], rules: ReportConfig) -> list[str]:
+def finding(found: list[Panel], rules: ReportConfig, plan: dict[str, Any]) -> list[str]:
     """What the judges say, a paragraph each."""
     paragraphs = []
     for panel in found:
         done = panel.cells[panel.cells["average"].notna()]
         untuned = done[done["method"] == "base"]["average"]
-        trained = done[done["method"] != "base"]["average"]
-        if not len(trained):
+        trained = done[done["method"] != "base"]
+        if trained.empty:
             continue
-        base = f", the untuned base {untuned.mean():.2f}" if len(untuned) else ""
+        asked = plan.get("open_questions", {}).get(panel.set, {}).get("n")
+        part = f"{asked} of its {MT_BENCH} questions, " if panel.set == "mt_bench" and asked != MT_BENCH else ""
+        what = f"{part}likeness to a reference answer, which is not quality, " if panel.kind == "reference" else part
         said = [
-            f"{panel.title} ({panel.scale}): the trained cells score {trained.min():.2f} to {trained.max():.2f}{base}.",
+            f"{panel.title} ({what}{panel.scale}): {lowered(span(trained, untuned, digits=2))}",
             *comparisons(panel.differences, rules.tie_margin * panel.hundredth, digits=2),
             panel.doubt.strip(),
         ]

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from bench import frames
-from bench.report.figures import STYLE, Drawn, drawn, legend, looks
+from bench.report.figures import NEUTRAL, STYLE, Drawn, drawn, legend, looks
 from bench.statistics import ROUNDING
 
 NAME = "quality_vs_cost"
+KEYED = 12
+"""More series than this, and their markers cannot be told apart: they have no legend."""
 MOST_NAMED = 8
 """Points of a front that are named in the figure; the sentences below it name all."""
 
@@ -83,7 +87,9 @@ def sentences(cells: pd.DataFrame) -> list[str]:
     for cost in COSTS:
         mine = front(rows, cost.column)
         if rows[cost.column].notna().sum() > 1:
-            found.append(f"Best for their {cost.words}, the cheapest first: {', '.join(mine['label'])}.")
+            found.append(
+                f"On the front of quality against {cost.words}, the cheapest first: {', '.join(mine['label'])}."
+            )
     return found
 
 
@@ -96,41 +102,49 @@ def draw(cells: pd.DataFrame) -> list[Drawn]:
     caption = (
         "Each point is a setting, the mean over its seeds. The line joins the settings that no other beats in both "
         "accuracy and that cost; points nearer to one another than the intervals of the table are not told apart. "
-        "What shared its device is left out of all but the parameters, what was not measured out of its panel. The "
-        "time to answer is measured once for all samples and seeds."
+        "What shared its device is left out of all but the parameters, what was not measured out of its panel."
     )
+    if any(cost.column == "latency" for cost in costs):
+        caption += (
+            " The time to answer is measured once for all samples and seeds; a merged model is the base in another "
+            "state, so that what merged ones differ by is the timer's noise."
+        )
+    if rows["series"].nunique() > KEYED:
+        caption += " Pale points without a name are on no front; the table has them."
     says = "Average accuracy against trainable parameters, memory, training time and time to answer, with the fronts"
     return [drawn(NAME, "Quality against cost", says, caption, _figure(rows, costs))]
 
 
 def _figure(rows: pd.DataFrame, costs: list[Cost]) -> Figure:
-    look = looks(dict.fromkeys(rows["series"]))
-    columns = min(2, len(costs))
+    names = dict.fromkeys(rows["series"])
+    look = looks(names) if len(names) <= KEYED else dict.fromkeys(names, (NEUTRAL, "o"))
+    columns = len(costs) if len(costs) != 4 else 2
     lines = math.ceil(len(costs) / columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(layout="constrained")
         axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
-        for ax, cost in zip(axes.ravel(), costs, strict=False):
+        for ax, cost in zip(axes.ravel(), costs, strict=True):
             _panel(ax, rows, cost, look)
-        for ax in axes.ravel()[len(costs) :]:
-            ax.set_axis_off()
         for ax in axes[:, 0]:
             ax.set_ylabel("average accuracy (%)")
-        legend(figure, list(axes[0]))
-        width, height = figure.get_size_inches()
-        figure.set_size_inches(width, max(height, 3.3 * lines))
+        if len(names) <= KEYED:
+            legend(figure, list(axes[0]))
+        _, height = figure.get_size_inches()
+        figure.set_size_inches(max(6.4, 3.4 * columns), max(height, 3.3 * lines))
+        figure.draw_without_rendering()
+        for ax, cost in zip(axes.ravel(), costs, strict=True):
+            _name_front(ax, rows, cost)
     return figure
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, str]]) -> None:
+    best = front(rows, cost.column)
     for series, own in rows.groupby("series", sort=False):
         colour, marker = look[series]
-        ax.plot(own[cost.column], own["average"], color=colour, marker=marker, ms=6, ls="none", label=series)
-    best = front(rows, cost.column)
+        aside = colour == NEUTRAL and not set(own.index) & set(best.index)
+        style = {"color": colour, "marker": marker, "ms": 6, "alpha": 0.35 if aside else 1.0}
+        ax.plot(own[cost.column], own["average"], ls="none", label=series, **style)
     ax.plot(best[cost.column], best["average"], color="#8A8A8A", lw=1.1, zorder=1, drawstyle="steps-post")
-    for row in best.head(MOST_NAMED).itertuples():
-        at = (getattr(row, cost.column), row.average)
-        ax.annotate(row.label, at, xytext=(3, 5), textcoords="offset points", fontsize=7.5)
     if cost.column == "trainable":
         ax.set_xscale("log")
         if rows[cost.column].max() < 100 * rows[cost.column].min():
@@ -139,3 +153,32 @@ def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, 
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(cost.label)
     ax.margins(x=0.15, y=0.12)
+
+
+PLACES = (((5, 4), "left"), ((-5, 4), "right"), ((5, -11), "left"), ((-5, -11), "right"), ((5, 14), "left"))
+"""Where a point's name may stand (points from it), and how it is aligned; the first place that is free."""
+
+
+def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
+    """The names of the front's points, beside one another and not over other points."""
+    known = rows[rows[cost.column].notna()]
+    points = ax.transData.transform(known[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
+    renderer = FigureCanvasAgg(ax.figure).get_renderer()
+    for row in front(rows, cost.column).head(MOST_NAMED).itertuples():
+        text = None
+        for offset, side in PLACES:
+            if text is not None:
+                text.remove()
+            text = ax.annotate(
+                row.label,
+                (getattr(row, cost.column), row.average),
+                xytext=offset,
+                textcoords="offset points",
+                ha=side,
+                fontsize=7.5,
+            )
+            box = text.get_window_extent(renderer)
+            if box.count_overlaps(taken) == 0 and ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1:
+                break
+        taken.append(text.get_window_extent(renderer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from bench.report.tables import Table
@@ -32,6 +33,22 @@ def tables(results: Results, plan: dict[str, Any]) -> list[Table]:
         else "What the cells were run with. Columns differ in base model, data, device, versions or code."
     )
     return [Table("Environment", heads, rows, note, prose=True)]
+
+
+def mixed(results: Results, plan: dict[str, Any]) -> list[str]:
+    """That cells ran on several kinds of machine, where they did: then seconds are not to be compared."""
+    kinds = set()
+    for cell in plan["cells"]:
+        path = results.path / "cells" / cell["folder"] / "environment.json"
+        with suppress(OSError, json.JSONDecodeError, KeyError):
+            recorded = json.loads(path.read_text(encoding="utf-8"))
+            kinds.add((recorded.get("processor"), recorded["device"], recorded["threads"]))
+    if len(kinds) < 2:
+        return []
+    return [
+        f"These cells ran on {len(kinds)} kinds of machine (the environments below): seconds, tokens/s and memory are "
+        "comparable within one of them only."
+    ]
 
 
 def _facts(recorded: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,19 @@ from bench.report.pareto import settings
 from bench.statistics import SEEDS, mean_interval
 from bench.sweep import ReportConfig
 
-COLUMNS = ("kind", "series", "rank", "samples", "seeds", "average", "low", "high", "interval", "development")
+COLUMNS = (
+    "kind",
+    "series",
+    "rank",
+    "samples",
+    "seeds",
+    "average",
+    "low",
+    "high",
+    "interval",
+    "development",
+    "development_n",
+)
 COSTS = ("trainable", "memory", "seconds", "latency")
 TASK = "task: "
 """What the column of a task begins with: a task may have any name."""
@@ -46,6 +58,7 @@ def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig)
         first = own.iloc[0]
         row: dict[str, Any] = {"average": own["average"].mean(), **_interval(own)}
         row["development"] = pd.to_numeric(own["development"]).mean()
+        row["development_n"] = pd.to_numeric(own["development_n"]).mean()
         if first["method"] == "base":
             row |= {"kind": "untuned", "series": "untuned" + first["series"].removeprefix("base"), "verdict": ""}
         else:

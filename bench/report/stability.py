@@ -34,7 +34,10 @@ def draw(results: Results, cells: pd.DataFrame) -> list[Drawn]:
         return []
     shown = dict(list(panels.items())[:MOST])
     left = "" if len(panels) == len(shown) else f" The first {MOST} of {len(panels)} settings."
-    smoothed = "Running means over a tenth of the steps, since batches by length differ in kind; a line a seed."
+    smoothed = (
+        "Running means over a tenth of the steps; a line a seed. Batches by length differ in kind, and one may have "
+        "another loss for that alone."
+    )
     found = []
     for name, column, title, says in (
         (LOSSES, "loss", "Training loss", "Training loss by step, one panel a setting"),

@@ -9,8 +9,11 @@ import pandas as pd
 
 from bench import frames
 from bench.report import published
-from bench.report.finding import p_text, points_text, seeds_text
+from bench.report.finding import SINGLE, p_text, points_text, seeds_text, verdict_text
 from bench.report.ranking import TASK
+
+EXACT = 1e-3
+"""A difference of logits in float32 above which a merge is named: rounding alone leaves about 1e-4."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,17 @@ def published_table(read: frames.Frames) -> list[Table]:
     return [Table("Published numbers", heads, rows, note + published.DISAGREEMENTS, folded=True)]
 
 
+def methods(plan: dict[str, Any]) -> list[Table]:
+    """What the methods of the sweep are; none for a plan of before this was kept."""
+    rows = [
+        [name, one["summary"], one["rank"] or "it has none", one["source"]]
+        for name, one in plan.get("methods", {}).items()
+    ]
+    heads = ["method", "what it trains", "its rank is", "source"]
+    note = "Equal ranks of two methods are equal numbers, not equal sizes."
+    return [Table("What the methods are", heads, rows, note, folded=True, prose=True)] if rows else []
+
+
 def ranked(settings: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
     """The ranked table (`ranking.ranking`) in texts; a column that no row fills is left out. None where nothing is
     scored."""
@@ -92,10 +106,14 @@ def ranked(settings: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
         note += " q: over questions alone, of fewer than three seeds."
     if (settings["interval"] == "seeds").any():
         note += " Intervals without q: over seeds (t)."
-    note += (
-        " Development: of a few questions of the training sets' development split. Peak MB: of training. Answer s: 64 "
-        "tokens for one prompt, merged where the method merges."
-    )
+    explained = {
+        "development": " Development: of a few questions of the training sets' development split.",
+        "peak MB": " Peak MB: of training.",
+        "answer s": " Answer s: 64 tokens for one prompt, merged where the method merges.",
+    }
+    note += "".join(text for head, text in explained.items() if set(columns[head]) != {"-"})
+    if settings["rank"].nunique() > 1:
+        note += " What a rank is differs by method: equal ranks are equal numbers, not equal sizes."
     keys = [
         {"method": row.series, "rank": "" if pd.isna(row.rank) else f"{row.rank:g}"} for row in settings.itertuples()
     ]
@@ -125,14 +143,14 @@ def differences_table(
         "difference": _column(differences["difference"], "+.2f"),
         "95 % over seeds (unadjusted)": _ranges(differences["low"], differences["high"], "+.2f"),
         "adjusted p": ["-" if pd.isna(p) else p_text(p) for p in differences["p_adjusted"]],
-        "95 % over questions": _ranges(differences["question_low"], differences["question_high"], "+.2f"),
+        "95 % over questions (unadjusted)": _ranges(differences["question_low"], differences["question_high"], "+.2f"),
         "McNemar's p": ["-" if pd.isna(p) else p_text(p) for p in differences["mcnemar_p"]],
-        "adjusted McNemar's p": ["-" if pd.isna(p) else p_text(p) for p in differences["mcnemar_p_adjusted"]],
+        "McNemar's p, adjusted": ["-" if pd.isna(p) else p_text(p) for p in differences["mcnemar_p_adjusted"]],
         "detectable": _column(differences["detectable"], ".2f"),
         "seeds to tell": [
             "-" if row.verdict != "unresolved" else seeds_text(row.seeds_needed) for row in differences.itertuples()
         ],
-        "verdict": differences["verdict"],
+        "verdict": [verdict_text(row.verdict, row.seeds) for row in differences.itertuples()],
     }
     note = (
         f"{what}, paired by seed (same examples, same questions). What has no rank, or no equal to be paired with, is "
@@ -150,14 +168,14 @@ def differences_table(
             "below 0.05; seeds to tell brings an unresolved one to either with 80 % power, if difference and spread "
             "stayed so. "
         )
-    if (differences["verdict"] == "these two runs").any():
+    if (differences["verdict"] == SINGLE).any():
         note += "Below three seeds there is no interval over seeds and no verdict on the methods. "
     if differences["question_low"].notna().any():
         note += "Over questions: the bootstrap, by task and in whole clusters; it knows nothing of seeds. "
     if differences["mcnemar_p"].notna().any():
         note += (
             "McNemar's exact test, on the questions of all tasks together, says whether two single runs answer "
-            "differently, not whether their methods do."
+            "differently, not whether their methods do; adjusted: for the number of these tests (Holm)."
         )
     return [_filled(title, columns, note.strip())]
 
@@ -257,7 +275,7 @@ def costs(read: frames.Frames) -> list[Table]:
         "last loss": _column(done["final_loss"], ".3f"),
     }
     note = (
-        "Trainable parameters as a share of base and adapter together. Seconds of this machine, one cell at a time. "
+        "Trainable parameters as a share of base and adapter together. Seconds of the machine that ran the cell. "
         "Base: the weights as this method loads them (quantized, or in float32 where they are trained); optimizer: "
         "what it remembers between steps; both in memory. Adapter: the file."
     )
@@ -268,7 +286,10 @@ def costs(read: frames.Frames) -> list[Table]:
             "measured speed at a matrix product. docs/costs.md defines every figure."
         )
     if shared.any():
-        note += " A cell marked as shared had not its device to itself, so what depends on that is not shown."
+        note += (
+            " A cell marked as shared had not its device to itself (other work ran on it, or took more than a tenth of "
+            "the processors), so what depends on that is not shown."
+        )
     return [_filled("Costs", {"cell": names, **columns}, note), *_latency(alone.assign(shown=names))]
 
 
@@ -297,6 +318,20 @@ def _filled(title: str, columns: dict[str, list[str]], note: str) -> Table:
     """A table of those columns in which anything stands."""
     shown = {head: values for head, values in columns.items() if set(values) != {"-"}}
     return Table(title, list(shown), [list(row) for row in zip(*shown.values(), strict=True)], note)
+
+
+def inexact(cells: pd.DataFrame) -> list[str]:
+    """Merges that float32 does not bear out, each a warning: the merged model is not quite the trained one."""
+    done = cells[cells["merge_float32"].astype(float) > EXACT]
+    if done.empty:
+        return []
+    worst = done.sort_values("merge_float32", ascending=False)
+    names = ", ".join(f"{row.name} ({row.merge_float32:.1e})" for row in worst.head(3).itertuples())
+    more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
+    return [
+        f"{names}{more}: merged, logits differ by more than {EXACT:g} in float32, as after a training that became "
+        "unsteady; what is scored is the merged model, not quite the trained one (the table of merging)"
+    ]
 
 
 def merging(cells: pd.DataFrame) -> list[Table]:

@@ -76,7 +76,9 @@ def test_the_same_command_does_nothing_more(talked: Path) -> None:
 def test_the_report_draws_scores_against_samples(talked: Path) -> None:
     assert (talked / "report/figures/samples_vs_score.png").is_file()
     page = (talked / "report/report.md").read_text()
-    assert "held_out, judged by reference (0 to 100): the trained cells score" in page
+    assert (
+        "held_out, judged by reference (likeness to a reference answer, which is not quality, 0 to 100): the " in page
+    )
     assert "No trained cell is done yet" not in page and "No cell is scored yet" not in page
     assert "## Can the judges judge?" in page and "not checkable: no second reference answer" in page
     assert "| vera-r4-n16-s0 |" in page
@@ -321,7 +323,7 @@ def test_a_sweep_without_answers_can_be_given_some(finished: tuple[Path, Path], 
     assert done.exit_code == 0, done.output
     assert {path: path.read_bytes() for path in folder.glob("cells/*/items/*")} == scored
     page = (folder / "report/report.md").read_text()
-    assert "world_talk, judged by reference (0 to 100)" in page
+    assert "world_talk, judged by reference (likeness to a reference answer, which is not quality, 0 to 100)" in page
     assert "| reference | world_talk | answers of other questions |" in page
     assert not (folder / "report/figures/samples_vs_score.png").is_file()  # one sample count
 

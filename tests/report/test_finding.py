@@ -41,24 +41,24 @@ def test_one_sentence_says_every_verdict_of_a_series() -> None:
         " seeds would tell, if difference and spread stayed so) (100 samples; intervals: 95 % over 3 seeds; verdicts "
         "adjusted for their number)."
     )
-    assert rest == ["The trained cells score 46.8 to 54.0."]
+    assert rest == ["The 30 trained cells score 46.8 to 54.0."]
 
 
 def test_few_seeds_speak_of_runs() -> None:
     rows = [row for rank in (4, 8) for row in seeded("lora", rank, (0,)) + seeded("dora", rank, (rank - 4.0,))]
     assert said(rows)[0] == (
-        "dora is level with lora at rank 4 and 4.0 points above it at rank 8; with one run each this speaks of these "
-        "runs, not of the methods (100 samples)."
+        "Beside lora, dora scored +0.0 points at rank 4 and +4.0 points at rank 8; with one run each this speaks of "
+        "these runs, not of the methods (100 samples)."
     )
 
 
 def test_many_comparisons_are_counted_and_speak_of_runs() -> None:
     sentences = said(ONE_SETTING)
     assert sentences == [
-        "Of 30 comparisons with lora, of one run each: 9 above, 20 below, 1 level (-18.0 to +9.0 points). This speaks "
-        "of these runs, not of the methods.",
-        "The trained cells score 40.0 to 67.0, the untuned base 42.0, one seed each: how far a seed alone moves a "
-        "score is not known.",
+        "Of 30 comparisons with lora, of one run each: -18.0 to +9.0 points. This speaks of these runs, not of the "
+        "methods.",
+        "The 31 trained cells score 40.0 to 67.0, the untuned base 42.0 (3 of them no higher); one seed each, so how "
+        "far a seed alone moves a score is not known.",
     ]
 
 
@@ -75,7 +75,7 @@ def test_many_comparisons_with_seeds_are_counted_by_verdict_and_those_that_tell_
         "-3.1, worse2 at rank 4 -3.1, worse3 at rank 4 -3.1 and 1 more), 5 tied (within 1 point), 1 unresolved. Better "
         "and worse are adjusted for their number (Holm)."
     )
-    assert sentences[1].startswith("Of 5 comparisons with lora, of one run each: 5 above (+2.0 to +2.0 points).")
+    assert sentences[1].startswith("Of 5 comparisons with lora, of one run each: +2.0 to +2.0 points.")
     assert len(sentences) == 3
 
 

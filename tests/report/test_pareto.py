@@ -35,11 +35,11 @@ def test_what_was_measured_beside_other_work_or_not_at_all_is_in_no_front() -> N
         {"method": "ia3", "rank": None, "average": 61.0, **dict.fromkeys(costs), "shared": None},
     ]
     said = pareto.sentences(cells_of(rows))
-    assert said[0] == "Best for their trainable parameters, the cheapest first: vera r8."
+    assert said[0] == "On the front of quality against trainable parameters, the cheapest first: vera r8."
     assert said[1:] == [
-        "Best for their peak memory of training, the cheapest first: lora r8, dora r8.",
-        "Best for their training time, the cheapest first: lora r8, dora r8.",
-        "Best for their time to answer, the cheapest first: lora r8, dora r8.",
+        "On the front of quality against peak memory of training, the cheapest first: lora r8, dora r8.",
+        "On the front of quality against training time, the cheapest first: lora r8, dora r8.",
+        "On the front of quality against time to answer, the cheapest first: lora r8, dora r8.",
     ]
     (figure,) = pareto.draw(cells_of(rows))
     assert "$" not in figure.svg

@@ -27,6 +27,7 @@ def read() -> Frames:
             "seed": seed,
             "average": average,
             "development": 70.0 if method == "dora" else 65.0,
+            "development_n": 60,
             "trainable": 100 + len(method),
             "training_seconds": 10.0 * (seed + 1),
             "training_peak_bytes": 2e6,
@@ -37,7 +38,13 @@ def read() -> Frames:
         for method, own in AVERAGES.items()
         for seed, average in enumerate(own)
     ]
-    missing = {"development": None, "trainable": None, "training_seconds": None, "training_peak_bytes": None}
+    missing = {
+        "development": None,
+        "development_n": None,
+        "trainable": None,
+        "training_seconds": None,
+        "training_peak_bytes": None,
+    }
     missing |= {"latency_merged_1": None, "latency_unmerged_1": None, "shared": None}
     cells = cells_of([{**missing, **row} for row in rows])
     scores = pd.DataFrame(
@@ -77,11 +84,12 @@ def test_the_best_is_chosen_by_development_questions(ranked: pd.DataFrame) -> No
     """And not by the test questions, on which full is better."""
     assert best(ranked)["series"] == "dora"
     (said,) = best_sentence(ranked)
-    assert "development questions alone, the best setting is dora at rank 8, 100 samples: 70.0 there" in said
-    assert "and 55.0 [" in said
-    assert best(ranked.assign(development=None)) is None and not best_sentence(ranked.assign(development=None))
+    assert said.startswith("The development questions (60 a cell) choose dora at rank 8, 100 samples: 70.0 there")
+    assert "and 55.0 [" in said and "on the test questions" in said
+    unknown = ranked.assign(development=None)
+    assert best(unknown) is None and best_sentence(unknown)[0].startswith("No setting is named the best")
     level = ranked.assign(development=65.0)
-    assert best(level)["trainable"] == 104 and "(as 2 more" in best_sentence(level)[0]
+    assert best(level)["trainable"] == 104 and ", as had 2 of more parameters or samples," in best_sentence(level)[0]
     # Of equals in all that may be looked at, the test score has no say.
     equals = level.assign(trainable=1.0, samples=10.0)
     assert best(equals)["series"] == best(equals.iloc[::-1])["series"] == "dora"

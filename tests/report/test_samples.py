@@ -168,7 +168,7 @@ def test_a_tie_lies_within_a_hundredth_of_the_scale() -> None:
     rows["score"] = 5 + 0.1 * (rows["question_id"] % 3) + rows["folder"].str.endswith("-1") * 0.02
     (panel,) = panels(frame, judged_of(rows))
     assert set(panel.differences["verdict"]) == {"tie"} and panel.hundredth == 0.09
-    said = judged.finding([panel], ReportConfig())
+    said = judged.finding([panel], ReportConfig(), NOTHING)
     assert any("dvora and lora tie" in one and "within 0.09 points" in one for one in said)
     rows["score"] += rows["folder"].str.startswith("dvora") * (0.12 + 0.001 * rows["question_id"])
     (panel,) = panels(frame, judged_of(rows))

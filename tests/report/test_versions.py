@@ -51,9 +51,7 @@ def test_answers_that_changed_are_said(finished: tuple[Path, Path], tmp_path: Pa
     config.write_text(config.read_text().replace("tie_margin: 1.0", "tie_margin: 1.5"))
     made = versions.content(first, second)
     finding = made.sections[0]
-    assert (
-        "lora in after/tiny is" in finding.sentences[0] and "points above lora in before/tiny" in finding.sentences[0]
-    )
+    assert "Beside lora in before/tiny, lora in after/tiny scored +" in finding.sentences[0]
     assert "4 settings were done in both: 1 changed beyond noise" in finding.sentences[-1]
     assert finding.notes[0] == "Done in before/tiny alone: full."
     # What was changed by hand contradicts the record.
