@@ -256,10 +256,15 @@ def computing_in(dtype: str, where: torch.device) -> torch.autocast:
     return torch.autocast(where.type, dtype=getattr(torch, dtype) if half else None, enabled=half)
 
 
-def resolve_dtype(asked: str) -> Choice:
-    """`auto` becomes bfloat16 where the device computes in it natively, else float32; with the reason."""
+def resolve_dtype(asked: str, elsewhere: bool = False) -> Choice:
+    """`auto` becomes bfloat16 where the device computes in it natively, else float32; with the reason. `elsewhere`: on
+    a GPU of the last years, which is not here."""
     import torch
 
+    if elsewhere:
+        return (
+            Choice("bfloat16", "reckoned for another device") if asked == "auto" else Choice(asked, "as the sweep says")
+        )
     where = device()
     if asked == "float16" and where.type != "cuda":
         raise UserError(f"dtype float16 needs a CUDA device; this is {where.type}", "Set dtype: auto or bfloat16.")

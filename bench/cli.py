@@ -84,15 +84,33 @@ def plan(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Run a few steps of every setting first, and estimate from these.")
     ] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Reckon for another device, by its data sheet's speed at half precision (A100: 312; H100: 989).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the cells of a sweep, their state and what they will take; check every one; start nothing."""
+    """List the cells of a sweep, their state and what they will take; check every one; start nothing.
+
+    Where the data of a hub cannot be had, stand-ins of their number and length are planned with, which is said.
+    """
+    from bench.errors import OutOfReach
     from bench.listing import lines, listing
     from bench.plan import make_plan
     from bench.store import Results
     from bench.sweep_file import load_sweep
 
-    planned = make_plan(load_sweep(config, tuple(set or ())))
+    sweep = load_sweep(config, tuple(set or ()))
+    try:
+        planned = make_plan(sweep, elsewhere=tflops is not None)
+    except OutOfReach as error:
+        if calibrate:
+            raise
+        print(f"{error.problem}; planned with stand-ins", file=sys.stderr)
+        planned = make_plan(sweep, stand_in=True, elsewhere=tflops is not None)
     folder = Results(results / planned.sweep.name)
     if calibrate:
         from bench.runner.calibrate import calibrate as run_calibration
@@ -100,7 +118,7 @@ def plan(
 
         with Progress() as progress:
             run_calibration(planned, folder, progress)
-    found = listing(planned, folder)
+    found = listing(planned, folder, tflops)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

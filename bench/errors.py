@@ -18,6 +18,10 @@ class UserError(Exception):
         self.mend = mend
 
 
+class OutOfReach(UserError):
+    """Data that would have come from a hub."""
+
+
 class CellProblem(UserError):
     """A user's error that concerns one cell alone: the cell is recorded as failed and the sweep goes on."""
 

@@ -17,6 +17,7 @@ from bench import methods
 from bench.cell import Cell
 from bench.costs import Work, matmul_speed
 from bench.errors import UserError
+from bench.evaluation.generative import GENERATIVE, NEW_TOKENS
 from bench.plan import Plan, PlannedCell, without_rate
 from bench.store import CellFolder, Results
 
@@ -28,6 +29,12 @@ CHARACTERS_A_TOKEN = 4.0
 
 GUESSED_UTILISATION = {"cpu": 0.3, "cuda": 0.3}
 """Share of the matrix-product speed that a training reaches, where none was recorded on this device."""
+
+FLOPS_A_BYTE = 150
+"""What a GPU computes (dense, half precision) while it reads a byte of its memory: A100 156, H100 295, by their data
+sheets. A token that is generated alone takes as long as the weights take to be read."""
+ANSWERS_AT_ONCE = 16
+"""Of a protocol that generates in batches."""
 
 ADAPTER_BYTES, TRAINED_BYTES, ROW_BYTES = 4, 8, 120
 """A trained parameter on disk and, at the least, in memory (its weight and its gradient, in float32), and a scored
@@ -102,8 +109,12 @@ def recorded(folders: Iterable[CellFolder], machine: Mapping[str, str]) -> list[
 class Estimator:
     """Estimates for the cells of a plan."""
 
-    def __init__(self, plan: Plan, known: Iterable[Recorded], machine: Mapping[str, str]) -> None:
+    def __init__(
+        self, plan: Plan, known: Iterable[Recorded], machine: Mapping[str, str], tflops: float | None = None
+    ) -> None:
+        """`tflops`: the speed at matrix products of another device, instead of what this one's is measured to be."""
         self.plan, self.known, self.machine = plan, list(known), machine
+        self.tflops = tflops
         self.skeletons: dict[str, PreTrainedModel] = {}
         self.works: dict[tuple[str, int], Work] = {}
         """By base and number of parameters, which many cells share: to count takes milliseconds each."""
@@ -194,7 +205,19 @@ class Estimator:
     def _speed(self, cell: Cell) -> float:
         from bench.base_models import device
 
+        if self.tflops is not None:
+            return self.tflops * 1e12 * GUESSED_UTILISATION["cuda"]
         return matmul_speed(cell.base.dtype) * GUESSED_UTILISATION.get(device().type, 0.1)
+
+    def _reading(self, planned: PlannedCell) -> float:
+        """Seconds in which a GPU reads the weights once; 0 for a processor, whose products take longer."""
+        from bench.base_models import device
+
+        cell = planned.cell
+        if self.tflops is None and device().type == "cpu":
+            return 0.0
+        peak = self.tflops * 1e12 if self.tflops is not None else matmul_speed(cell.base.dtype)
+        return planned.total * _width(cell) * FLOPS_A_BYTE / peak
 
     def _scoring(self, planned: PlannedCell, alike: Sequence[Recorded]) -> tuple[float, bool]:
         """Seconds of all evaluations, and whether any of them is a guess."""
@@ -217,6 +240,11 @@ class Estimator:
                 seconds += self._work(planned).forward(round(tokens), round(tokens / 3), 0.0) / self._speed(
                     planned.cell
                 )
+                if (protocol := GENERATIVE.get(identity.protocol)) is not None:
+                    at_once = 1 if protocol.num_beams > 1 else ANSWERS_AT_ONCE
+                    rows = at_once * protocol.num_beams
+                    step = self._work(planned).forward(rows, rows, 0.0) / self._speed(planned.cell)
+                    seconds += count / at_once * NEW_TOKENS * max(step, self._reading(planned))
         for identity in planned.answers:
             turns = sum(len(one.turns) for one in self.plan.data.open_questions[identity.set])
             done = [
@@ -232,7 +260,8 @@ class Estimator:
     def _answer(self, planned: PlannedCell, most: int) -> float:
         """Seconds of an answer, where none was recorded: half as long as it may be, and each token as dear as in
         scoring (in batches it is; prompts come to little beside it)."""
-        return self._work(planned).forward(most // 2, most // 2, 0.0) / self._speed(planned.cell)
+        step = self._work(planned).forward(1, 1, 0.0) / self._speed(planned.cell)
+        return most // 2 * max(step, self._reading(planned) / ANSWERS_AT_ONCE)
 
     def _sizes(self, planned: PlannedCell, alike: Sequence[Recorded]) -> dict[str, Any]:
         same = [one for one in alike if one.setting == setting(planned.cell)]
@@ -242,15 +271,20 @@ class Estimator:
             for key in ("training_peak_bytes", "evaluation_peak_bytes")
             if one.costs.get(key)
         ]
-        facts = methods.get(planned.cell.method).facts_for(planned.cell.options)
-        width = 0.5 if facts.quantizes else 4 if planned.cell.base.dtype == "float32" else 2
-        least = round((planned.total - planned.trainable) * width) + planned.trainable * TRAINED_BYTES
+        least = round((planned.total - planned.trainable) * _width(planned.cell)) + planned.trainable * TRAINED_BYTES
         rows = sum(len(self.plan.data_of(planned).questions.get(one.task, ())) for one in planned.evaluations)
         return {
             "memory_bytes": max(peaks) if peaks else least,
             "memory_source": "recorded" if peaks else "at least",
             "disk_bytes": planned.trainable * ADAPTER_BYTES + rows * ROW_BYTES,
         }
+
+
+def _width(cell: Cell) -> float:
+    """Bytes of a weight of the base."""
+    if methods.get(cell.method).facts_for(cell.options).quantizes:
+        return 0.5
+    return 4 if cell.base.dtype == "float32" else 2
 
 
 def memory_of_device() -> int | None:
@@ -291,10 +325,12 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
-def estimator(plan: Plan, results: Results, anywhere: bool = False) -> Estimator:
+def estimator(plan: Plan, results: Results, anywhere: bool = False, tflops: float | None = None) -> Estimator:
     """An estimator from what is recorded in a results folder and its calibration, on such a machine as this or
-    `anywhere` (on a cluster, whose machines run the cells)."""
+    `anywhere` (on a cluster, whose machines run the cells); for a device of so many `tflops` from arithmetic alone."""
     from bench.environment import machine
 
+    if tflops is not None:
+        return Estimator(plan, (), {}, tflops)
     here = {} if anywhere else machine()
     return Estimator(plan, recorded([*results.folders(), *results.calibration.folders()], here), here)

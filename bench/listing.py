@@ -6,19 +6,21 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-from bench.estimate import Estimate, estimator, gigabytes, too_large
+from bench.estimate import GUESSED_UTILISATION, Estimate, estimator, gigabytes, too_large
 from bench.plan import TO_RUN, Plan, PlannedCell, state
 from bench.store import Results
 from bench.tuning import settle
 
+UTILISED = GUESSED_UTILISATION["cuda"]
 PENDING = "pending tune"
 """The state of a cell whose learning rate is yet to be chosen."""
 WAITING = (*TO_RUN, PENDING)
 
 
-def listing(plan: Plan, results: Results) -> dict[str, Any]:
-    """The cells of a plan (`cells`) and their sums (`total`), as JSON has it: seconds, bytes, FLOPs."""
-    plan, guess = settle(plan, results), estimator(plan, results)
+def listing(plan: Plan, results: Results, tflops: float | None = None) -> dict[str, Any]:
+    """The cells of a plan (`cells`) and their sums (`total`), as JSON has it: seconds, bytes, FLOPs; `tflops`: on
+    another device than this one. Of cells whose data only stand for others there is no id."""
+    plan, guess = settle(plan, results), estimator(plan, results, tflops=tflops)
     sizes = {one.cell.base: one.total for one in plan.cells if one.cell.method == "base"}
     cells = [_row(one, guess.estimate(one), state(one, results), sizes[one.cell.base]) for one in plan.cells]
     for one in plan.pending:
@@ -35,8 +37,11 @@ def listing(plan: Plan, results: Results) -> dict[str, Any]:
         "disk_bytes": sum(one["disk_bytes"] for one in waiting),
         "memory_bytes": max((one["memory_bytes"] for one in waiting), default=0),
     }
+    if plan.data.stand_ins:
+        cells = [{**one, "id": None} if one["method"] != "base" else one for one in cells]
     planned = [*plan.cells, *(one.template for one in plan.pending)]
-    return {"cells": cells, "total": total, "too_large": too_large(planned, guess)}
+    found = {"cells": cells, "total": total, "too_large": "" if tflops else too_large(planned, guess)}
+    return found | {"tflops": tflops, "stand_ins": list(plan.data.stand_ins)}
 
 
 def _row(planned: PlannedCell, estimate: Estimate, state: str, base: int) -> dict[str, Any]:
@@ -93,15 +98,25 @@ def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
     waiting = sum(total["states"].get(one, 0) for one in WAITING)
     said.append("")
     if waiting:
+        hours, ends = total["seconds"] / 3600, total["ends"].replace("T", " ")
+        when = (
+            f"about {hours:,.0f} hours of a device of {found['tflops']:g} TFLOP/s, of which {UTILISED:.0%} are used"
+            if found["tflops"]
+            else f"about {duration(total['seconds'])} on one device, until {ends}"
+        )
         said.append(
-            f"{waiting} to run: about {duration(total['seconds'])} on one device, until "
-            f"{total['ends'].replace('T', ' ')}; {total['training_flops']:.2g} FLOPs of training, "
+            f"{waiting} to run: {when}; {total['training_flops']:.2g} FLOPs of training, "
             f"{total['disk_bytes'] / 1e6:,.0f} MB on disk"
         )
         if found["too_large"]:
             said.append(f"bench run would refuse: {found['too_large']}")
-        if any(cell["source"] == "arithmetic" and cell["state"] in TO_RUN for cell in cells):
+        if not found["tflops"] and any(cell["source"] == "arithmetic" and cell["state"] in TO_RUN for cell in cells):
             said.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
+    if found["stand_ins"]:
+        said.append(
+            f"the data of {', '.join(found['stand_ins'])} could not be had: their rows are counted as published and "
+            "taken to be about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
+        )
     for base, choice in plan.dtypes.items():
         said.append(f"{base}: computes in {choice.value} ({choice.reason})")
     data = plan.data

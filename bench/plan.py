@@ -163,19 +163,20 @@ TO_RUN = ("todo", "trained", "killed")
 """The states in which a cell waits to be run."""
 
 
-def make_plan(sweep: Sweep) -> Plan:
-    """Every cell of a sweep, each checked.
+def make_plan(sweep: Sweep, stand_in: bool = False, elsewhere: bool = False) -> Plan:
+    """Every cell of a sweep, each checked. With `stand_in`, data of a hub are made up: such a plan says what a sweep
+    would take, and its cells are not those that would be run. `elsewhere`: for a GPU that is not here.
 
     Raises UserError, naming the cell, for one that is impossible.
     """
     check_protocols(sweep.evaluation, sweep.data.format)  # before data are fetched
-    data = prepare(sweep)
+    data = prepare(sweep, stand_in)
     cells: dict[str, PlannedCell] = {}
     pending: list[Pending] = []
     dtypes = {}
     samples = [data.resolve_samples(n) for n in sweep.samples]
     for base in sweep.base_model:
-        choice = base_models.resolve_dtype(base.dtype)
+        choice = base_models.resolve_dtype(base.dtype, elsewhere)
         dtypes[base.id] = choice
         id, revision = base_models.identify(base.id, base.revision)
         identity = BaseIdentity(id=id, revision=revision, dtype=choice.value)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bench.data import sources
+from bench.data import sources, stand_ins
 from bench.data.examples import Dialogue, Example, Pair, TrainingRow, example
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.data.open_questions import fingerprint as open_fingerprint
@@ -68,6 +68,8 @@ class Data:
     """What every report made with these data must say."""
     open_questions: dict[str, tuple[OpenQuestion, ...]] = field(default_factory=dict)
     """What every cell answers in words, by set."""
+    stand_ins: tuple[str, ...] = ()
+    """Sets whose rows only stand for those of a hub: to plan with, and for nothing else."""
 
     @cached_property
     def developing(self) -> Data:
@@ -146,10 +148,11 @@ class Data:
         return [pool[i] for i in range(shortest) for pool in shuffled]
 
 
-def prepare(sweep: Sweep) -> Data:
-    """Read, draw and clean the data of a sweep.
+def prepare(sweep: Sweep, stand_in: bool = False) -> Data:
+    """Read, draw and clean the data of a sweep. With `stand_in`, rows that stand for those of a hub are made up.
 
-    Raises UserError for data that is unknown, missing or malformed.
+    Raises UserError for data that is unknown, missing or malformed; OutOfReach, which is one, for what a hub has and
+    cannot be had.
     """
     config = sweep.data
     tasks = _tasks(config)
@@ -168,17 +171,24 @@ def prepare(sweep: Sweep) -> Data:
         if not _scorable(name, config):
             raise UserError(f"{name} cannot be scored on: it has no test set of questions")
 
-    pools = {name: _canonical(_load(name, "train", tasks, config)) for name in training}
-    tests = {
-        name: _canonical(_load(name, "test", tasks, config))
-        for name in sorted({*scored, *training} & _with_test(tasks, config))
-    }
+    made_up: dict[str, None] = {}
+
+    def load(name: str, split: sources.Split) -> list:
+        if not (stand_in and _of_a_hub(name, config)):
+            return _canonical(_load(name, split, tasks, config))
+        made_up[name] = None
+        return _canonical(stand_ins.alpaca(name) if name == ALPACA else stand_ins.questions(name, split))
+
+    pools = {name: load(name, "train") for name in training}
+    tests = {name: load(name, "test") for name in sorted({*scored, *training} & _with_test(tasks, config))}
     for name, rows in (*pools.items(), *tests.items()):
         if not rows:
             raise UserError(f"the data set {name} is empty")
 
     held_out = _held_out(pools, config)
-    asked_openly = _open_questions(sweep, held_out)
+    asked_openly = _open_questions(sweep, held_out, stand_in)
+    if stand_in and "mt_bench" in asked_openly:
+        made_up["mt_bench"] = None
     development: dict[str, tuple[Question, ...]] = {}
     share = -(-config.development // len(training)) if training else 0
     asked_in_tests = {row.normalized for rows in tests.values() for row in rows}
@@ -202,7 +212,7 @@ def prepare(sweep: Sweep) -> Data:
     notes = (TASK_NOTE,) if used & set(WORLD_TASKS) else ()
     notes += (TALK_NOTE,) if TALK in {*training, *asked_openly} else ()
     known = {name: tasks[name] for name in sorted(used)}
-    return Data(config, known, pools, development, questions, overlap, notes, asked_openly)
+    return Data(config, known, pools, development, questions, overlap, notes, asked_openly, tuple(made_up))
 
 
 def _held_out(pools: dict[str, list[TrainingRow]], config: DataConfig) -> dict[str, tuple[Dialogue, ...]]:
@@ -220,13 +230,23 @@ def _held_out(pools: dict[str, list[TrainingRow]], config: DataConfig) -> dict[s
     return found
 
 
-def _open_questions(sweep: Sweep, held_out: dict[str, tuple[Dialogue, ...]]) -> dict[str, tuple[OpenQuestion, ...]]:
+def _of_a_hub(name: str, config: DataConfig) -> bool:
+    """Whether a built-in set comes from a hub as it stands."""
+    return config.alpaca is None if name == ALPACA else name in commonsense_tasks() and config.dir is None
+
+
+def _open_questions(
+    sweep: Sweep, held_out: dict[str, tuple[Dialogue, ...]], stand_in: bool
+) -> dict[str, tuple[OpenQuestion, ...]]:
     """What every cell answers in words, by set, in canonical order."""
     if sweep.answers is None:
         return {}
     config, found = sweep.answers, {}
     for name in dict.fromkeys(config.questions):
-        if name in config.sets or name == "mt_bench":
+        own = config.sets.get(name)
+        if stand_in and name == "mt_bench" and (own is None or own.questions is None):
+            rows = stand_ins.mt_bench()
+        elif name in config.sets or name == "mt_bench":
             rows = sources.open_questions(name, config.sets.get(name))
         elif name == HELD_OUT:
             rows = tuple(

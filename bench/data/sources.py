@@ -16,7 +16,7 @@ from bench.data.open_questions import OpenQuestion, Turn, with_references
 from bench.data.questions import Question
 from bench.data.tasks import Task
 from bench.data.tasks.rows import from_hub, from_llm_adapters
-from bench.errors import UserError
+from bench.errors import OutOfReach, UserError
 from bench.sweep import OpenSet, OwnSet
 
 Split = Literal["train", "test"]
@@ -244,7 +244,7 @@ def _hub(path: str, config: str | None, revision: str | None, split: str) -> Ite
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         at = f"{path}{f' ({config})' if config else ''} at {revision or 'main'}, split {split}"
-        raise UserError(
+        raise OutOfReach(
             f"cannot load the data set {at}: {first}",
             "It would be downloaded from the hub. Connect once, or give files of your own: data.dir (a folder of "
             "LLM-Adapters' JSON), data.alpaca, answers.sets.",
