@@ -128,7 +128,7 @@ def _scored(trial: PlannedCell, results: Results) -> tuple[float, float]:
 
 def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
     """The plan with every pending cell whose trials have chosen its rate as a cell."""
-    settled, waiting = [], []
+    settled, left = [], []
     chosen: dict[tuple[str, ...], Choice | None] = {}
     for one in plan.pending:
         key = tuple(trial.cell.id for trial in one.trials)
@@ -136,12 +136,12 @@ def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
             chosen[key] = choose(one, results, waiting)
         choice = chosen[key]
         if choice is None:
-            waiting.append(one)
+            left.append(one)
         else:
             settled.append(one.at(choice.rate))
     known = {one.cell.id for one in plan.cells}
     fresh = [one for one in settled if one.cell.id not in known]
-    return replace(plan, cells=(*plan.cells, *fresh), pending=tuple(waiting))
+    return replace(plan, cells=(*plan.cells, *fresh), pending=tuple(left))
 
 
 def groups(pending: Sequence[Pending]) -> list[Pending]:

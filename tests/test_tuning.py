@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from conftest import bench, sweep_file
 
 from bench import frames, methods
+from bench.plan import make_plan
 from bench.store import Results
 from bench.sweep import Sweep, TuneConfig
-from bench.tuning import rates_of, with_rate
+from bench.sweep_file import load_sweep
+from bench.tuning import rates_of, settle, with_rate
 
 
 @pytest.mark.parametrize(
@@ -152,3 +155,17 @@ def test_a_setting_whose_trials_all_fail_stays_pending(tmp_path: Path, tiny_mode
     assert "1 cells are pending" in page and "(diverged)" in page
     read = frames.read(Results(tmp_path / "tiny"))
     assert dict(zip(read.cells["name"], read.cells["status"], strict=True))["lora-r2-n32-s0"] == "done"
+
+
+def test_no_rate_is_chosen_while_a_failed_trial_waits_to_be_tried_again(
+    tuned: tuple[tuple[Any, ...], Path, str], tmp_path: Path
+) -> None:
+    arguments, folder, _ = tuned
+    plan = make_plan(load_sweep(arguments[0], tuple(one for one in arguments if "=" in str(one))))
+    results = Results(Path(shutil.copytree(folder, tmp_path / "tiny", ignore=shutil.ignore_patterns("adapter"))))
+    trial = plan.pending[0].trials[1].cell
+    path = results.folder(trial).path / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "oom"}))
+    assert not settle(plan, results).pending  # by the other two
+    waiting = settle(plan, results, {trial.id}).pending
+    assert {one.name for one in waiting} == {one.name for one in plan.pending if plan.pending[0].trials == one.trials}
