@@ -29,7 +29,7 @@ from bench.evaluation import (
 )
 from bench.store import SCHEMA, Results
 from bench.sweep import BaseModelConfig, Sweep, TrainingConfig, TuneConfig, product_of_lists
-from bench.tuning import Pending, rates_of
+from bench.tuning import Pending, rates_of, with_rate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -246,7 +246,9 @@ def _cells_of(
             continue  # in every sweep already
         for one in product_of_lists(method.Options, settings):
             rates = rates_of(method, sweep.tune) if sweep.tune is not None else ()
-            variants = [sizes.resolve(method, {**one, "lr": rate}) for rate in rates] or [sizes.resolve(method, one)]
+            options = sizes.resolve(method, {**one, "lr": rates[0]} if rates else one)
+            # The parts of a stacked method may have rates of their own: these move with the method's.
+            variants = [with_rate(options, rate) for rate in rates] or [options]
             options = variants[0]
             method.check_machine(options)
             facts = method.facts_for(options)

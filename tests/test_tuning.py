@@ -47,6 +47,15 @@ def test_a_rate_of_a_stacked_method_is_that_of_its_parts() -> None:
     assert (changed["lr"], changed["lora"]["lr"], changed["loreft"]["lr"]) == pytest.approx((1e-4, 1e-4, 3e-4))
 
 
+def test_a_stacked_method_with_rates_of_its_own_is_tuned(tmp_path: Path, tiny_model: Path) -> None:
+    entry = "{method: loreft+lora, loreft: {rank: 2, lr: 4e-3}, lora: {rank: 2, lr: 2e-3}}"
+    tune = "tune={trials: 2, lr: {loreft+lora: [1e-3, 3e-3]}}"
+    plan = make_plan(load_sweep(sweep_file(tmp_path, tiny_model), (f"methods=[{entry}]", tune)))
+    rates = [(one["lr"], one["lora"]["lr"], one["loreft"]["lr"]) for one in (c.cell.options for c in plan.cells[1:])]
+    assert rates == [pytest.approx((1e-3, 1e-3, 2e-3)), pytest.approx((3e-3, 3e-3, 6e-3))]
+    assert len({one.cell.id for one in plan.pending[0].trials}) == 2
+
+
 BASE: dict[str, Any] = {"name": "x", "base_model": "b", "methods": ["lora", "dora"], "samples": 8}
 
 
