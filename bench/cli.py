@@ -103,6 +103,8 @@ def plan(
     from bench.store import Results
     from bench.sweep_file import load_sweep
 
+    if calibrate and tflops is not None:
+        raise UserError("--calibrate measures this device, and --tflops is of another", "Give one of them.")
     sweep = load_sweep(config, tuple(set or ()))
     try:
         planned = make_plan(sweep, elsewhere=tflops is not None)

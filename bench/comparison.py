@@ -31,9 +31,9 @@ def baseline_of(cells: pd.DataFrame, chosen: str | None = None) -> str | None:
     """The method that the others are compared with: the chosen one, else LoRA, else the first trained one with a rank;
     None without one."""
     done = trained(cells)
-    methods = list(dict.fromkeys(done[done["rank"].notna()]["method"]))
-    if chosen in methods:
+    if chosen in set(done["method"]):
         return chosen
+    methods = list(dict.fromkeys(done[done["rank"].notna()]["method"]))
     return "lora" if "lora" in methods else methods[0] if methods else None
 
 
@@ -53,8 +53,10 @@ def differences(
     not compared. At equal ranks, a method without one has no equal and is not in it."""
     done = trained(cells)
     baseline = baseline_of(cells, rules.baseline)
-    one_each = done.groupby("series")["rank"].nunique().max() <= 1
-    if one_each and done["rank"].nunique(dropna=False) > 1:
+    # Of all cells that are planned: which of them are done must not decide what is compared with what.
+    planned = cells[cells["method"] != "base"]
+    one_each = planned.groupby("series")["rank"].nunique().max() <= 1
+    if one_each and planned["rank"].nunique(dropna=False) > 1:
         done = done.assign(rank=float("nan"))
     else:
         done = done[done["rank"].notna()]

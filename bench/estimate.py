@@ -143,6 +143,7 @@ class Estimator:
             tokens = self._tokens(cell, trained)
             flops = self._training_flops(planned, tokens)
             training, source = self._training(cell, trained, tokens, flops)
+            training *= 1 + self._validation(cell)
         scoring, guessed = self._scoring(planned, alike)
         once = [seconds for one in alike if (seconds := one.once()) is not None]
         return Estimate(
@@ -162,6 +163,14 @@ class Estimator:
         ]
         each = statistics.median(rates) if rates else self._length(cell)
         return each * cell.trained_on * cell.training["epochs"]
+
+    def _validation(self, cell: Cell) -> float:
+        """Of the time of a training, what its validations add: a pass forward is a third of a step's work."""
+        settings = cell.training.get("validation")
+        if not settings:
+            return 0.0
+        looks = cell.steps // settings["steps"] + 1
+        return looks * settings["examples"] / (3 * cell.trained_on * cell.training["epochs"])
 
     def _length(self, cell: Cell) -> float:
         """Tokens of an example by its characters."""

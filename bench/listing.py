@@ -114,8 +114,8 @@ def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
             said.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
     if found["stand_ins"]:
         said.append(
-            f"the data of {', '.join(found['stand_ins'])} could not be had: their rows are counted as published and "
-            "taken to be about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
+            f"stand-ins took the place of the data of {', '.join(found['stand_ins'])}: as many rows as were published, "
+            "about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
         )
     for base, choice in plan.dtypes.items():
         said.append(f"{base}: computes in {choice.value} ({choice.reason})")

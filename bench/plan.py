@@ -272,6 +272,11 @@ def _cells_of(
                         f"method {entry['method']} cannot bear training.packed: {why}",
                         "Set it to false, or run this method in a sweep of its own.",
                     )
+                if training.validation and facts.no_validation:
+                    raise UserError(
+                        f"method {entry['method']} cannot bear training.validation: {facts.no_validation}",
+                        "Leave it out, or run this method in a sweep of its own.",
+                    )
                 held_out = training.validation.examples if training.validation else 0
                 least = min(samples if sweep.tune is None else (*samples, _of_trials(samples, sweep.tune)))
                 if held_out >= least:

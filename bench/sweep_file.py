@@ -24,7 +24,7 @@ def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
     try:
         return Sweep.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}: {describe(error)}", "See the README's sweep file reference.") from None
+        raise UserError(f"{path}: {describe(error)}", "docs/sweep_file.md has every key with what it takes.") from None
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -357,7 +357,8 @@ def train(
     truncated = sum(row.truncated for row in rows)
     held_out: list[Encoded] = []
     if config.validation:
-        rows, held_out = split(rows, config.validation.examples, cell.seed)
+        drawn_by = cell.seed if cell.data.subset_seed is None else cell.data.subset_seed
+        rows, held_out = split(rows, config.validation.examples, drawn_by)
     micro = config.micro_batch or config.per_device
     where = device()
     steps = math.ceil(math.ceil(len(rows) / config.batch_size) * config.epochs)

@@ -60,7 +60,7 @@ def with_rate(options: dict[str, Any], rate: float) -> dict[str, Any]:
     """The settings with another learning rate, also in the parts of a stacked method (each keeps its ratio)."""
     before = options.get("lr")
     changed = {
-        key: with_rate(value, rate if not before or "lr" not in value else rate * value["lr"] / before)
+        key: with_rate(value, rate if not before or "lr" not in value else rate * (value["lr"] / before))
         if isinstance(value, dict) and "lr" in value
         else value
         for key, value in options.items()

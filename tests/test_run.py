@@ -458,7 +458,7 @@ def test_a_full_disk(
 
 def test_the_method_of_the_docs_runs(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copied from the page as a reader would; under 40 lines."""
-    page = (Path(__file__).parents[1] / "docs" / "methods.md").read_text()
+    page = (Path(__file__).parents[1] / "README.md").read_text()
     code = page.split("```python\n")[1].split("```")[0]
     assert len([line for line in code.splitlines() if line.strip()]) < 40
     (tmp_path / "last_blocks.py").write_text(code)

@@ -10,6 +10,7 @@ from conftest import bench
 
 from bench.data import sources
 from bench.errors import OutOfReach
+from bench.estimate import Estimator
 from bench.listing import lines, listing
 from bench.plan import make_plan
 from bench.store import Results
@@ -43,7 +44,10 @@ def test_the_rank_sweep_is_the_paper_s(tmp_path: Path) -> None:
     assert 2 * 3600 < trained[0]["seconds"] < 24 * 3600
     assert all(one["id"] is None for one in trained)
     text = "\n".join(said)
-    assert "hours of a device of 312 TFLOP/s, of which 30% are used" in text and "are estimates" in text
+    assert (
+        "hours of a device of 312 TFLOP/s, of which 30% are used" in text
+        and "are estimates, and ids are not known" in text
+    )
     assert "hellaswag 10042" in text
 
 
@@ -54,6 +58,24 @@ def test_the_alpaca_sweep_is_the_paper_s(tmp_path: Path) -> None:
     shares = {name: 100 * size / (total + size) for name, size in sizes.items()}
     assert shares == pytest.approx({"lora": 2.318, "dora": 2.337, "vera": 0.0236, "dvora": 0.0437}, abs=6e-4)
     assert len(cells) == 17 and "to be answered in words: mt_bench 80" in "\n".join(said)
+
+
+def test_another_device_is_not_calibrated(tmp_path: Path) -> None:
+    done = bench("plan", CONFIGS / "quickstart.yaml", "--results", tmp_path, "--calibrate", "--tflops", 312)
+    assert done.exit_code == 2 and "--calibrate measures this device" in done.output
+
+
+def test_validation_takes_time(tmp_path: Path) -> None:
+    """Half of the samples held out and looked at after each step: a third of an epoch's work each time."""
+    seconds = []
+    for override in ((), ("training.validation={examples: 500, steps: 1}",)):
+        sweep = load_sweep(CONFIGS / "rank_smollm2.yaml", ("methods=[lora]", "tune=null", "seeds=[0]", *override))
+        plan = make_plan(sweep, stand_in=True, elsewhere=True)
+        seconds.append(listing(plan, Results(tmp_path / "x"), A100)["cells"][1]["training_flops"])
+        guess = Estimator(plan, (), {}, A100)
+        cell = plan.cells[1].cell
+        assert guess._validation(cell) == (0 if not override else (32 + 1) * 500 / (3 * 500))
+    assert seconds[1] == pytest.approx(seconds[0] / 2, rel=0.02)
 
 
 def test_a_plan_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

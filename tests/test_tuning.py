@@ -43,6 +43,8 @@ def test_every_registered_method_has_a_grid() -> None:
 
 def test_a_rate_of_a_stacked_method_is_that_of_its_parts() -> None:
     options = {"lr": 1e-3, "rank": 4, "lora": {"lr": 1e-3, "rank": 4}, "loreft": {"lr": 3e-3, "rank": 4}}
+    same = {"lr": 1e-4, "rank": 4, "lora": {"lr": 1e-4, "rank": 4}}
+    assert with_rate(same, 1e-4) == same  # to the last bit: it is part of the identity
     changed = with_rate(options, 1e-4)
     assert (changed["lr"], changed["lora"]["lr"], changed["loreft"]["lr"]) == pytest.approx((1e-4, 1e-4, 3e-4))
 

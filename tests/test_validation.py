@@ -115,6 +115,13 @@ def test_a_loss_that_is_no_number_is_never_the_best() -> None:
         validator.restore(torch.nn.Linear(1, 1))
 
 
+def test_a_method_that_takes_weights_away_cannot_be_validated(tiny_model: Path, tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, tiny_model)
+    given = ["--set", "methods=[{method: adalora, rank: 2}]", "--set", "training.validation={examples: 8, steps: 2}"]
+    refused = bench("plan", path, *given)
+    assert refused.exit_code == 2 and "adalora cannot bear training.validation" in refused.output
+
+
 def test_a_sweep_validates(tiny_model: Path, tmp_path: Path) -> None:
     """The command line: it is another cell, its loss stands in its record; too few samples are refused."""
     path = sweep_file(tmp_path, tiny_model)

@@ -245,7 +245,7 @@ def _open_questions(
     for name in dict.fromkeys(config.questions):
         own = config.sets.get(name)
         if stand_in and name == "mt_bench" and (own is None or own.questions is None):
-            rows = stand_ins.mt_bench()
+            rows = stand_ins.mt_bench(own is not None and own.references is not None)
         elif name in config.sets or name == "mt_bench":
             rows = sources.open_questions(name, config.sets.get(name))
         elif name == HELD_OUT:

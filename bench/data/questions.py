@@ -4,7 +4,7 @@ A `Question` is what a task holds: a text, its choices, the index of the right o
 how the questions of one task are put into words. Training and scoring both go through `render`, so a
 model is always scored on exactly the kind of text it was trained on (same prompt, same boundary).
 
-Three formats, after the table in the README ("Scoring"):
+Three formats, as docs/protocols.md has them:
 
 - ``question``      the question alone (``Question: ...\\nAnswer:``); an answer is a choice's text;
 - ``llm_adapters``  LLM-Adapters' wrapper with the choices listed; an answer is

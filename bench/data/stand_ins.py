@@ -37,8 +37,8 @@ COMMONSENSE = {
 }
 ALPACA = (51_760, 80, 40, 620)
 """Cleaned Alpaca: rows, and about how many characters an instruction, its input and its answer have."""
-MT_BENCH = (80, 220, 130)
-"""MT-Bench: questions, and about how many characters the first and the second turn have."""
+MT_BENCH = (80, 30, 220, 130)
+"""MT-Bench: questions, how many FastChat has references of, and about how many characters each turn has."""
 
 
 def questions(task: str, split: str) -> list[Question]:
@@ -64,12 +64,16 @@ def alpaca(task: str) -> list[Dialogue]:
     ]
 
 
-def mt_bench() -> tuple[OpenQuestion, ...]:
-    """Stand-ins for MT-Bench's questions."""
-    count, *lengths = MT_BENCH
+def mt_bench(references: bool) -> tuple[OpenQuestion, ...]:
+    """Stand-ins for MT-Bench's questions; with references the 30 that have one."""
+    count, with_reference, *lengths = MT_BENCH
+    answered = with_reference if references else 0
     return tuple(
         OpenQuestion(
-            row, "", tuple(Turn(_text(f"turn {turn} of {row}", length)) for turn, length in enumerate(lengths))
+            row,
+            "",
+            tuple(Turn(_text(f"turn {turn} of {row}", length)) for turn, length in enumerate(lengths)),
+            (("reference",) * len(lengths),) if row < answered else (),
         )
         for row in range(count)
     )

@@ -269,6 +269,7 @@ def _facts(entry: PeftFacts) -> Facts:
         pads_left=entry.pads_left,
         no_checkpointing=entry.no_checkpointing,
         no_packing=entry.no_packing,
+        no_validation=entry.no_validation,
     )
 
 

@@ -55,6 +55,8 @@ class Facts:
     """Why `training.gradient_checkpointing` must be off for it; empty where it may be on."""
     no_packing: str = ""
     """Why `training.packed` must be off for it; empty where several examples may share a row."""
+    no_validation: str = ""
+    """Why `training.validation` must be off for it; empty where the weights of an earlier step may be put back."""
     no_checkpoint: str = ""
     """Why a killed training must begin anew; empty where it goes on from a checkpoint (`bench.checkpoint`)."""
     quantizes: bool = False

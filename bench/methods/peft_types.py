@@ -26,6 +26,9 @@ VIRTUAL_TOKENS = "it works through virtual tokens, which are no weights"
 THROUGH_CACHE = "its keys and values come by the cache, which a layer that is computed again would fill a second time"
 
 
+ALLOTS = "what it takes away as it trains stays away: the weights of an earlier step are not all there is to it"
+
+
 @dataclass(frozen=True)
 class PeftFacts:
     """One PEFT type."""
@@ -46,6 +49,7 @@ class PeftFacts:
     cannot_merge: str = ""
     no_checkpointing: str = ""
     no_packing: str = ""
+    no_validation: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Where they differ from PEFT's."""
     sized_defaults: Defaults | None = None
@@ -212,6 +216,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         rank_field="target_r",
         rank="average rank that is left in the end",
         follows_rank={"init_r": 1.5, "lora_alpha": 2},
+        no_validation=ALLOTS,
     ),
     "BOFT": PeftFacts(
         "boft",
@@ -261,7 +266,9 @@ PEFT_TYPES: dict[str, PeftFacts] = {
     "LN_TUNING": PeftFacts(
         "ln_tuning", "the normalisation layers' weights", "arXiv 2312.11420", 1e-3, rank_field=None, targets="own"
     ),
-    "ADAMSS": PeftFacts("adamss", "subspaces of each weight", "PEFT's documentation of AdaMSS", 1e-2),
+    "ADAMSS": PeftFacts(
+        "adamss", "subspaces of each weight", "PEFT's documentation of AdaMSS", 1e-2, no_validation=ALLOTS
+    ),
     "BEFT": PeftFacts(
         "beft",
         "a bias on the value projections",
@@ -401,4 +408,5 @@ def facts_of(peft_type: str) -> PeftFacts:
         cannot_merge="the registry does not know whether it can be",
         no_checkpointing="the registry does not know whether it can bear it",
         no_packing="the registry does not know whether it can bear it",
+        no_validation="the registry does not know whether it can bear it",
     )

@@ -143,6 +143,7 @@ class Stacked(Method):
             no_weight_decay=edit.no_weight_decay or weights.no_weight_decay,
             no_checkpointing=edit.no_checkpointing or weights.no_checkpointing,
             no_packing=edit.no_packing or weights.no_packing,
+            no_validation=edit.no_validation or weights.no_validation,
             quantizes=edit.quantizes or weights.quantizes,
             needs={**(edit.needs or {}), **(weights.needs or {})},
         )

@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 
 from bench.report import latex, versions
-from bench.report.content import FIGURES, Content, content
+from bench.report.content import FIGURES, TABLES, Content, content
 from bench.store import Results, write_text, writing
 
 UNSHOWN = {"Cc", "Cs"}
@@ -77,6 +77,11 @@ def _write(made: Content, folder: Path) -> Path:
         for suffix in ("svg", "png"):
             (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
     files = _files(made)
+    for name in TABLES:
+        if f"{name}.csv" not in files:
+            (folder / "tables" / f"{name}.csv").unlink(missing_ok=True)
+    if "settings" not in made.written:
+        (folder / "tables" / "settings.tex").unlink(missing_ok=True)
     for name, text in files.items():
         write_text(folder / "tables" / name, text)
     if "settings" in made.written:

@@ -15,13 +15,17 @@ from bench import comparison, frames
 from bench.judging import frames as judgments
 from bench.report import figures, forest, judged, pareto, provenance, ranking, samples, stability, tables, tuning
 from bench.report.figures import Drawn
-from bench.report.finding import best_sentence, finding, noise_text, uncompared
+from bench.report.finding import ONE_SEED, best_sentence, finding, noise_text, uncompared
 from bench.report.tables import Table
 from bench.store import Results
 from bench.sweep import ReportConfig
 
 FIGURES = (*figures.NAMES, *samples.NAMES, forest.NAME, pareto.NAME, *stability.NAMES, tuning.NAME)
 """All files of figures that a report may have."""
+
+
+TABLES = ("cells", "scores", "differences", "settings", "judged", "judged_differences")
+"""All tables that a report may write."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def content(results: Results) -> Content:
             "coverage",
             "Coverage",
             [_coverage(read, len(plan.get("pending", ())))],
-            [*read.problems, *judged.warnings(panels, said), *read.warnings, *tables.inexact(read.cells)],
+            [*read.problems, *judged.warnings(panels, said), *read.warnings, *tables.inexact(read.cells, read.scores)],
         ),
         Section(
             "figures",
@@ -158,7 +162,7 @@ def _noise(cells: pd.DataFrame, panels: list[judged.Panel]) -> list[str]:
     done = frames.trained(cells)
     found = [noise_text(done)] if len(done) else []
     found += [noise_text(own, panel.title) for panel in panels if len(own := frames.trained(panel.cells))]
-    return list(dict.fromkeys(found))
+    return [one for one in found if one != ONE_SEED] or found[:1]
 
 
 def _written(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench import comparison, frames
 from bench.report.ranking import best
-from bench.statistics import LEVEL, MOST_SEEDS, TIE_MARGIN, noise_floor
+from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, TIE_MARGIN, noise_floor
 from bench.sweep import ReportConfig
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
@@ -36,25 +36,39 @@ def finding(
     done = frames.trained(cells)
     if done.empty:
         return [] if judged else ["No trained cell is done yet."]
-    untuned = cells[(cells["status"] == "done") & (cells["method"] == "base")]["average"]
-    return [*comparisons(differences, rules.tie_margin), span(done, untuned, majority)]
+    return [*comparisons(differences, rules.tie_margin), span(cells, majority)]
 
 
-def span(done: pd.DataFrame, untuned: pd.Series, majority: float | None = None, digits: int = 1) -> str:
-    """From where to where the trained cells score, and how many lie no higher than what needs no training."""
-    low, high = done["average"].min(), done["average"].max()
+def span(cells: pd.DataFrame, majority: float | None = None, digits: int = 1) -> str:
+    """From where to where the trained cells score, and how many lie no higher than what needs no training: their own
+    base, and the majority class."""
+    done = frames.trained(cells)
+    untuned = cells[(cells["status"] == "done") & (cells["method"] == "base") & cells["average"].notna()]
+    own = untuned.groupby("base")["average"].mean()
     several = done.groupby(SETTING, dropna=False)["seed"].nunique().max() > 1
     seeds = "" if several else "; one seed each, so how far a seed alone moves a score is not known"
-    reach = f"{low:.{digits}f}" if len(done) == 1 else f"{low:.{digits}f} to {high:.{digits}f}"
-    cells = "trained cell scores" if len(done) == 1 else f"{len(done)} trained cells score"
-    without = {"the untuned base": untuned.mean() if len(untuned) else None, "the majority class": majority}
-    beside = []
-    for name, score in without.items():
-        if score is not None and pd.notna(score):
-            beneath = int((done["average"] <= score).sum())
-            no_better = f" ({beneath} of them no higher)" if beneath else ""
-            beside.append(f", {name} {score:.{digits}f}{no_better}")
-    return f"The {cells} {reach}{''.join(beside)}{seeds}."
+    bases = "the untuned base" if len(own) == 1 else "the untuned bases"
+    beside = [
+        _without_training(done["average"], name, scores, known, digits)
+        for name, scores, known in (
+            (bases, done["base"].map(own), own),
+            ("the majority class", pd.Series(majority, done.index, dtype=float), pd.Series([majority], dtype=float)),
+        )
+        if known.notna().any()
+    ]
+    cells_score = "trained cell scores" if len(done) == 1 else f"{len(done)} trained cells score"
+    return f"The {cells_score} {_reach(done['average'], digits)}{''.join(beside)}{seeds}."
+
+
+def _without_training(averages: pd.Series, name: str, scores: pd.Series, known: pd.Series, digits: int) -> str:
+    beneath = int((averages <= scores + ROUNDING).sum())
+    which = "it is" if len(averages) == 1 else f"{beneath} of them"
+    return f", {name} {_reach(known, digits)}{f' ({which} no higher)' if beneath else ''}"
+
+
+def _reach(values: pd.Series, digits: int) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:.{digits}f}" if len(values) == 1 else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def best_sentence(ranked: pd.DataFrame) -> list[str]:
@@ -70,7 +84,7 @@ def best_sentence(ranked: pd.DataFrame) -> list[str]:
             "choose."
         ]
     equals = int((trained["development"] == chosen["development"]).sum())
-    alike = f", as had {equals - 1} of more parameters or samples" if equals > 1 else ""
+    alike = f", as had {equals - 1} of no fewer parameters or samples" if equals > 1 else ""
     at = f" at rank {chosen['rank']:g}" if pd.notna(chosen["rank"]) else ""
     count = f"{chosen['development_n']:.0f} " if pd.notna(chosen["development_n"]) else ""
     return [
@@ -165,7 +179,7 @@ def _runs(rows: list[Any], digits: int, several: bool, names: tuple[str, str] | 
         interval = f" [{row.question_low:.{digits}f}, {row.question_high:.{digits}f}]" if known else ""
         told.append(f"{row.difference:+.{digits}f} points{interval} {_place(row, several)}".strip())
     seeds = "one run" if max(row.seeds for row in rows) == 1 else "one or two runs"
-    head = "beside it" if names is None else f"Beside {names[1]}, {names[0]} scored"
+    head = "it scored" if names is None else f"Beside {names[1]}, {names[0]} scored"
     return f"{head} {_listed(told)}; with {seeds} each this speaks of these runs, not of the methods"
 
 
@@ -189,17 +203,23 @@ def _range(values: pd.Series) -> str:
 def _counted(rows: pd.DataFrame, margin: float, digits: int, several: bool) -> str:
     """Many comparisons by their verdicts; those that tell methods apart are named."""
     told = []
+    baselines = list(dict.fromkeys(rows["baseline"]))
+
+    def _beside(row: Any) -> str:
+        return f"against {row.baseline} " if len(baselines) > 1 else ""
+
     words = {"better": "better", "worse": "worse", "tie": f"tied (within {points_text(margin)})"}
     for verdict, word in {**words, "unresolved": "unresolved"}.items():
         own = rows[rows["verdict"] == verdict]
         names = [
-            f"{row.series} {_place(row, several)}{row.difference:+.{digits}f}" for row in own.head(NAMED).itertuples()
+            f"{row.series} {_beside(row)}{_place(row, several)}{row.difference:+.{digits}f}"
+            for row in own.head(NAMED).itertuples()
         ]
         more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
         named = f" ({', '.join(names)}{more})" if names and verdict in ("better", "worse") else ""
         told.append(f"{len(own)} {word}{named}")
     return (
-        f"Of {len(rows)} comparisons with {_listed(list(dict.fromkeys(rows['baseline'])))} over "
+        f"Of {len(rows)} comparisons with {_listed(baselines)} over "
         f"{_range(rows['seeds'])} seeds each: {', '.join(told)}. Better and worse are adjusted for their number (Holm)."
     )
 

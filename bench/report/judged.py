@@ -143,16 +143,15 @@ def finding(found: list[Panel], rules: ReportConfig, plan: dict[str, Any]) -> li
     """What the judges say, a paragraph each."""
     paragraphs = []
     for panel in found:
-        done = panel.cells[panel.cells["average"].notna()]
-        untuned = done[done["method"] == "base"]["average"]
-        trained = done[done["method"] != "base"]
-        if trained.empty:
+        if frames.trained(panel.cells).empty:
             continue
         asked = plan.get("open_questions", {}).get(panel.set, {}).get("n")
-        part = f"{asked} of its {MT_BENCH} questions, " if panel.set == "mt_bench" and asked != MT_BENCH else ""
+        part = (
+            f"{asked} of its {MT_BENCH} questions, " if panel.set == "mt_bench" and asked and asked < MT_BENCH else ""
+        )
         what = f"{part}likeness to a reference answer, which is not quality, " if panel.kind == "reference" else part
         said = [
-            f"{panel.title} ({what}{panel.scale}): {lowered(span(trained, untuned, digits=2))}",
+            f"{panel.title} ({what}{panel.scale}): {lowered(span(panel.cells, digits=2))}",
             *comparisons(panel.differences, rules.tie_margin * panel.hundredth, digits=2),
             panel.doubt.strip(),
         ]

@@ -320,7 +320,7 @@ def _filled(title: str, columns: dict[str, list[str]], note: str) -> Table:
     return Table(title, list(shown), [list(row) for row in zip(*shown.values(), strict=True)], note)
 
 
-def inexact(cells: pd.DataFrame) -> list[str]:
+def inexact(cells: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     """Merges that float32 does not bear out, each a warning: the merged model is not quite the trained one."""
     done = cells[cells["merge_float32"].astype(float) > EXACT]
     if done.empty:
@@ -328,10 +328,8 @@ def inexact(cells: pd.DataFrame) -> list[str]:
     worst = done.sort_values("merge_float32", ascending=False)
     names = ", ".join(f"{row.name} ({row.merge_float32:.1e})" for row in worst.head(3).itertuples())
     more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
-    return [
-        f"{names}{more}: merged, logits differ by more than {EXACT:g} in float32, as after a training that became "
-        "unsteady; what is scored is the merged model, not quite the trained one (the table of merging)"
-    ]
+    scored = "; what is scored is the merged model, not quite the trained one" if scores["merged"].any() else ""
+    return [f"{names}{more}: merged, logits differ by more than {EXACT:g} in float32{scored} (the table of merging)"]
 
 
 def merging(cells: pd.DataFrame) -> list[Table]:

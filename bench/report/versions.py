@@ -14,11 +14,14 @@ from bench.errors import UserError
 from bench.judging import frames as judgments
 from bench.report import forest, judged, provenance, tables
 from bench.report.content import Content, Section
-from bench.report.finding import SINGLE, comparisons, p_text
+from bench.report.finding import NAMED, SINGLE, comparisons, p_text
 from bench.report.tables import Table
 from bench.statistics import LEVEL
 from bench.store import Results
 from bench.sweep import ReportConfig
+
+MANY = 3
+"""More changes than this are counted instead of being said one by one."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,14 @@ class _Score:
     digits: int
     rows: pd.DataFrame
     """As `comparison.between` has them."""
+    doubt: str = ""
+    """What must stand beside everything that is said of it."""
 
     @property
     def sentences(self) -> list[str]:
         head = f"{self.name}: " if self.name else ""
-        return [f"{head}{one}" for one in _sentences(self.rows, self.margin, self.digits)]
+        said = [f"{head}{one}" for one in _sentences(self.rows, self.margin, self.digits)]
+        return [*said, f"{head}{self.doubt}"] if self.doubt else said
 
     def table(self, names: tuple[str, str]) -> list[Table]:
         return tables.differences_table(
@@ -113,13 +119,25 @@ def _scores(
     )
     for key, panel in after.items():
         if key in before:
-            pair = (
-                replace(mine, cells=one.cells, questions=one.questions)
-                for mine, one in zip(read, (before[key], panel), strict=True)
-            )
+            both = before[key], panel
+            common = set(before[key].questions["question_id"]) & set(panel.questions["question_id"])
+            pair = (_of_questions(mine, one, common) for mine, one in zip(read, both, strict=True))
             margin = rules.tie_margin * panel.hundredth
             rows = between(*pair, margin).assign(mcnemar_p=None, mcnemar_p_adjusted=None)
-            yield _Score(panel.title, f"{panel.doubt}Points from {panel.scale}", margin, 2, rows)
+            left = max(one.questions["question_id"].nunique() for one in both) - len(common)
+            apart = f" {left} judgments that one of them lacks count for neither." if left else ""
+            doubt = next((one.doubt for one in both if one.doubt), "").strip()
+            yield _Score(
+                panel.title, f"{panel.doubt}Points from {panel.scale}", margin, 2, rows, f"{doubt}{apart}".strip()
+            )
+
+
+def _of_questions(read: frames.Frames, panel: judged.Panel, kept: set[str]) -> frames.Frames:
+    """A panel's cells as accuracies stand in frames, by some of its judgments alone."""
+    rows = panel.questions[panel.questions["question_id"].isin(kept)]
+    averages = 100 * rows.groupby("folder", observed=True)["correct"].mean()
+    cells = panel.cells.assign(average=panel.cells["folder"].map(averages.to_dict()).astype(float))
+    return replace(read, cells=cells, questions=rows)
 
 
 def _names(first: Results, second: Results) -> tuple[str, str]:
@@ -143,7 +161,14 @@ def _sentences(rows: pd.DataFrame, margin: float, digits: int) -> list[str]:
     verdicts = rows["verdict"].value_counts()
     few, p = rows["verdict"] == SINGLE, rows["mcnemar_p_adjusted"].astype(float)
     changed = rows[rows["verdict"].isin(["better", "worse"]) | (few & (p < 1 - LEVEL))]
-    said = comparisons(changed, margin, digits)
+    said = comparisons(changed, margin, digits) if len(changed) <= MANY else []
+    if len(changed) > MANY:
+        largest = changed.reindex(changed["difference"].abs().sort_values(ascending=False).index).head(NAMED)
+        named = ", ".join(f"{row.series} {row.difference:+.{digits}f}" for row in largest.itertuples())
+        up = int((changed["difference"] > 0).sum())
+        said.append(
+            f"{len(changed)} settings changed beyond noise: {up} up, {len(changed) - up} down, the most: {named}."
+        )
     untested = int((few & p.isna()).sum())
     if not len(changed) and not untested:
         said.append("Nothing changed beyond noise.")

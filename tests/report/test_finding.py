@@ -8,8 +8,9 @@ from cells import ONE_SETTING, cells_of, said
 from scipy import stats
 
 from bench import comparison
-from bench.report.finding import noise_text, uncompared
+from bench.report.finding import noise_text, span, uncompared
 from bench.statistics import judge
+from bench.sweep import ReportConfig
 
 
 def test_the_noise_floor_is_said() -> None:
@@ -22,7 +23,7 @@ def test_the_noise_floor_is_said() -> None:
     assert "one seed each" in said(rows[:1])[-1] and "one seed each" not in said(rows)[-1]
 
 
-def seeded(method: str, rank: int, leads: tuple[float, ...]) -> list[dict]:
+def seeded(method: str, rank: int | None, leads: tuple[float, ...]) -> list[dict]:
     """A setting whose cells lie so many points over LoRA's 50, a seed each."""
     return [{"method": method, "rank": rank, "seed": s, "average": 50 + lead} for s, lead in enumerate(leads)]
 
@@ -77,6 +78,39 @@ def test_many_comparisons_with_seeds_are_counted_by_verdict_and_those_that_tell_
     )
     assert sentences[1].startswith("Of 5 comparisons with lora, of one run each: +2.0 to +2.0 points.")
     assert len(sentences) == 3
+
+
+def test_what_is_compared_does_not_depend_on_what_is_done() -> None:
+    """At equal ranks, though of each method one rank alone is done, and not the same."""
+    rows = [row for rank in (8, 16) for name in ("lora", "dora") for row in seeded(name, rank, (0, 1, 2))]
+    cells = cells_of(rows)
+    apart = (cells["method"] == "lora") & (cells["rank"] == 16) | (cells["method"] == "dora") & (cells["rank"] == 8)
+    assert comparison.differences(cells.assign(status=["failed" if one else "done" for one in apart])).empty
+
+
+def test_a_cell_is_held_against_its_own_base() -> None:
+    rows = [
+        {"method": "base", "rank": None, "samples": 0, "base": base, "average": at}
+        for base, at in (("a", 30.0), ("b", 60.0))
+    ]
+    rows += [{"method": "lora", "rank": 8, "base": base, "average": at} for base, at in (("a", 40.0), ("b", 65.0))]
+    assert said(rows)[-1].startswith("The 2 trained cells score 40.0 to 65.0, the untuned bases 30.0 to 60.0; one seed")
+    rows[-1]["average"] = 60.0
+    assert "the untuned bases 30.0 to 60.0 (1 of them no higher)" in said(rows)[-1]
+    assert "The trained cell scores 60.0, the untuned base 60.0 (it is no higher)" in said(rows[1::2])[-1]
+
+
+def test_a_cell_as_good_as_the_majority_is_no_higher() -> None:
+    """Whatever the order in which the two were summed."""
+    shares = [62.2, 27.8, 25.07, 27.6]
+    cells = cells_of([{"method": "lora", "rank": 8, "average": sum(shares) / 4}])
+    assert "(it is no higher)" in span(cells, majority=sum(reversed(shares)) / 4 - 1e-12)
+
+
+def test_a_chosen_baseline_may_be_without_a_rank() -> None:
+    rows = seeded("lora", 8, (0, 0, 0)) + seeded("full", None, (3, 3.1, 3.2))
+    found = comparison.differences(cells_of(rows), rules=ReportConfig(baseline="full"))
+    assert list(found["series"]) == ["lora"] and list(found["baseline"]) == ["full"]
 
 
 def test_methods_without_an_equal_are_named() -> None:

@@ -89,7 +89,9 @@ def test_the_best_is_chosen_by_development_questions(ranked: pd.DataFrame) -> No
     unknown = ranked.assign(development=None)
     assert best(unknown) is None and best_sentence(unknown)[0].startswith("No setting is named the best")
     level = ranked.assign(development=65.0)
-    assert best(level)["trainable"] == 104 and ", as had 2 of more parameters or samples," in best_sentence(level)[0]
+    assert (
+        best(level)["trainable"] == 104 and ", as had 2 of no fewer parameters or samples," in best_sentence(level)[0]
+    )
     # Of equals in all that may be looked at, the test score has no say.
     equals = level.assign(trainable=1.0, samples=10.0)
     assert best(equals)["series"] == best(equals.iloc[::-1])["series"] == "dora"

@@ -166,6 +166,35 @@ def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
     }
 
 
+def test_a_judgment_that_one_of_them_lacks_counts_for_neither(tmp_path: Path) -> None:
+    first, second = (
+        Results(
+            Path(
+                shutil.copytree(
+                    RESULTS / "alpaca_samples_smollm2", tmp_path / name, ignore=shutil.ignore_patterns("report")
+                )
+            )
+        )
+        for name in ("before", "after")
+    )
+    (path,) = second.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    said = versions.content(first, second).sections[0].sentences
+    assert any("held_out" in one and "settings were done in both" in one and "+0.00 points" in one for one in said)
+    assert "held_out, judged by reference: 1 judgments that one of them lacks count for neither." in said
+
+
+def test_many_changes_are_counted() -> None:
+    rows = comparison.between(asked_alike(30.0), asked_alike(60.0))
+    many = pd.concat(
+        [rows.assign(verdict="better", difference=10.0 + at, rank=at) for at in range(5)]
+        + [rows.assign(verdict="tie")] * 2
+    )
+    said = versions._sentences(many.reset_index(drop=True), 1.0, 1)
+    assert said[0].startswith("5 settings changed beyond noise: 5 up, 0 down, the most: lora +14.0, lora +13.0")
+    assert "7 settings were done in both: 5 changed beyond noise; 2 tied" in said[1]
+
+
 def test_two_sweeps_with_nothing_in_common_say_so(finished: tuple[Path, Path]) -> None:
     made = versions.content(Results(finished[1]), Results(RESULTS / "alpaca_samples_smollm2"))
     assert made.sections[0].sentences[0].startswith("Nothing was scored in both")
