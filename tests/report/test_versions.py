@@ -24,6 +24,14 @@ def two(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Results, Results]:
     return tuple(Results(Path(shutil.copytree(finished[1], tmp_path / name / "tiny"))) for name in ("before", "after"))
 
 
+def two_of_alpaca(tmp_path: Path) -> tuple[Results, Results]:
+    """The same of the committed sweep whose answers were judged."""
+    source, without = RESULTS / "alpaca_samples_smollm2", shutil.ignore_patterns("report")
+    return tuple(
+        Results(Path(shutil.copytree(source, tmp_path / name, ignore=without))) for name in ("before", "after")
+    )
+
+
 def test_the_same_cells_have_not_changed(finished: tuple[Path, Path], tmp_path: Path) -> None:
     made = versions.content(*two(finished, tmp_path))
     assert made.name == "after/tiny against before/tiny"
@@ -135,16 +143,7 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
     """The second sweep's answers of one cell are each rated ten points higher; accuracies there are none."""
-    first, second = (
-        Results(
-            Path(
-                shutil.copytree(
-                    RESULTS / "alpaca_samples_smollm2", tmp_path / name, ignore=shutil.ignore_patterns("report")
-                )
-            )
-        )
-        for name in ("before", "after")
-    )
+    first, second = two_of_alpaca(tmp_path)
     (path,) = second.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({**row, "score": row["score"] + 10}) + "\n" for row in rows))
@@ -167,16 +166,7 @@ def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
 
 
 def test_a_judgment_that_one_of_them_lacks_counts_for_neither(tmp_path: Path) -> None:
-    first, second = (
-        Results(
-            Path(
-                shutil.copytree(
-                    RESULTS / "alpaca_samples_smollm2", tmp_path / name, ignore=shutil.ignore_patterns("report")
-                )
-            )
-        )
-        for name in ("before", "after")
-    )
+    first, second = two_of_alpaca(tmp_path)
     (path,) = second.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     said = versions.content(first, second).sections[0].sentences
