@@ -152,11 +152,21 @@ def finding(found: list[Panel], rules: ReportConfig, plan: dict[str, Any]) -> li
         what = f"{part}likeness to a reference answer, which is not quality, " if panel.kind == "reference" else part
         said = [
             f"{panel.title} ({what}{panel.scale}): {lowered(span(panel.cells, digits=2))}",
+            *_highest(panel),
             *comparisons(panel.differences, rules.tie_margin * panel.hundredth, digits=2),
             panel.doubt.strip(),
         ]
         paragraphs.append(" ".join(filter(None, said)))
     return paragraphs
+
+
+def _highest(panel: Panel) -> list[str]:
+    """The setting with the highest mean over its seeds; there are no development questions to choose one by."""
+    done = frames.trained(panel.cells)
+    means = done.assign(label=frames.labels(done)).groupby("label", sort=False)["average"].mean()
+    if len(means) < 2:
+        return []
+    return [f"The highest is {means.idxmax()} ({means.max():.2f}), chosen by the very answers that it is the mean of."]
 
 
 def warnings(found: list[Panel], judged: Judged) -> list[str]:
