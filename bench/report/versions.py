@@ -127,9 +127,8 @@ def _scores(
             left = max(one.questions["question_id"].nunique() for one in both) - len(common)
             apart = f" {left} judgments that one of them lacks count for neither." if left else ""
             doubt = next((one.doubt for one in both if one.doubt), "").strip()
-            yield _Score(
-                panel.title, f"{panel.doubt}Points from {panel.scale}", margin, 2, rows, f"{doubt}{apart}".strip()
-            )
+            what = f"{doubt} Points from {panel.scale}".strip()
+            yield _Score(panel.title, what, margin, 2, rows, f"{doubt}{apart}".strip())
 
 
 def _of_questions(read: frames.Frames, panel: judged.Panel, kept: set[str]) -> frames.Frames:
