@@ -65,14 +65,24 @@ def _version(package: str) -> str | None:
 
 @functools.cache
 def _commit() -> str | None:
-    """The harness's own commit as the run began, with `-dirty` where files were changed; None outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+    """The harness's own commit as the run began, with `-dirty` where its code was changed (results, which a run writes,
+    are none); None outside a checkout."""
+    return commit_of(Path(__file__).parent)
+
+
+def commit_of(code: Path) -> str | None:
+    """The commit of the checkout that a folder of code is in, with `-dirty` where files in that folder differ from it;
+    None where git knows none of them."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(code), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", "--", ".")
+    if not commit or changed is None or not git("ls-files", "."):
         return None
-    tracked = subprocess.run(
-        ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 and tracked.returncode == 0 else None
+    return f"{commit}-dirty" if changed else commit
