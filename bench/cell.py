@@ -11,7 +11,7 @@ import math
 from functools import cached_property
 from typing import Any
 
-from bench.sweep import Strict
+from bench.sections import Strict
 
 RECIPE = 1
 """Raised when the harness itself comes to train differently from the same settings; part of the identity."""

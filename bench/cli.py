@@ -168,6 +168,7 @@ def run(
     from bench.plan import make_plan
     from bench.runner import Options
     from bench.runner.notify import check
+    from bench.runner.options import seconds_left
     from bench.store import Results
     from bench.sweep_file import load_sweep
 
@@ -183,9 +184,9 @@ def run(
         gpus_per_cell=gpus_per_cell,
         notify=notify,
     )
-    _seconds_left(max_hours, until)  # what is no time is said before the plan is made
+    seconds_left(max_hours, until)  # what is no time is said before the plan is made
     planned = make_plan(load_sweep(config, tuple(set or ())))
-    options = replace(options, seconds=_seconds_left(max_hours, until))
+    options = replace(options, seconds=seconds_left(max_hours, until))
     folder = Results(results / planned.sweep.name)
     outcome = run_plan(planned, folder, options)
     print(f"report: {folder.report / 'report.html'}")
@@ -194,23 +195,6 @@ def run(
     if outcome.failed:
         print(f"{outcome.failed} of {len(planned.cells)} cells failed; the report says why", file=sys.stderr)
         raise typer.Exit(SOME_FAILED)
-
-
-def _seconds_left(max_hours: float | None, until: str | None) -> float | None:
-    """The time that a run is given. Raises UserError for an hour that is none."""
-    from datetime import datetime, timedelta
-
-    left = [] if max_hours is None else [3600 * max_hours]
-    if until is not None:
-        try:
-            hour = datetime.strptime(until, "%H:%M").time()
-        except ValueError:
-            raise UserError(f"--until {until!r} is no time of day", "Give hours and minutes: --until 07:00") from None
-        now = datetime.now()
-        end = datetime.combine(now.date(), hour)
-        end += timedelta(days=1) if end <= now else timedelta()
-        left.append((end - now).total_seconds())
-    return min(left, default=None)
 
 
 @app.command(epilog="Example:  bench evaluate results/quickstart --tasks world_three,lm_eval:hellaswag")
@@ -410,49 +394,15 @@ def methods(
     """List the methods: what rank means, what merges or is quantized, default learning rates, sources.
 
     With --base, also how many parameters each trains."""
-    from bench.methods.registry import listing
+    from bench.methods.registry import listing, show
 
     if rank is not None and base is None:
         raise UserError("--rank counts parameters, which needs a base", "For example --base huggyllama/llama-7b.")
     rows = listing(base, rank)
     if as_json:
         print(json.dumps({"methods": rows}, indent=2))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    # Whole lines where no terminal sets a width.
-    console = Console() if sys.stdout.isatty() else Console(width=220)
-    counted = ["rank", "trainable", "% of base"] if base else []
-    wide = console.width >= 140
-    heads = [
-        "method",
-        "what it trains",
-        "rank is",
-        "merges",
-        "quantized",
-        "lr",
-        *counted,
-        *(["source"] if wide else []),
-    ]
-    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for row in rows:
-        cells = [row["rank_here"], row["trainable"], row["percent_of_base"]] if base else []
-        shown = ["-" if one is None else f"{one:,}" if isinstance(one, int) else f"{one:.4f}" for one in cells]
-        if row.get("problem"):
-            shown[1] = row["problem"]
-        table.add_row(
-            row["method"],
-            row["summary"],
-            row["rank"] or "-",
-            "yes" if row["merges"] else "no",
-            "yes" if row["quantized"] else "no",
-            f"{row['lr']:g}" if row["lr"] else "-",
-            *shown,
-            row["source"],
-        )
-    console.print(table)
+    else:
+        show(rows)
 
 
 if __name__ == "__main__":

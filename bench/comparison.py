@@ -15,8 +15,8 @@ import pandas as pd
 
 from bench import statistics
 from bench.frames import PLACE, Frames, trained
+from bench.sections import ReportConfig
 from bench.statistics import Answers
-from bench.sweep import ReportConfig
 
 DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "p", "p_adjusted")
 DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -33,8 +33,11 @@ from bench.data.examples import Example
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
 from bench.head import causal_lm
 from bench.methods.method import Method
-from bench.sweep import TrainingConfig
-from bench.training import Advance, TrainingResult
+from bench.sections import TrainingConfig
+from bench.training import TrainingResult
+
+if TYPE_CHECKING:
+    from bench.runner.progress import Advance
 
 Tell = Callable[[str, Any], None]
 """Sends the launching process a word and what belongs to it (small, and of Python's own types or a dataclass)."""

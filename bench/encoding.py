@@ -21,9 +21,9 @@ from safetensors.numpy import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from bench.base_models import cache_folder
 from bench.data.examples import Example
 from bench.errors import UserError
+from bench.packaged import cache_folder
 from bench.store import writing
 
 IGNORED = -100

@@ -1,7 +1,7 @@
 """How long a cell will take and how much memory and disk, from cells that were run, and from arithmetic where none was.
 
-What a cell takes is made of four parts: training (its tokens at the pace of the most similar recorded cell), scoring
-(its questions at theirs), what is done once a cell (loading, merging, timing answers), and a margin for none of them.
+What a cell takes is made of its parts: training (its tokens at the pace of the most similar recorded cell), scoring
+(its questions at theirs), merging and timing answers where the cell does, and what is done once in any (loading).
 Cells that shared their device say nothing of time. Calibration adds recorded cells: small ones of each method.
 """
 
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from bench import methods
 from bench.cell import Cell
 from bench.costs import Work, matmul_speed
+from bench.counting import without_rate
 from bench.errors import UserError
+from bench.evaluation import latency
 from bench.evaluation.generative import GENERATIVE, NEW_TOKENS
-from bench.plan import Plan, PlannedCell, without_rate
+from bench.plan import Plan, PlannedCell
 from bench.store import CellFolder, Results
 
 if TYPE_CHECKING:
@@ -72,14 +74,15 @@ class Recorded:
         return setting(self.cell)
 
     def once(self) -> float | None:
-        """Seconds that are spent once a cell."""
+        """Seconds that are spent once in any cell."""
         wall, scoring = (
             self.costs.get("wall_seconds"),
             [one.get("seconds") for one in (*self.evaluations, *self.answers)],
         )
         if wall is None or None in scoring:
             return None
-        return max(0.0, wall - self.costs.get("training_seconds", 0.0) - sum(scoring))
+        others = ("training_seconds", "merging_seconds", "inference_seconds")
+        return max(0.0, wall - sum(self.costs.get(one, 0.0) for one in others) - sum(scoring))
 
 
 def setting(cell: Cell) -> str:
@@ -146,8 +149,9 @@ class Estimator:
             training *= 1 + self._validation(cell)
         scoring, guessed = self._scoring(planned, alike)
         once = [seconds for one in alike if (seconds := one.once()) is not None]
+        seconds = training + scoring + (statistics.median(once) if once else 30.0)
         return Estimate(
-            seconds=training + scoring + (statistics.median(once) if once else 30.0),
+            seconds=seconds + self._merging(planned, alike) + self._timing(planned, alike),
             training_flops=flops,
             **self._sizes(planned, alike),
             seen=source in ("this setting", "this method"),
@@ -271,6 +275,30 @@ class Estimator:
         scoring (in batches it is; prompts come to little beside it)."""
         step = self._work(planned).forward(1, 1, 0.0) / self._speed(planned.cell)
         return most // 2 * max(step, self._reading(planned) / ANSWERS_AT_ONCE)
+
+    def _merging(self, planned: PlannedCell, alike: Sequence[Recorded]) -> float:
+        """Seconds of merging and comparing, which a trial is spared; nothing where none was recorded."""
+        if planned.trial:
+            return 0.0
+        for found in ([one for one in alike if one.cell.method == planned.cell.method], alike):
+            taken = [one.costs["merging_seconds"] for one in found if one.costs.get("merging_seconds")]
+            if taken:
+                return statistics.median(taken)
+        return 0.0
+
+    def _timing(self, planned: PlannedCell, alike: Sequence[Recorded]) -> float:
+        """Seconds of timing a cell's answers: the base's, its own, and merged ones where it merges."""
+        if not planned.timed:
+            return 0.0
+        cell = planned.cell
+        models = 1 if cell.data is None else 2 + methods.get(cell.method).facts_for(cell.options).mergeable
+        timed = [one.costs for one in alike if one.costs.get("inference") and one.costs.get("inference_seconds")]
+        each = [one["inference_seconds"] / len(one["inference"]) for one in timed]
+        if each:
+            return models * statistics.median(each)
+        steps = latency.REPEATS * latency.NEW_TOKENS * len(latency.BATCHES)
+        step = self._work(planned).forward(1, 1, 0.0) / self._speed(cell)
+        return models * steps * max(step, self._reading(planned))
 
     def _sizes(self, planned: PlannedCell, alike: Sequence[Recorded]) -> dict[str, Any]:
         same = [one for one in alike if one.setting == setting(planned.cell)]

@@ -90,7 +90,7 @@ def _merged(cell: Cell, method: Any, folder: CellFolder, to: Path, base: str | N
 
 
 def _revision(cell: Cell) -> str | None:
-    from bench.base_models import ALIASES
+    from bench.packaged import ALIASES
 
     return None if cell.base.id in ALIASES or cell.base.revision == "main" else cell.base.revision
 

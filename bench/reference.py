@@ -12,22 +12,23 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bench import sweep
+from bench import sections
+from bench.sweep import Sweep
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("", sweep.Sweep),
-    ("base_model", sweep.BaseModelConfig),
-    ("data", sweep.DataConfig),
-    ("data.sets.NAME", sweep.OwnSet),
-    ("training", sweep.TrainingConfig),
-    ("training.validation", sweep.ValidationConfig),
-    ("tune", sweep.TuneConfig),
-    ("evaluation", sweep.EvaluationConfig),
-    ("answers", sweep.AnswersConfig),
-    ("answers.sets.NAME", sweep.OpenSet),
-    ("costs", sweep.CostsConfig),
-    ("run", sweep.RunConfig),
-    ("report", sweep.ReportConfig),
+    ("", Sweep),
+    ("base_model", sections.BaseModelConfig),
+    ("data", sections.DataConfig),
+    ("data.sets.NAME", sections.OwnSet),
+    ("training", sections.TrainingConfig),
+    ("training.validation", sections.ValidationConfig),
+    ("tune", sections.TuneConfig),
+    ("evaluation", sections.EvaluationConfig),
+    ("answers", sections.AnswersConfig),
+    ("answers.sets.NAME", sections.OpenSet),
+    ("costs", sections.CostsConfig),
+    ("run", sections.RunConfig),
+    ("report", sections.ReportConfig),
 )
 HEAD = """\
 # The sweep file

@@ -17,8 +17,8 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     from bench.methods.method import Method
     from bench.plan import Plan, PlannedCell
+    from bench.sections import TuneConfig
     from bench.store import Results
-    from bench.sweep import TuneConfig
 
 
 @dataclass(frozen=True)

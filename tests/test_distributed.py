@@ -21,8 +21,8 @@ from bench.distributed import Job, Tell
 from bench.errors import CellProblem, Diverged, out_of_memory
 from bench.order import ByLength, Dealt
 from bench.plan import make_plan
+from bench.sections import TrainingConfig
 from bench.store import Results
-from bench.sweep import TrainingConfig
 from bench.sweep_file import load_sweep
 from bench.training import TrainingResult, train
 

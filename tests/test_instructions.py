@@ -18,7 +18,8 @@ from bench.data.templates import Alpaca, Chat
 from bench.encoding import encode
 from bench.errors import UserError
 from bench.plan import make_plan
-from bench.sweep import OpenSet, Sweep
+from bench.sections import OpenSet
+from bench.sweep import Sweep
 
 SHORT = {"max_new_tokens": 8}
 """The tiny model reads 512 tokens."""

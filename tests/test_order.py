@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bench import methods
 from bench.cell import Cell
 from bench.order import MEGA_BATCH, ByLength
-from bench.sweep import TrainingConfig
+from bench.sections import TrainingConfig
 from bench.training import FineTuner, train
 
 CHANCE = random.Random(0)

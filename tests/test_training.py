@@ -27,7 +27,7 @@ from bench.encoding import Collator, Encoded, encode, encode_pair
 from bench.errors import Diverged
 from bench.head import HeadAt, drop_prompt_mask
 from bench.order import ByLength
-from bench.sweep import TrainingConfig
+from bench.sections import TrainingConfig
 from bench.training import train
 
 EXAMPLES = [Example(f"Question: what is {i}?\nAnswer:", f" it is {i * 7}") for i in range(20)]

@@ -13,8 +13,9 @@ from conftest import bench, sweep_file
 
 from bench import frames, methods
 from bench.plan import make_plan
+from bench.sections import TuneConfig
 from bench.store import Results
-from bench.sweep import Sweep, TuneConfig
+from bench.sweep import Sweep
 from bench.sweep_file import load_sweep
 from bench.tuning import rates_of, settle, with_rate
 

@@ -15,7 +15,7 @@ from bench import checkpoint, methods
 from bench.cell import Cell
 from bench.encoding import encode
 from bench.errors import Diverged
-from bench.sweep import TrainingConfig
+from bench.sections import TrainingConfig
 from bench.training import TrainingResult, train
 from bench.validation import Validator, split
 

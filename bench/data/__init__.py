@@ -27,7 +27,8 @@ from bench.data.world_talk import NOTE as TALK_NOTE
 from bench.data.world_talk import TALK, instructions
 from bench.data.world_talk import questions as talk_questions
 from bench.errors import UserError, unknown
-from bench.sweep import DataConfig, Sweep
+from bench.sections import DataConfig
+from bench.sweep import Sweep
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

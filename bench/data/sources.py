@@ -17,7 +17,7 @@ from bench.data.questions import Question
 from bench.data.tasks import Task
 from bench.data.tasks.rows import from_hub, from_llm_adapters
 from bench.errors import OutOfReach, UserError
-from bench.sweep import OpenSet, OwnSet
+from bench.sections import OpenSet, OwnSet
 
 Split = Literal["train", "test"]
 Row = dict[str, Any]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, unknown
-from bench.sweep import EvaluationConfig, Strict, Sweep
+from bench.sections import EvaluationConfig, Strict
+from bench.sweep import Sweep
 
 if TYPE_CHECKING:
     from bench.data import Data

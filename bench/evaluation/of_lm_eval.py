@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.evaluation.identity import EvaluationIdentity
 from bench.evaluation.items import check, samples_of
 from bench.evaluation.loglikelihood import choice_row
-from bench.sweep import LM_EVAL
+from bench.sections import LM_EVAL
 
 if TYPE_CHECKING:
     import pandas as pd

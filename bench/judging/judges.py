@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.judging import parsers, prompts, reference
 from bench.judging.endpoint import Endpoint, Spent, ask_all
 from bench.judging.judgments import Asked, JudgeIdentity, Pair, Row
 from bench.judging.request import Reply
 
-Advance = Callable[[int, int, str], None]
+if TYPE_CHECKING:
+    from bench.runner.progress import Advance
 
 
 @dataclass

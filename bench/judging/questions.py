@@ -10,8 +10,8 @@ from bench.data import prepare
 from bench.data.open_questions import OpenQuestion, fingerprint
 from bench.data.sources import open_questions
 from bench.errors import UserError
+from bench.sections import OpenSet
 from bench.store import Results, write_text
-from bench.sweep import OpenSet
 from bench.sweep_file import load_sweep
 
 

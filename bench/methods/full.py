@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import Cell
 from bench.methods.method import Facts, Method
 from bench.methods.method import Options as MethodOptions
-from bench.sweep import Strict
+from bench.sections import Strict
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError
 
 from bench.cell import Cell
 from bench.errors import UserError
-from bench.sweep import Strict, describe
+from bench.sections import Strict
+from bench.sweep import describe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench import methods
@@ -20,7 +22,7 @@ def listing(base: str | None = None, rank: int | None = None) -> list[dict[str, 
     if base is None:
         return [_facts(method) for method in methods.METHODS.values()]
     from bench import base_models
-    from bench.plan import layers_alike
+    from bench.counting import layers_alike
 
     skeleton = base_models.skeleton(base)
     alike, total = layers_alike(skeleton), sum(one.numel() for one in skeleton.parameters())
@@ -52,7 +54,7 @@ def _facts(method: methods.Method) -> dict[str, Any]:
 def _counted(
     method: methods.Method, base: str, skeleton: PreTrainedModel, alike: bool, rank: int | None, total: int
 ) -> dict[str, Any]:
-    from bench.plan import count
+    from bench.counting import count
 
     method.check_packages()
     settings = {"rank": rank} if rank is not None and method.facts.rank is not None else {}
@@ -68,3 +70,42 @@ def _counted(
     )
     trainable, _ = count(cell, skeleton.config, exact=False, alike=alike)
     return {"rank_here": cell.rank, "trainable": trainable, "percent_of_base": round(100 * trainable / total, 4)}
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what `listing` found as a table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    # Whole lines where no terminal sets a width.
+    console = Console() if sys.stdout.isatty() else Console(width=220)
+    counted = ["rank", "trainable", "% of base"] if "trainable" in rows[0] else []
+    wide = console.width >= 140
+    heads = [
+        "method",
+        "what it trains",
+        "rank is",
+        "merges",
+        "quantized",
+        "lr",
+        *counted,
+        *(["source"] if wide else []),
+    ]
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in rows:
+        cells = [row["rank_here"], row["trainable"], row["percent_of_base"]] if counted else []
+        shown = ["-" if one is None else f"{one:,}" if isinstance(one, int) else f"{one:.4f}" for one in cells]
+        if row.get("problem"):
+            shown[1] = row["problem"]
+        table.add_row(
+            row["method"],
+            row["summary"],
+            row["rank"] or "-",
+            "yes" if row["merges"] else "no",
+            "yes" if row["quantized"] else "no",
+            f"{row['lr']:g}" if row["lr"] else "-",
+            *shown,
+            *([row["source"]] if wide else []),
+        )
+    console.print(table)

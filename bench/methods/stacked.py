@@ -16,7 +16,7 @@ from bench.cell import Cell
 from bench.errors import UserError, unknown
 from bench.methods.method import Facts, Method, SharedPrefix
 from bench.methods.peft_method import PeftMethod
-from bench.sweep import Strict
+from bench.sections import Strict
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,8 @@ from bench.report import figures, forest, judged, pareto, provenance, ranking, s
 from bench.report.figures import Drawn
 from bench.report.finding import ONE_SEED, best_sentence, finding, noise_text, uncompared
 from bench.report.tables import Table
+from bench.sections import ReportConfig
 from bench.store import Results
-from bench.sweep import ReportConfig
 
 FIGURES = (*figures.NAMES, *samples.NAMES, forest.NAME, pareto.NAME, *stability.NAMES, tuning.NAME)
 """All files of figures that a report may have."""

@@ -9,8 +9,8 @@ import pandas as pd
 
 from bench import comparison, frames
 from bench.report.ranking import best
+from bench.sections import ReportConfig
 from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, TIE_MARGIN, noise_floor
-from bench.sweep import ReportConfig
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
 SETTING = ["series", "base", "rank", "samples"]

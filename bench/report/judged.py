@@ -16,7 +16,7 @@ from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
 from bench.report.finding import comparisons, lowered, span
 from bench.report.tables import Table, differences_table
-from bench.sweep import ReportConfig
+from bench.sections import ReportConfig
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pandas as pd
 
 from bench import comparison, frames
 from bench.report.pareto import settings
+from bench.sections import ReportConfig
 from bench.statistics import SEEDS, mean_interval
-from bench.sweep import ReportConfig
 
 COLUMNS = (
     "kind",

@@ -16,9 +16,9 @@ from bench.report import forest, judged, provenance, tables
 from bench.report.content import Content, Section
 from bench.report.finding import NAMED, SINGLE, comparisons, p_text
 from bench.report.tables import Table
+from bench.sections import ReportConfig
 from bench.statistics import LEVEL
 from bench.store import Results
-from bench.sweep import ReportConfig
 
 MANY = 3
 """More changes than this are counted instead of being said one by one."""

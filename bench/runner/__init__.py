@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from bench.runner.schedule import Options, Outcome, run_sweep
+from bench.runner.options import Options
+from bench.runner.sweeping import Outcome, run_sweep
 
 __all__ = ["Options", "Outcome", "run_sweep"]

@@ -14,8 +14,9 @@ from bench.estimate import setting
 from bench.evaluation import EvaluationIdentity
 from bench.merging import FLIP_QUESTIONS
 from bench.plan import Plan, PlannedCell, state
+from bench.runner.options import Options
 from bench.runner.progress import Progress
-from bench.runner.schedule import Options, Outcome, run_sweep
+from bench.runner.sweeping import Outcome, run_sweep
 from bench.store import Results
 
 STEPS, QUESTIONS = 5, 16
@@ -41,21 +42,20 @@ def reduced(plan: Plan, results: Results) -> Plan:
         # Trials are scored on these, and every merge is compared on as many.
         development={task: rows[:FLIP_QUESTIONS] for task, rows in plan.data.development.items()},
     )
-    costs = plan.sweep.costs.model_copy(update={"inference": False})
-    sweep = plan.sweep.model_copy(update={"costs": costs, "name": f"{plan.sweep.name} (calibration)"})
+    sweep = plan.sweep.model_copy(update={"name": f"{plan.sweep.name} (calibration)"})
     return Plan(sweep, data, tuple(_small(one) for one in chosen.values()), plan.dtypes)
 
 
 def _small(planned: PlannedCell) -> PlannedCell:
     planned = replace(planned, answers=())  # as long as a short training: estimated
-    if planned.cell.data is None:
+    if planned.cell.data is None:  # its answers are timed, and stand for all
         return replace(planned, evaluations=_few(planned))
     samples = min(planned.cell.samples, STEPS * planned.training.batch_size)
     training = {key: one for key, one in planned.cell.training.items() if key != "validation"} | {"epochs": 1.0}
     # Made anew: a copy would keep the identity that the cell has worked out for itself.
     cell = Cell.model_validate({**planned.cell.model_dump(mode="json"), "samples": samples, "training": training})
     config = planned.training.model_copy(update={"epochs": 1.0, "logging_steps": 1, "validation": None})
-    return replace(planned, cell=cell, training=config, evaluations=_few(planned))
+    return replace(planned, cell=cell, training=config, evaluations=_few(planned), timed=False)
 
 
 def _few(planned: PlannedCell) -> tuple[EvaluationIdentity, ...]:

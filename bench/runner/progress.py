@@ -20,6 +20,7 @@ QUIET_SECONDS = 15.0
 """Between two plain lines of one stage."""
 
 Advance = Callable[[int, int, str], None]
+"""Told (done, total, note) as a stage of work goes on."""
 
 
 class Listener(Protocol):

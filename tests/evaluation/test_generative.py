@@ -25,8 +25,8 @@ from bench.errors import UserError
 from bench.evaluation import generative
 from bench.evaluation.identity import EvaluationIdentity
 from bench.evaluation.lm import LanguageModel
+from bench.sections import DataConfig, EvaluationConfig, TrainingConfig
 from bench.store import Results
-from bench.sweep import DataConfig, EvaluationConfig, TrainingConfig
 from bench.training import train
 
 EIGHT = list(commonsense_tasks())

@@ -21,7 +21,7 @@ from bench.data.tasks.rows import document, from_hub
 from bench.evaluation.lm import LanguageModel
 from bench.evaluation.loglikelihood import choice_scores
 from bench.evaluation.tree import Scored, rows
-from bench.sweep import EvaluationConfig
+from bench.sections import EvaluationConfig
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -19,7 +19,7 @@ from test_training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import checkpoint, methods
-from bench.sweep import TrainingConfig
+from bench.sections import TrainingConfig
 from bench.training import TrainingResult, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD

@@ -19,7 +19,7 @@ from bench.costs import optimizer_state_bytes
 from bench.data.examples import Example
 from bench.errors import Diverged, UserError
 from bench.methods.galore import Galore
-from bench.sweep import TrainingConfig
+from bench.sections import TrainingConfig
 from bench.training import train
 
 galore_torch = pytest.importorskip("galore_torch", reason="needs the extra galore")

@@ -18,14 +18,14 @@ from bench import base_models, methods
 from bench.base_models import computing_in
 from bench.cell import Cell
 from bench.costs import model_bytes
+from bench.counting import count
 from bench.errors import UserError
 from bench.head import causal_lm, drop_prompt_mask
 from bench.merging import probe
 from bench.methods.lora import INITIAL, Lora
 from bench.methods.targets import linear_layers
-from bench.plan import count
 from bench.report import published
-from bench.sweep import TrainingConfig
+from bench.sections import TrainingConfig
 from bench.training import train
 
 # ../shared/published/README.md: per cent of base and adapter together, LLaMA-7B, q k v up down.

@@ -9,8 +9,8 @@ from scipy import stats
 
 from bench import comparison
 from bench.report.finding import noise_text, span, uncompared
+from bench.sections import ReportConfig
 from bench.statistics import judge
-from bench.sweep import ReportConfig
 
 
 def test_the_noise_floor_is_said() -> None:

