@@ -21,7 +21,7 @@ from bench.evaluation.lm import LanguageModel
 from bench.evaluation.loglikelihood import choice_scores
 from bench.methods.method import Method
 from bench.plan import PlannedCell
-from bench.sweep import TrainingConfig
+from bench.sections import TrainingConfig
 
 PROBED_QUESTIONS = 2
 """Questions of each task on which merged and unmerged logits are compared."""
@@ -45,11 +45,15 @@ def merge(
 ) -> tuple[LanguageModel | None, dict[str, Any]]:
     """The model with its adapter folded in, in the cell's dtype (rounded once), ready to be scored with so many rows at
     a time, and what is recorded of it: how far its logits are from the unmerged model's, which answers flip, and
-    warnings. Of a method that cannot merge None, and the reason. `model` may have been taken apart."""
+    warnings. Of a method that cannot merge None, and the reason. Of a trial nothing is recorded. `model` may have been
+    taken apart."""
     cell = planned.cell
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         return None, {"merge_max_abs_diff": None, "merge_reason": facts.cannot_merge}
+    if planned.trial:  # it chooses a learning rate; its final cell is compared
+        model = method.merge(model.eval().float()).eval().to(getattr(torch, cell.base.dtype))
+        return LanguageModel(model, tokenizer, batch_size, "any"), {}
     batch = _probe_batch(data, tokenizer, planned.training)
     asked = development(data)
     unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)

@@ -35,8 +35,9 @@ from bench.merging import development, merge, right_answers
 from bench.methods.method import Method
 from bench.plan import PlannedCell
 from bench.runner.progress import Progress
+from bench.sections import TrainingConfig
 from bench.store import CellFolder, write_json, write_text
-from bench.sweep import Sweep, TrainingConfig
+from bench.sweep import Sweep
 from bench.training import TrainingResult, micro_batches, train
 
 
@@ -84,13 +85,6 @@ class _Run:
         """The base without weights."""
         return base_models.skeleton(self.planned.base.id, self.planned.base.revision)
 
-    @property
-    def timed(self) -> bool:
-        """Whether this cell's answers are timed: how long they take depends on neither seed nor samples, so it is done
-        for the first of each."""
-        first = (self.sweep.seeds[0], self.data.resolve_samples(self.sweep.samples[0]))
-        return self.sweep.costs.inference and (self.cell.data is None or (self.cell.seed, self.cell.samples) == first)
-
     def load(self, **kwargs: Any) -> PreTrainedModel:
         """The base anew; `kwargs` are the method's."""
         loading = {"dtype": self.cell.base.dtype, "attn_implementation": self.planned.training.attn_implementation}
@@ -118,7 +112,7 @@ class _Run:
             )
         self.model = None
         release_memory()
-        if self.timed and "inference" not in self.metrics["costs"]:
+        if self.planned.timed and "inference" not in self.metrics["costs"]:
             self.metrics["costs"]["inference"] = {}
             self._time("base", LanguageModel(self.load(), self.tokenizer, None, "any"))
             release_memory()
@@ -254,7 +248,7 @@ class _Run:
             del lm
             lm = self._merge(self.sweep.evaluation.batch_size)
         self.metrics.setdefault("evaluations", {})
-        if "development" not in self.metrics:  # of what was not merged
+        if "development" not in self.metrics and not self.planned.trial:  # of what was not merged
             begun, asked = time.perf_counter(), development(self.data)
             self.metrics["development"] = right_answers(asked, choice_scores(lm, asked) if asked else [])
             self.metrics["costs"]["development_seconds"] = round(time.perf_counter() - begun, 2)
@@ -264,7 +258,7 @@ class _Run:
         for identity in self.planned.answers:
             if identity.id not in self.metrics.setdefault("answers", {}):
                 self._answer(lm, identity, merged)
-        if not merged:  # only to be measured: the scores stand, whatever comes of it
+        if not merged and not self.planned.trial:  # only to be measured: the scores stand, whatever comes of it
             try:
                 self._merge(None)
             except (RuntimeError, MemoryError) as error:
@@ -357,7 +351,7 @@ class _Run:
     def _time(self, what: str, lm: LanguageModel) -> None:
         """Time a model's answers, once."""
         found = self.metrics["costs"].get("inference")
-        if self.timed and found is not None and what not in found:
+        if self.planned.timed and found is not None and what not in found:
             task = next(iter(self.data.questions), None)
             shown = self.data.rendered(task)[:64] if task else []
             texts = [rendered.contexts[0] for _, rendered in shown]

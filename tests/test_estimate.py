@@ -46,10 +46,8 @@ def test_times_come_from_recorded_cells_of_the_setting(alone: tuple[Path, Path])
     }
     records = [json.loads(file.read_text()) for file in (results / "tiny").glob("cells/*/metrics.json")]
     own = json.loads(next((results / "tiny").glob("cells/lora-r2-*/metrics.json")).read_text())
-    once = sorted(
-        one["costs"]["wall_seconds"] - one["costs"].get("training_seconds", 0.0) - one["costs"]["evaluation_seconds"]
-        for one in records
-    )
+    others = ("training_seconds", "merging_seconds", "evaluation_seconds")
+    once = sorted(one["costs"]["wall_seconds"] - sum(one["costs"].get(part, 0.0) for part in others) for one in records)
     tasks = {row["task"] for row in own["evaluations"].values()}
     scoring = 0.0
     for task in tasks:
@@ -58,10 +56,32 @@ def test_times_come_from_recorded_cells_of_the_setting(alone: tuple[Path, Path])
         )
         scoring += 6 * (paces[2] + paces[3]) / 2
     training = sorted(one["costs"]["training_tokens"] for one in records if one["costs"].get("training_tokens"))[2]
-    expected = training / own["costs"]["tokens_per_second"] + scoring + (once[2] + once[3]) / 2
+    lora = (results / "tiny").glob("cells/lora-*/metrics.json")
+    merging = [json.loads(file.read_text())["costs"]["merging_seconds"] for file in lora]
+    assert len(merging) == 2
+    expected = training / own["costs"]["tokens_per_second"] + scoring + (once[2] + once[3]) / 2 + sum(merging) / 2
     assert cells["lora-r2-n32-s1"]["seconds"] == pytest.approx(expected, abs=0.11)
     assert cells["lora-r2-n32-s1"]["memory_source"] == "recorded"
     assert cells["lora-r8-n32-s1"]["memory_source"] == "at least"
+
+
+def test_merging_and_timing_answers_are_expected_of_those_that_do(alone: tuple[Path, Path]) -> None:
+    path, results = alone
+    for file in (results / "tiny").glob("cells/*/metrics.json"):
+        metrics = json.loads(file.read_text())
+        metrics["costs"] |= {"merging_seconds": 50.0, "wall_seconds": metrics["costs"]["wall_seconds"] + 50.0}
+        if file.parent.name.startswith("base-"):
+            metrics["costs"] |= {"inference": {"base": {}}, "inference_seconds": 30.0}
+            metrics["costs"]["wall_seconds"] += 30.0
+        file.write_text(json.dumps(metrics))
+    cells = planned(path, results, "seeds=[2, 3]", "costs.inference=true")
+    # Of the base, its own and merged.
+    assert cells["lora-r2-n32-s2"]["seconds"] - cells["lora-r2-n32-s3"]["seconds"] == pytest.approx(90, abs=0.2)
+    assert 50 < cells["lora-r2-n32-s3"]["seconds"] < 90
+    tune = "tune={trials: 2, lr: {lora: [1e-3, 1e-2], dora: [1e-3, 1e-2], full: [1e-3, 1e-2]}}"
+    trials = planned(path, results, tune, "methods=[lora, dora, full]", "costs.inference=true")
+    trials = {name: one for name, one in trials.items() if name.endswith("-s7919")}
+    assert trials and all(one["seconds"] < 50 for one in trials.values())
 
 
 def test_a_cell_that_shared_its_device_says_nothing_of_time(alone: tuple[Path, Path]) -> None:
