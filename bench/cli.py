@@ -98,8 +98,8 @@ def plan(
     Where the data of a hub cannot be had, stand-ins of their number and length are planned with, which is said.
     """
     from bench.errors import OutOfReach
-    from bench.listing import lines, listing
-    from bench.plan import make_plan
+    from bench.planning.listing import lines, listing
+    from bench.planning.plan import make_plan
     from bench.store import Results
     from bench.sweep_file import load_sweep
 
@@ -165,7 +165,7 @@ def run(
     if workers != 0 and ray is None:
         warm_up()  # while the plan is made
     from bench.api import run_plan
-    from bench.plan import make_plan
+    from bench.planning.plan import make_plan
     from bench.runner import Options
     from bench.runner.notify import check
     from bench.runner.options import seconds_left

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from bench import base_models
 from bench.data import Data
-from bench.plan import PlannedCell
+from bench.models import base_models
+from bench.planning.plan import PlannedCell
 
 RECORDED_PACKAGES = (
     "bench-peft",

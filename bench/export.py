@@ -77,7 +77,7 @@ def push(folder: Path, repository: str) -> str:
 def _merged(cell: Cell, method: Any, folder: CellFolder, to: Path, base: str | None) -> None:
     import torch
 
-    from bench import base_models
+    from bench.models import base_models
 
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
@@ -90,7 +90,7 @@ def _merged(cell: Cell, method: Any, folder: CellFolder, to: Path, base: str | N
 
 
 def _revision(cell: Cell) -> str | None:
-    from bench.packaged import ALIASES
+    from bench.models.packaged import ALIASES
 
     return None if cell.base.id in ALIASES or cell.base.revision == "main" else cell.base.revision
 

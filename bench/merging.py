@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from bench.base_models import computing_in, resolve_dtype
 from bench.data import Data, Example, Question, Rendered
+from bench.data.encoding import Collator, encode
 from bench.data.questions import render
-from bench.encoding import Collator, encode
 from bench.evaluation.lm import LanguageModel
 from bench.evaluation.loglikelihood import choice_scores
 from bench.methods.method import Method
-from bench.plan import PlannedCell
+from bench.models.base_models import computing_in, resolve_dtype
+from bench.planning.plan import PlannedCell
 from bench.sections import TrainingConfig
 
 PROBED_QUESTIONS = 2

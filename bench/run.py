@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from bench import base_models, checkpoint, distributed, evaluation, methods
+from bench import evaluation, methods
 from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
 from bench.data import Data
 from bench.data.examples import Example
@@ -29,16 +29,18 @@ from bench.evaluation.answers import answer
 from bench.evaluation.latency import latency
 from bench.evaluation.lm import Counted, LanguageModel
 from bench.evaluation.loglikelihood import choice_scores
-from bench.head import drop_prompt_mask
 from bench.judging import reference
 from bench.merging import development, merge, right_answers
 from bench.methods.method import Method
-from bench.plan import PlannedCell
+from bench.models import base_models
+from bench.models.head import drop_prompt_mask
+from bench.planning.plan import PlannedCell
 from bench.runner.progress import Progress
 from bench.sections import TrainingConfig
 from bench.store import CellFolder, write_json, write_text
 from bench.sweep import Sweep
-from bench.training import TrainingResult, micro_batches, train
+from bench.training import checkpoint, distributed
+from bench.training.trainer import TrainingResult, micro_batches, train
 
 
 def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, sweep: Sweep, progress: Progress) -> None:

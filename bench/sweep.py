@@ -1,7 +1,7 @@
 """A sweep as a frozen model: what the user wrote, checked, with every default. `bench.sections` has its sections.
 
-`bench.plan` turns it into cells: the product of the methods' list-valued settings, the training's, the sample counts
-and the seeds, plus one untuned cell per base model.
+`bench.planning.plan` turns it into cells: the product of the methods' list-valued settings, the training's, the sample
+counts and the seeds, plus one untuned cell per base model.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from conftest import bench
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench import base_models, methods
+from bench import methods
+from bench.models import base_models
 from bench.store import CellFolder
 
 TEXTS = ["Question: what is 3?\nAnswer: it is 21", "Anna put the"]

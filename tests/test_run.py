@@ -19,7 +19,7 @@ import pytest
 from conftest import bench, sweep_file
 
 from bench import frames
-from bench.base_models import resolve_dtype
+from bench.models.base_models import resolve_dtype
 from bench.store import Results
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bench.base_models import device, synchronize
+from bench.models.base_models import device, synchronize
 
 
 @dataclass(frozen=True)

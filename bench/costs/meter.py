@@ -15,8 +15,8 @@ from typing import Self
 import psutil
 import torch
 
-from bench.base_models import device, synchronize
 from bench.costs.energy import Joules
+from bench.models.base_models import device, synchronize
 
 SAMPLING_SECONDS = 0.01
 """Between two looks at the resident set, where the system keeps no peak that can be reset."""

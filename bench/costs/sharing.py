@@ -10,8 +10,8 @@ from typing import Self
 import psutil
 import torch
 
-from bench.base_models import device
-from bench.packaged import cache_folder
+from bench.models.base_models import device
+from bench.models.packaged import cache_folder
 
 BUSY = 0.1
 """Share of the processors that others may use before a cell on a CPU counts as disturbed."""

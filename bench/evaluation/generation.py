@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from bench.base_models import computing_in
 from bench.costs.flops import seen
 from bench.errors import Diverged, out_of_memory
-from bench.head import PromptMaskInGeneration, causal_lm
+from bench.models.base_models import computing_in
+from bench.models.head import PromptMaskInGeneration, causal_lm
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -6,9 +6,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from bench.base_models import synchronize
 from bench.evaluation.generation import exactly
 from bench.evaluation.lm import LanguageModel
+from bench.models.base_models import synchronize
 
 NEW_TOKENS = 64
 BATCHES = (1, 8)

@@ -17,14 +17,14 @@ from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.base_models import computing_in
-from bench.encoding import encode_pair
+from bench.data.encoding import encode_pair
 from bench.errors import out_of_memory
 from bench.evaluation.generation import generate_until
 from bench.evaluation.tree import Row, Scored, rows
-from bench.head import HeadAt, drop_prompt_mask
-from bench.masks import shares_rows
 from bench.methods.method import SharedPrefix
+from bench.models.base_models import computing_in
+from bench.models.head import HeadAt, drop_prompt_mask
+from bench.models.masks import shares_rows
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 

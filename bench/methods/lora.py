@@ -152,8 +152,8 @@ class Lora(PeftMethod):
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         import torch
 
-        from bench.head import causal_lm
         from bench.methods.dora_norm import set_exact_magnitudes, zero_rows
+        from bench.models.head import causal_lm
 
         options = LoraOptions.model_validate(cell.options)
         config = self.config(cell)

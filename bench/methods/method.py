@@ -59,7 +59,7 @@ class Facts:
     no_validation: str = ""
     """Why `training.validation` must be off for it; empty where the weights of an earlier step may be put back."""
     no_checkpoint: str = ""
-    """Why a killed training must begin anew; empty where it goes on from a checkpoint (`bench.checkpoint`)."""
+    """Why a killed training must begin anew; empty where it goes on from a checkpoint (`bench.training.checkpoint`)."""
     quantizes: bool = False
     """The base is loaded quantized."""
     needs: Mapping[str, str] | None = None
@@ -137,7 +137,7 @@ class Method:
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         """The model to train, with the same call signature as a causal language model. Only what it trains
         requires a gradient. Seeds are set before the call. A method that needs to know which tokens are the prompt
-        takes `prompt_mask` (B, T) at the entrance (`bench.head.at_entrance`)."""
+        takes `prompt_mask` (B, T) at the entrance (`bench.models.head.at_entrance`)."""
         raise NotImplementedError
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer | None:

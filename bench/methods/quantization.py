@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from bench import base_models
 from bench.cell import Cell
 from bench.errors import UserError
+from bench.models import base_models
 
 if TYPE_CHECKING:
     from torch import nn

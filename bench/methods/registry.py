@@ -21,8 +21,8 @@ def listing(base: str | None = None, rank: int | None = None) -> list[dict[str, 
     """
     if base is None:
         return [_facts(method) for method in methods.METHODS.values()]
-    from bench import base_models
-    from bench.counting import layers_alike
+    from bench.models import base_models
+    from bench.planning.counting import layers_alike
 
     skeleton = base_models.skeleton(base)
     alike, total = layers_alike(skeleton), sum(one.numel() for one in skeleton.parameters())
@@ -54,7 +54,7 @@ def _facts(method: methods.Method) -> dict[str, Any]:
 def _counted(
     method: methods.Method, base: str, skeleton: PreTrainedModel, alike: bool, rank: int | None, total: int
 ) -> dict[str, Any]:
-    from bench.counting import count
+    from bench.planning.counting import count
 
     method.check_packages()
     settings = {"rank": rank} if rank is not None and method.facts.rank is not None else {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
-from bench.plan import Plan, PlannedCell
+from bench.planning.plan import Plan, PlannedCell
 from bench.runner.progress import Listener
 from bench.store import CellFolder, write_json
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from bench.cell import Cell
 from bench.data import Data
-from bench.estimate import setting
 from bench.evaluation import EvaluationIdentity
 from bench.merging import FLIP_QUESTIONS
-from bench.plan import Plan, PlannedCell, state
+from bench.planning.estimate import setting
+from bench.planning.plan import Plan, PlannedCell, state
 from bench.runner.options import Options
 from bench.runner.progress import Progress
 from bench.runner.sweeping import Outcome, run_sweep

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable
 
 from bench.errors import UserError
-from bench.estimate import Estimate
-from bench.plan import Plan, PlannedCell, state
+from bench.planning.estimate import Estimate
+from bench.planning.plan import Plan, PlannedCell, state
 from bench.store import Results
 
 SPARE_BYTES = 50_000_000

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bench.errors import UserError
-from bench.plan import Plan, make_plan, state
+from bench.planning.plan import Plan, make_plan, state
+from bench.planning.tuning import settle
 from bench.store import Results
 from bench.sweep import Sweep
 from bench.sweep_file import load_sweep
-from bench.tuning import settle
 
 
 def extended(

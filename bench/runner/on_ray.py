@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.judging.reference import NAME as REFERENCE
-from bench.plan import PlannedCell
+from bench.planning.plan import PlannedCell
 from bench.runner.attempt import Ended
 from bench.runner.locks import holding
 from bench.runner.workers import Event, Task, Teller, Worker, run_locked

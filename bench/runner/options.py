@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bench.errors import UserError
-from bench.plan import PlannedCell
+from bench.planning.plan import PlannedCell
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import UserError
-from bench.estimate import Estimator, estimator
-from bench.plan import PlannedCell, state
+from bench.planning.estimate import Estimator, estimator
+from bench.planning.plan import PlannedCell, state
+from bench.planning.tuning import settle
 from bench.runner import notify
 from bench.runner.attempt import Ended, record_death
 from bench.runner.disk import check_room, prune
@@ -26,7 +27,6 @@ from bench.runner.locks import REPORT, holding
 from bench.runner.options import Options, named
 from bench.runner.progress import Progress, duration
 from bench.runner.workers import Crew, Task, Worker
-from bench.tuning import settle
 
 LOOKING_SECONDS = 0.5
 """Between two looks at the clock and at workers that say nothing."""

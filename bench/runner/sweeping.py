@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import base_models
 from bench.data.templates import template
 from bench.errors import UserError
-from bench.estimate import estimator, too_large
 from bench.evaluation.answers import read_answers
 from bench.judging import reference
 from bench.judging.checking import check
 from bench.judging.judges import Reference
 from bench.judging.questions import keep_questions
-from bench.plan import TO_RUN, Plan, PlannedCell, state
+from bench.models import base_models
+from bench.planning.estimate import estimator, too_large
+from bench.planning.plan import TO_RUN, Plan, PlannedCell, state
+from bench.planning.tuning import groups, settle
 from bench.runner import notify
 from bench.runner.disk import prune
 from bench.runner.locks import holding
@@ -24,7 +25,6 @@ from bench.runner.progress import Progress
 from bench.runner.schedule import Schedule
 from bench.runner.workers import Crew, Here, Local, Task, slots
 from bench.store import Results, write_json
-from bench.tuning import groups, settle
 
 
 @dataclass(frozen=True)

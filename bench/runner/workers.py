@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from bench.plan import Plan, PlannedCell, state
+from bench.planning.plan import Plan, PlannedCell, state
 from bench.runner.attempt import Ended, attempt
 from bench.runner.locks import holding
 from bench.runner.progress import Listener
@@ -165,7 +165,7 @@ def slots(workers: int | None, devices: int) -> list[Slot]:
     as asked for, which then share the processors."""
     import torch
 
-    from bench.base_models import device
+    from bench.models.base_models import device
 
     if device().type == "cuda":
         shown = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -48,7 +48,7 @@ def product_speed(rows: int, width: int, out: int, dtype: str = "bfloat16") -> f
     """FLOP/s of one product of these shapes on this machine, the best of several."""
     import torch
 
-    from bench import base_models
+    from bench.models import base_models
 
     device = base_models.device()
     a = torch.randn(rows, width, dtype=getattr(torch, dtype), device=device)
@@ -70,7 +70,7 @@ def environment() -> dict[str, Any]:
     packages = {name: version(name) for name in names}
     import torch
 
-    from bench import base_models
+    from bench.models import base_models
 
     where = base_models.device()
     able = torch.cpu.get_capabilities()

@@ -48,8 +48,9 @@ def requests_of(data_dir: str | None) -> list[Any]:
 
 def dora_cell() -> Any:
     """A DoRA cell with PEFT's own weight norm, as a user of HFLM would load it."""
-    from bench import base_models, methods
+    from bench import methods
     from bench.cell import BaseIdentity, Cell
+    from bench.models import base_models
 
     skeleton = base_models.skeleton(BASE, None)
     options = methods.get("dora").resolve({"rank": RANK, "lr": 1e-3, "norm": "peft"}, skeleton)
@@ -61,7 +62,8 @@ def model_of(weights: str, adapter: Path) -> Any:
     """The base, or a DoRA adapter on it, merged (by the harness: in float32, rounded once) or not."""
     import torch
 
-    from bench import base_models, methods
+    from bench import methods
+    from bench.models import base_models
 
     model = base_models.load(base_models.find(BASE, None), "bfloat16", "sdpa").eval()
     if weights == "base":
@@ -75,7 +77,8 @@ def make_adapter(folder: Path) -> None:
     """A DoRA adapter with random weights of a trained one's size: an untrained one would change nothing."""
     import torch
 
-    from bench import base_models, methods
+    from bench import methods
+    from bench.models import base_models
 
     torch.manual_seed(0)
     method = methods.get("dora")
@@ -93,8 +96,8 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     """Score all requests once, in this process."""
     import torch
 
-    from bench import base_models
     from bench.costs import Meter
+    from bench.models import base_models
 
     requests = requests_of(spec["data"])
     model = model_of(spec["weights"], Path(spec["adapter"]))
@@ -139,9 +142,9 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     """Of one scoring of all requests: tokens and products, and the machine's speed at such products."""
     import torch
 
-    from bench import base_models
-    from bench.encoding import encode_pair
+    from bench.data.encoding import encode_pair
     from bench.evaluation.tree import Scored, rows
+    from bench.models import base_models
 
     requests = requests_of(spec["data"])
     tokenizer = base_models.load_tokenizer(base_models.find(BASE, None))

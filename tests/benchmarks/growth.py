@@ -30,12 +30,13 @@ TASKS = ["arc_easy", "arc_challenge", "openbookqa", "boolq_closed"]
 
 def measured(spec: dict[str, Any]) -> dict[str, Any]:
     """Train once: a method at a rank, on so many examples, of their own lengths or all of one."""
-    from bench import base_models, methods
-    from bench.encoding import encode_all
-    from bench.order import ByLength
-    from bench.plan import make_plan
+    from bench import methods
+    from bench.data.encoding import encode_all
+    from bench.models import base_models
+    from bench.planning.plan import make_plan
     from bench.sweep import Sweep
-    from bench.training import train
+    from bench.training.order import ByLength
+    from bench.training.trainer import train
 
     tasks = spec.get("tasks", TASKS[:3])
     settings = {"name": "growth", "base_model": {"id": BASE, "dtype": "auto"}, "samples": spec["samples"]}
@@ -76,7 +77,7 @@ def of_one_length(tokenizer: Any, examples: list[Any], length: int, count: int) 
     eight tokens are the answer. (Cut tokens may join anew when the text is tokenized again, so what differs is left
     out.)"""
     from bench.data import Example
-    from bench.encoding import encode
+    from bench.data.encoding import encode
 
     text = " ".join(one.prompt + one.answer for one in examples)
     ids = tokenizer.encode(text, add_special_tokens=False)

@@ -29,7 +29,7 @@ EXAMPLES, BATCH, RANK, RATE = 320, 16, 8, 5e-4
 
 def cell_and_examples(spec: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     """The planned cell of a contender, its training settings, and its examples."""
-    from bench.plan import make_plan
+    from bench.planning.plan import make_plan
     from bench.sweep import Sweep
 
     entry = {"method": spec["method"], "lr": 1e-4 if spec["method"] == "full" else RATE}
@@ -50,8 +50,9 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     import torch
     from transformers import set_seed
 
-    from bench import base_models, methods
+    from bench import methods
     from bench.costs import Meter
+    from bench.models import base_models
 
     cell, config, examples = cell_and_examples(spec)
     method, base = methods.get(cell.method), base_models.find(BASE, None)
@@ -73,7 +74,7 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def ours(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
-    from bench.training import train
+    from bench.training.trainer import train
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -86,9 +87,9 @@ def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examp
     """transformers' Trainer and its own collator, as a user of PEFT writes it; of `same batches`, in our order."""
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-    from bench import base_models
-    from bench.encoding import encode
-    from bench.order import ByLength
+    from bench.data.encoding import encode
+    from bench.models import base_models
+    from bench.training.order import ByLength
 
     rows = []
     for one in examples:
@@ -134,11 +135,11 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     from torch.nn.functional import cross_entropy
     from transformers import get_linear_schedule_with_warmup
 
-    from bench import base_models
-    from bench.base_models import computing_in
-    from bench.encoding import Collator, encode
-    from bench.head import HeadAt, drop_prompt_mask
-    from bench.order import ByLength
+    from bench.data.encoding import Collator, encode
+    from bench.models import base_models
+    from bench.models.base_models import computing_in
+    from bench.models.head import HeadAt, drop_prompt_mask
+    from bench.training.order import ByLength
 
     device = base_models.device()
     rows = [encode(tokenizer, one, config.max_length, append_eos=True) for one in examples]
@@ -184,7 +185,8 @@ def where_time_goes(spec: dict[str, Any]) -> dict[str, float]:
     (which slows small operators down)."""
     from torch.profiler import ProfilerActivity, profile
 
-    from bench import base_models, methods
+    from bench import methods
+    from bench.models import base_models
 
     cell, config, examples = cell_and_examples({**spec, "method": "lora"})
     method, base = methods.get(cell.method), base_models.find(BASE, None)
@@ -201,11 +203,12 @@ def where_time_goes(spec: dict[str, Any]) -> dict[str, float]:
 
 def work(spec: dict[str, Any]) -> dict[str, Any]:
     """Of one training: tokens and matrix products, and the machine's speed at such products."""
-    from bench import base_models, methods
+    from bench import methods
     from bench.costs import Work
     from bench.costs.flops import seen
-    from bench.encoding import encode
-    from bench.order import ByLength
+    from bench.data.encoding import encode
+    from bench.models import base_models
+    from bench.training.order import ByLength
 
     cell, config, examples = cell_and_examples({**spec, "method": "lora"})
     base = base_models.find(BASE, None)

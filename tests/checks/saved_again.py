@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench import base_models, evaluation, methods
-from bench.base_models import computing_in
+from bench import evaluation, methods
 from bench.evaluation.lm import LanguageModel
-from bench.head import PromptMaskInGeneration, drop_prompt_mask
-from bench.plan import make_plan
+from bench.models import base_models
+from bench.models.base_models import computing_in
+from bench.models.head import PromptMaskInGeneration, drop_prompt_mask
+from bench.planning.plan import make_plan
 from bench.store import Results, write_json
 from bench.sweep_file import load_sweep
 

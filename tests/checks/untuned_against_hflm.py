@@ -14,8 +14,9 @@ from pathlib import Path
 
 from lm_eval.models.huggingface import HFLM
 
-from bench import base_models, evaluation
-from bench.plan import make_plan
+from bench import evaluation
+from bench.models import base_models
+from bench.planning.plan import make_plan
 from bench.store import Results, write_json
 from bench.sweep_file import load_sweep
 

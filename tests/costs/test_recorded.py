@@ -12,9 +12,9 @@ from conftest import bench, sweep_file
 from transformers import AutoTokenizer
 
 from bench.data import prepare
-from bench.encoding import encode
-from bench.order import ByLength
+from bench.data.encoding import encode
 from bench.sweep_file import load_sweep
+from bench.training.order import ByLength
 
 GREEDY = """
 import torch

@@ -15,7 +15,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from bench.cli import app
-from bench.plan import PlannedCell
+from bench.planning.plan import PlannedCell
 from bench.runner.on_ray import ActorWorker, OnRay
 
 MID_CELL_SECONDS = 0.3

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_tiny_model
-from test_training import trained
+from trainings import trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
-from bench.encoding import encode_pair
+from bench.data.encoding import encode_pair
 from bench.errors import Diverged
 from bench.evaluation import generation
 from bench.evaluation.lm import LanguageModel
-from bench.head import PromptMaskInGeneration
+from bench.models.head import PromptMaskInGeneration
 
 PROMPTS = [
     "Question: what is 3?\nAnswer:",

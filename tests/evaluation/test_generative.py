@@ -11,23 +11,23 @@ import pytest
 import torch
 from conftest import bench, make_tiny_model, sweep_file
 from lm_eval.api.model import LM
-from test_data import HUB_ROWS, data_of
-from test_training import cell_of, trained
+from questions import HUB_ROWS, data_of
+from trainings import cell_of, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench import evaluation, frames, methods
 from bench.data import Data
+from bench.data.encoding import encode_pair
 from bench.data.questions import Question, cluster
 from bench.data.tasks import commonsense_tasks
 from bench.data.tasks.rows import from_hub
-from bench.encoding import encode_pair
 from bench.errors import UserError
 from bench.evaluation import generative
 from bench.evaluation.identity import EvaluationIdentity
 from bench.evaluation.lm import LanguageModel
 from bench.sections import DataConfig, EvaluationConfig, TrainingConfig
 from bench.store import Results
-from bench.training import train
+from bench.training.trainer import train
 
 EIGHT = list(commonsense_tasks())
 FORMAT = {"llm-adapters-v1": "llm_adapters", "generative-v2": "llm_adapters", "loreft-v1": "loreft"}

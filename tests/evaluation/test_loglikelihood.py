@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_tiny_model
-from test_data import HUB_ROWS, data_of
-from test_training import trained
+from questions import HUB_ROWS, data_of
+from trainings import trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import evaluation

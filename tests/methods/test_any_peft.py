@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from test_every_method import SETTINGS
-from test_training import cell_of, trained
+from trainings import cell_of, trained
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from bench import methods

@@ -15,12 +15,13 @@ import torch
 from conftest import bench, sweep_file
 from safetensors.torch import load_file
 from test_every_method import SETTINGS, TRAINED
-from test_training import EXAMPLES, cell_of
+from trainings import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from bench import checkpoint, methods
+from bench import methods
 from bench.sections import TrainingConfig
-from bench.training import TrainingResult, train
+from bench.training import checkpoint
+from bench.training.trainer import TrainingResult, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
 

@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from bench import base_models
 from bench.methods import dvora_tuner
 from bench.methods.dvora_tuner import DvoraConfig, DvoraLinear, DvoraModel
+from bench.models import base_models
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IDS = torch.arange(20).reshape(2, 10) + 5

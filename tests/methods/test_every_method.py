@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import EXAMPLES, cell_of, trained
+from trainings import EXAMPLES, cell_of, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
 from bench.cell import Cell
-from bench.encoding import Collator, encode
+from bench.data.encoding import Collator, encode
 from bench.evaluation.lm import LanguageModel
-from bench.head import PromptMaskInGeneration, causal_lm, drop_prompt_mask
 from bench.merging import probe
 from bench.methods.any_peft import configurations
 from bench.methods.peft_types import PEFT_TYPES
+from bench.models.head import PromptMaskInGeneration, causal_lm, drop_prompt_mask
 
 pytestmark = pytest.mark.filterwarnings(
     # peft 0.21.2, by name: generating with prompts, loading an AdaLoRA whose ranks were allotted.
@@ -185,7 +185,7 @@ def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: 
         from test_every_method import batch
         from bench import methods
         from bench.merging import probe
-        from bench.head import drop_prompt_mask
+        from bench.models.head import drop_prompt_mask
         from bench.cell import Cell
         torch.set_num_threads(1)
         tiny, inputs = {str(tiny_model)!r}, batch(Path({str(tiny_model)!r}))

@@ -20,7 +20,7 @@ from bench.data.examples import Example
 from bench.errors import Diverged, UserError
 from bench.methods.galore import Galore
 from bench.sections import TrainingConfig
-from bench.training import train
+from bench.training.trainer import train
 
 galore_torch = pytest.importorskip("galore_torch", reason="needs the extra galore")
 

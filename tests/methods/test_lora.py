@@ -11,22 +11,23 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_tiny_model
-from test_training import EXAMPLES, cell_of
+from trainings import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench import base_models, methods
-from bench.base_models import computing_in
+from bench import methods
 from bench.cell import Cell
 from bench.costs import model_bytes
-from bench.counting import count
 from bench.errors import UserError
-from bench.head import causal_lm, drop_prompt_mask
 from bench.merging import probe
 from bench.methods.lora import INITIAL, Lora
 from bench.methods.targets import linear_layers
+from bench.models import base_models
+from bench.models.base_models import computing_in
+from bench.models.head import causal_lm, drop_prompt_mask
+from bench.planning.counting import count
 from bench.report import published
 from bench.sections import TrainingConfig
-from bench.training import train
+from bench.training.trainer import train
 
 # ../shared/published/README.md: per cent of base and adapter together, LLaMA-7B, q k v up down.
 EXACT = {

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import trained
 from torch.nn.functional import cross_entropy
+from trainings import trained
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from bench import base_models, methods
+from bench import methods
 from bench.cell import BaseIdentity, Cell
 from bench.errors import UserError
-from bench.head import PromptMaskInGeneration, causal_lm
 from bench.methods.reft import REFT, prompt_ends
+from bench.models import base_models
+from bench.models.head import PromptMaskInGeneration, causal_lm
 
 METHODS = {method.name: method for method in REFT}
 NAMES = list(METHODS)

@@ -17,23 +17,24 @@ import pytest
 import torch
 from conftest import bench, sweep_file
 from test_every_method import SETTINGS, TRAINED
-from test_training import trained
 from torch import nn
 from torch._dynamo.utils import counters
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from trainings import trained
 from transformers import AutoTokenizer, DynamicCache, MistralConfig, TrainerCallback
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from bench import methods, training
-from bench.compiling import compiled
+from bench import methods
 from bench.errors import CellProblem
-from bench.masks import Padding
 from bench.methods import unasked
 from bench.methods.peft_types import facts_of
-from bench.training import FineTuner
+from bench.models.masks import Padding
+from bench.training import trainer
+from bench.training.compiling import compiled
+from bench.training.trainer import FineTuner
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
 
@@ -160,7 +161,7 @@ class Run:
 
         handle = nn.modules.module.register_module_forward_pre_hook(count)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "FineTuner", Watched)
+            patch.setattr(trainer, "FineTuner", Watched)
             given = {"epochs": 0.6, "batch_size": 4, "logging_steps": 1000, **settings}
             try:
                 model, self.log = trained(folder, tiny, name, given, **{"lr": 1e-2, **SETTINGS.get(name, {})})

@@ -8,9 +8,10 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bench import base_models, methods
+from bench import methods
 from bench.cell import Cell
 from bench.errors import UserError
+from bench.models import base_models
 from bench.sections import BaseModelConfig
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Counting:
     @property
     def no_packing(self) -> str:
         """Why several examples cannot share a row of this base; empty where they can."""
-        from bench.masks import shares_rows
+        from bench.models.masks import shares_rows
 
         kind = self.config.model_type
         return "" if shares_rows(self.config) else f"in a model of the type {kind} they could see one another"

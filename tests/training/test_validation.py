@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import bench, sweep_file
-from test_training import EXAMPLES, cell_of
+from trainings import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from bench import checkpoint, methods
+from bench import methods
 from bench.cell import Cell
-from bench.encoding import encode
+from bench.data.encoding import encode
 from bench.errors import Diverged
 from bench.sections import TrainingConfig
-from bench.training import TrainingResult, train
-from bench.validation import Validator, split
+from bench.training import checkpoint
+from bench.training.trainer import TrainingResult, train
+from bench.training.validation import Validator, split
 
 HELD_OUT = 6
 

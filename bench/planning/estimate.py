@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from bench import methods
 from bench.cell import Cell
 from bench.costs import Work, matmul_speed
-from bench.counting import without_rate
 from bench.errors import UserError
 from bench.evaluation import latency
 from bench.evaluation.generative import GENERATIVE, NEW_TOKENS
-from bench.plan import Plan, PlannedCell
+from bench.planning.counting import without_rate
+from bench.planning.plan import Plan, PlannedCell
 from bench.store import CellFolder, Results
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Estimator:
 
     def _work(self, planned: PlannedCell) -> Work:
         """As `run` counts it of the model itself, but that all that is trained is taken to meet every token."""
-        from bench import base_models
+        from bench.models import base_models
 
         key = planned.base.id
         if key not in self.skeletons:
@@ -216,7 +216,7 @@ class Estimator:
         return flops / self._speed(cell), "arithmetic"
 
     def _speed(self, cell: Cell) -> float:
-        from bench.base_models import device
+        from bench.models.base_models import device
 
         if self.tflops is not None:
             return self.tflops * 1e12 * GUESSED_UTILISATION["cuda"]
@@ -224,7 +224,7 @@ class Estimator:
 
     def _reading(self, planned: PlannedCell) -> float:
         """Seconds in which a GPU reads the weights once; 0 for a processor, whose products take longer."""
-        from bench.base_models import device
+        from bench.models.base_models import device
 
         cell = planned.cell
         if self.tflops is None and device().type == "cpu":
@@ -329,7 +329,7 @@ def memory_of_device() -> int | None:
     import psutil
     import torch
 
-    from bench.base_models import device
+    from bench.models.base_models import device
 
     where = device()
     if where.type == "cuda":

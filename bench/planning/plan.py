@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import base_models, methods
+from bench import methods
 from bench.cell import BaseIdentity, Cell, CellData
-from bench.counting import Counting
 from bench.data import Data, prepare
 from bench.data.open_questions import references_hash
 from bench.errors import UserError
@@ -25,10 +24,12 @@ from bench.evaluation import (
     check_protocols,
     identities,
 )
+from bench.models import base_models
+from bench.planning.counting import Counting
+from bench.planning.tuning import Pending, rates_of, with_rate
 from bench.sections import BaseModelConfig, TrainingConfig, TuneConfig
 from bench.store import SCHEMA, Results
 from bench.sweep import Sweep, product_of_lists
-from bench.tuning import Pending, rates_of, with_rate
 
 
 @dataclass(frozen=True)

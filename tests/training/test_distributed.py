@@ -11,20 +11,22 @@ import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from conftest import bench, sweep_file
-from test_training import EXAMPLES, cell_of
 from torch.multiprocessing import ProcessExitedException
 from torch.utils.data import BatchSampler
+from trainings import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from bench import base_models, distributed, methods
-from bench.distributed import Job, Tell
+from bench import methods
 from bench.errors import CellProblem, Diverged, out_of_memory
-from bench.order import ByLength, Dealt
-from bench.plan import make_plan
+from bench.models import base_models
+from bench.planning.plan import make_plan
 from bench.sections import TrainingConfig
 from bench.store import Results
 from bench.sweep_file import load_sweep
-from bench.training import TrainingResult, train
+from bench.training import distributed
+from bench.training.distributed import Job, Tell
+from bench.training.order import ByLength, Dealt
+from bench.training.trainer import TrainingResult, train
 
 TRAININGS: dict[str, dict[str, Any]] = {
     # 20 examples: two batches of 8 and one of 4, which two processes share as 2 and 2.

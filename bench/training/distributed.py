@@ -1,9 +1,10 @@
 """One training on several devices: a process for each, launched for the training alone.
 
-Each process loads the base, attaches the method and calls `bench.training.train`; the first one saves the adapter and
-all tell what they come to. CUDA devices talk over nccl, processes of the CPU over gloo. With `ddp` each process holds
-the whole model. With `fsdp` (torch's `fully_shard`) each holds a part of every parameter, and a layer is put together
-while it is computed; accelerate has FSDP on accelerators only, so layers are sharded here, which is the same on a CPU.
+Each process loads the base, attaches the method and calls `bench.training.trainer.train`; the first one saves the
+adapter and all tell what they come to. CUDA devices talk over nccl, processes of the CPU over gloo. With `ddp` each
+process holds the whole model. With `fsdp` (torch's `fully_shard`) each holds a part of every parameter, and a layer is
+put together while it is computed; accelerate has FSDP on accelerators only, so layers are sharded here, which is the
+same on a CPU.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, spawn
 from transformers import set_seed
 
-from bench import base_models, methods, training
-from bench.base_models import Base, device
+from bench import methods
 from bench.cell import Cell
 from bench.costs import Meter, Reading, release_memory, resident_level
 from bench.data.examples import Example
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
-from bench.head import causal_lm
 from bench.methods.method import Method
+from bench.models import base_models
+from bench.models.base_models import Base, device
+from bench.models.head import causal_lm
 from bench.sections import TrainingConfig
-from bench.training import TrainingResult
+from bench.training import trainer
+from bench.training.trainer import TrainingResult
 
 if TYPE_CHECKING:
     from bench.runner.progress import Advance
@@ -88,7 +91,7 @@ def work(rank: int, tell: Tell, job: Job) -> None:
     try:
         if sharded:
             shard(model, config.devices, cell.method)
-        result = training.train(
+        result = trainer.train(
             model,
             tokenizer,
             method,

@@ -6,10 +6,10 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-from bench.estimate import GUESSED_UTILISATION, Estimate, estimator, gigabytes, too_large
-from bench.plan import TO_RUN, Plan, PlannedCell, state
+from bench.planning.estimate import GUESSED_UTILISATION, Estimate, estimator, gigabytes, too_large
+from bench.planning.plan import TO_RUN, Plan, PlannedCell, state
+from bench.planning.tuning import settle
 from bench.store import Results
-from bench.tuning import settle
 
 UTILISED = GUESSED_UTILISATION["cuda"]
 PENDING = "pending tune"

@@ -11,13 +11,13 @@ from conftest import make_tiny_model
 from transformers import AutoTokenizer
 
 from bench.data import Data, prepare, sources
+from bench.data.encoding import encode
 from bench.data.examples import Dialogue
 from bench.data.open_questions import OpenQuestion, Turn, fingerprint
 from bench.data.questions import normalize
 from bench.data.templates import Alpaca, Chat
-from bench.encoding import encode
 from bench.errors import UserError
-from bench.plan import make_plan
+from bench.planning.plan import make_plan
 from bench.sections import OpenSet
 from bench.sweep import Sweep
 

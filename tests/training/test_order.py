@@ -7,14 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_training import EXAMPLES, cell_of
+from trainings import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
 from bench.cell import Cell
-from bench.order import MEGA_BATCH, ByLength
 from bench.sections import TrainingConfig
-from bench.training import FineTuner, train
+from bench.training.order import MEGA_BATCH, ByLength
+from bench.training.trainer import FineTuner, train
 
 CHANCE = random.Random(0)
 LENGTHS = [CHANCE.choice([8, 20, 40, 90, 200]) + i % 7 for i in range(1999)]

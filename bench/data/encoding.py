@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.data.examples import Example
 from bench.errors import UserError
-from bench.packaged import cache_folder
+from bench.models.packaged import cache_folder
 from bench.store import writing
 
 IGNORED = -100

@@ -10,13 +10,13 @@ from conftest import bench
 
 from bench.data import sources
 from bench.errors import OutOfReach
-from bench.estimate import Estimator
-from bench.listing import lines, listing
-from bench.plan import make_plan
+from bench.planning.estimate import Estimator
+from bench.planning.listing import lines, listing
+from bench.planning.plan import make_plan
 from bench.store import Results
 from bench.sweep_file import load_sweep
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 A100 = 312.0
 """TFLOP/s in half precision, dense (data sheet)."""
 

@@ -12,12 +12,12 @@ import pytest
 from conftest import bench, sweep_file
 
 from bench import frames, methods
-from bench.plan import make_plan
+from bench.planning.plan import make_plan
+from bench.planning.tuning import rates_of, settle, with_rate
 from bench.sections import TuneConfig
 from bench.store import Results
 from bench.sweep import Sweep
 from bench.sweep_file import load_sweep
-from bench.tuning import rates_of, settle, with_rate
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from conftest import make_tiny_model
 from transformers import AutoTokenizer
 
-from bench import encoding
+from bench.data import encoding
+from bench.data.encoding import encode, encode_all
 from bench.data.examples import Example
-from bench.encoding import encode, encode_all
 
 EXAMPLES = [Example(f"Question: what is {i}?\nAnswer:", f" it is {i * 7}") for i in range(20)] + [Example("", " é")]
 

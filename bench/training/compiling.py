@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bench.errors import CellProblem
-from bench.head import causal_lm
+from bench.models.head import causal_lm
 
 
 @contextmanager

@@ -8,11 +8,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, PretrainedConfig, Qwen2MoeConfig
 
-from bench import base_models, counting, methods
+from bench import methods
 from bench.cell import BaseIdentity, Cell
-from bench.counting import count, layers_alike
 from bench.errors import UserError
 from bench.methods import Method
+from bench.models import base_models
+from bench.planning import counting
+from bench.planning.counting import count, layers_alike
 from bench.sections import BaseModelConfig
 
 BASE = "smollm2-135m-instruct"

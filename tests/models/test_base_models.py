@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import base_models
 from bench.errors import UserError
+from bench.models import base_models
 
-FIND = "from bench import base_models, errors\ntry:\n    base_models.find('owner/model', {revision!r})\n"
+FIND = "from bench import errors\nfrom bench.models import base_models\ntry:\n    base_models.find('owner/model', {revision!r})\n"
 FIND += "except errors.UserError as error:\n    print(error)\n"
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from bench import checkpoint
-from bench.base_models import device, synchronize
 from bench.costs import Meter, Reading
 from bench.errors import Diverged
+from bench.models.base_models import device, synchronize
+from bench.training import checkpoint
 
 if TYPE_CHECKING:
     from bench.runner.progress import Advance
-    from bench.training import FineTuner
+    from bench.training.trainer import FineTuner
 
 
 class Pace:

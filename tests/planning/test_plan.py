@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from conftest import bench, sweep_file
 
-from bench import base_models, methods
+from bench import methods
+from bench.models import base_models
 from bench.sweep import product_of_lists
 from bench.sweep_file import load_sweep
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_every_cell_has_a_line(tmp_path: Path, tiny_model: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from conftest import bench, sweep_file
 
-from bench import estimate
 from bench.cell import Cell
+from bench.planning import estimate
 
 
 @pytest.fixture

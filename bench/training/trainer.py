@@ -25,22 +25,22 @@ from transformers import (
     set_seed,
 )
 
-from bench import checkpoint
-from bench.base_models import device, synchronize
 from bench.cell import Cell
-from bench.compiling import compiled
 from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import seen
+from bench.data.encoding import Collator, Encoded, encode_all
 from bench.data.examples import Example
-from bench.encoding import Collator, Encoded, encode_all
 from bench.errors import CellProblem
-from bench.head import HeadAt, causal_lm, drop_prompt_mask
-from bench.masks import Padding
 from bench.methods.method import Method
-from bench.order import ByLength, Dealt
+from bench.models.base_models import device, synchronize
+from bench.models.head import HeadAt, causal_lm, drop_prompt_mask
+from bench.models.masks import Padding
 from bench.sections import TrainingConfig
-from bench.validation import Validator, split
-from bench.watch import Keeper, Pace, Watch
+from bench.training import checkpoint
+from bench.training.compiling import compiled
+from bench.training.order import ByLength, Dealt
+from bench.training.validation import Validator, split
+from bench.training.watch import Keeper, Pace, Watch
 
 if TYPE_CHECKING:
     from bench.runner.progress import Advance
@@ -196,8 +196,8 @@ def train(
     meter: Meter | None = None,
 ) -> TrainingResult:
     """Train `model` in place on the examples, in an order that the cell's seed alone decides; `meter` reads what the
-    training loop costs. With several devices this is called in each of their processes (`bench.distributed`), and the
-    result is that process's share.
+    training loop costs. With several devices this is called in each of their processes
+    (`bench.training.distributed`), and the result is that process's share.
 
     A training on one device leaves checkpoints in `folder` and goes on from the last one that it finds there; its
     settings and `examples` must be the same.

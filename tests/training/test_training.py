@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_tiny_model
 from torch.nn.functional import cross_entropy
+from trainings import EXAMPLES, cell_of, trained
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,43 +22,11 @@ from transformers import (
 )
 
 from bench import methods
-from bench.cell import BaseIdentity, Cell, CellData
+from bench.data.encoding import Collator, Encoded, encode, encode_pair
 from bench.data.examples import Example
-from bench.encoding import Collator, Encoded, encode, encode_pair
 from bench.errors import Diverged
-from bench.head import HeadAt, drop_prompt_mask
-from bench.order import ByLength
-from bench.sections import TrainingConfig
-from bench.training import train
-
-EXAMPLES = [Example(f"Question: what is {i}?\nAnswer:", f" it is {i * 7}") for i in range(20)]
-
-
-def cell_of(method: str, model: Any, epochs: float = 1, batch_size: int = 16, **options: Any) -> Cell:
-    return Cell(
-        base=BaseIdentity(id="tiny", revision="-", dtype="float32"),
-        method=method,
-        method_version="1",
-        options=methods.get(method).resolve(options, model),
-        samples=len(EXAMPLES),
-        seed=0,
-        data=CellData(train=("x",), format="question", mix="equal", subset_seed=None, append_eos=True, fingerprint="x"),
-        training=TrainingConfig(epochs=epochs, batch_size=batch_size).model_dump(mode="json"),
-    )
-
-
-def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **options: Any) -> tuple[Any, list[dict]]:
-    attention = settings.get("attn_implementation", "sdpa")
-    model = AutoModelForCausalLM.from_pretrained(tiny, attn_implementation=attention)
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    steps = {key: settings[key] for key in ("epochs", "batch_size") if key in settings}
-    cell = cell_of(method, model, **steps, **options)
-    set_seed(0)
-    model = methods.get(method).attach(model, cell)
-    log: list[dict] = []
-    config = TrainingConfig(**{"logging_steps": 1, **settings})
-    train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, log.append, lambda *_: None)
-    return model, log
+from bench.models.head import HeadAt, drop_prompt_mask
+from bench.training.order import ByLength
 
 
 @pytest.mark.parametrize("bos", [False, True])

@@ -16,7 +16,7 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.methods.method import Method
-    from bench.plan import Plan, PlannedCell
+    from bench.planning.plan import Plan, PlannedCell
     from bench.sections import TuneConfig
     from bench.store import Results
 
@@ -101,7 +101,7 @@ def rates_of(method: Method, tune: TuneConfig) -> tuple[float, ...]:
 def choose(pending: Pending, results: Results, waiting: Collection[str] = ()) -> Choice | None:
     """The best of the rates by what is recorded; None while trials are to be run (`waiting` has the ids of those that
     will be tried again), or where none has come to an end."""
-    from bench.plan import TO_RUN, state
+    from bench.planning.plan import TO_RUN, state
 
     states = [state(one, results) for one in pending.trials]
     if any(one in TO_RUN for one in states) or any(one.cell.id in waiting for one in pending.trials):

@@ -2,7 +2,7 @@
 
 Three kinds of name are understood:
 
-- an alias of a packaged model (`bench.packaged`);
+- an alias of a packaged model (`bench.models.packaged`);
 - a folder with `config.json`, safetensors and a tokenizer;
 - a hub id (`owner/name`), with an optional revision. A token for a gated model is taken from the
   environment (`HF_TOKEN`) by the hub library, and stored nowhere.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, unknown
-from bench.packaged import ALIASES, packaged
+from bench.models.packaged import ALIASES, packaged
 
 if TYPE_CHECKING:
     import torch
