@@ -19,7 +19,8 @@ import torch
 from bench.errors import UserError
 from bench.models import base_models
 
-FIND = "from bench import errors\nfrom bench.models import base_models\ntry:\n    base_models.find('owner/model', {revision!r})\n"
+FIND = "from bench import errors\nfrom bench.models import base_models\n"
+FIND += "try:\n    base_models.find('owner/model', {revision!r})\n"
 FIND += "except errors.UserError as error:\n    print(error)\n"
 
 
