@@ -177,6 +177,7 @@ def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
                 textcoords="offset points",
                 ha=side,
                 fontsize=7.5,
+                bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none"},  # the front may pass behind
             )
             box = text.get_window_extent(renderer)
             if box.count_overlaps(taken) == 0 and ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1:
