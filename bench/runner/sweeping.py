@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from bench.data.templates import template
 from bench.errors import UserError
@@ -24,6 +27,7 @@ from bench.runner.options import Options, named
 from bench.runner.progress import Progress
 from bench.runner.schedule import Schedule
 from bench.runner.workers import Crew, Here, Local, Task, slots
+from bench.sections import LM_EVAL
 from bench.store import Results, write_json
 
 
@@ -52,8 +56,7 @@ def run_sweep(
     """
     options = options or Options()
     wanted = TO_RUN if options.train else ("trained",)
-    if (results.path / "plan.json").is_file():
-        results.plan()  # of a newer version: refused
+    left_out = _left_out(plan, results)
     _set_aside(plan, results, progress)
     if plan.pending:
         # Trials that are to be tried again choose nothing before.
@@ -76,6 +79,11 @@ def run_sweep(
             if found.commit and base.revision is None:
                 progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
     results.write_plan(plan.resolved(), plan.record())
+    if left_out:
+        progress.line(
+            f"{', '.join(left_out)}: scored in this folder, and not asked for by this sweep; the report is without "
+            f"until the sweep names {'it' if len(left_out) == 1 else 'them'} (the scores stay)"
+        )
     if plan.data.open_questions:
         keep_questions(results, plan.data.open_questions)
         judge = Reference()
@@ -104,6 +112,25 @@ def run_sweep(
         if not any(state(trial, results) in TO_RUN for trial in one.trials):
             progress.line(f"{one.name} stays pending: none of its trials has come to an end")
     return outcome
+
+
+def _left_out(plan: Plan, results: Results) -> list[str]:
+    """Tasks, protocols and sets of open questions of the recorded plan that this one has not, such as those that `bench
+    evaluate` has added. Raises UserError where a newer version has recorded it."""
+    if not (results.path / "plan.json").is_file():
+        return []
+    before, asked = results.plan(), {}
+    with suppress(OSError, yaml.YAMLError):
+        asked = yaml.safe_load((results.path / "sweep.yaml").read_text(encoding="utf-8"))
+
+    def scored(record: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:
+        tasks = (sweep.get("evaluation") or {}).get("tasks") or ()
+        of_lm_eval = [name for name in tasks if name.startswith(LM_EVAL)]
+        kinds = ("tasks", "protocols", "open_questions")
+        return [*of_lm_eval, *(name for kind in kinds for name in record.get(kind, ()))]
+
+    now = scored(plan.record(), plan.resolved())
+    return [name for name in scored(before, asked) if name not in now]
 
 
 def _judge_again(plan: Plan, results: Results) -> None:

@@ -60,7 +60,7 @@ def training(costs: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_more_tasks_without_training(folder: Path, task_file: Path) -> None:
-    before = metrics_of(folder)
+    before, asked = metrics_of(folder), (folder / "sweep.yaml").read_text()
     done = bench("evaluate", folder, "--tasks", f"world_three,lm_eval:{task_file}")
     assert done.exit_code == 0, done.output
     after = metrics_of(folder)
@@ -73,6 +73,11 @@ def test_more_tasks_without_training(folder: Path, task_file: Path) -> None:
         assert metrics["status"] == "done"
     assert "world_three" in (folder / "report" / "report.md").read_text()
     assert bench("evaluate", folder).exit_code == 0  # nothing is left to do
+    assert metrics_of(folder) == after
+    (folder / "before.yaml").write_text(asked)
+    again = bench("run", folder / "before.yaml", "--results", folder.parent)
+    said = f"lm_eval:{task_file}, world_three: scored in this folder, and not asked for by this sweep"
+    assert again.exit_code == 0 and said in " ".join(again.output.split()), again.output
     assert metrics_of(folder) == after
 
 
