@@ -30,7 +30,7 @@ def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> 
     says how many cells failed and how many are left; it is no error if some did. Workers are processes of their own:
     call it under `if __name__ == "__main__":`. Raises UserError for what must be mended before a cell can run.
     """
-    from bench.planning.plan import make_plan
+    from bench.planning.make import make_plan
     from bench.runner import Options
     from bench.store import Results
 

@@ -99,7 +99,7 @@ def plan(
     """
     from bench.errors import OutOfReach
     from bench.planning.listing import lines, listing
-    from bench.planning.plan import make_plan
+    from bench.planning.make import make_plan
     from bench.store import Results
     from bench.sweep_file import load_sweep
 
@@ -165,7 +165,7 @@ def run(
     if workers != 0 and ray is None:
         warm_up()  # while the plan is made
     from bench.api import run_plan
-    from bench.planning.plan import make_plan
+    from bench.planning.make import make_plan
     from bench.runner import Options
     from bench.runner.notify import check
     from bench.runner.options import seconds_left

@@ -135,7 +135,9 @@ def _mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 9) + 0.0
 
 
-def _over_seeds(values: Sequence[float], judged: statistics.Judged, comparisons: int, margin: float) -> dict[str, Any]:
+def _over_seeds(
+    values: Sequence[float], judged: statistics.Comparison, comparisons: int, margin: float
+) -> dict[str, Any]:
     interval, deviation = judged.interval, statistics.spread(values)
     needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin) if interval else None
     return {

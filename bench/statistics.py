@@ -125,7 +125,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Comparison:
     """What the paired differences of one comparison say within its family."""
 
     interval: Interval | None
@@ -136,7 +136,7 @@ class Judged:
     verdict: Verdict
 
 
-def judge(family: Sequence[Sequence[float]], margin: float = TIE_MARGIN) -> list[Judged]:
+def judge(family: Sequence[Sequence[float]], margin: float = TIE_MARGIN) -> list[Comparison]:
     """The verdicts of all comparisons of one table; each is given by its per-seed differences (points).
 
     With three seeds or more: a tie where the unadjusted interval lies inside the margin; else better or worse where
@@ -148,7 +148,7 @@ def judge(family: Sequence[Sequence[float]], margin: float = TIE_MARGIN) -> list
     found = []
     for values, p, adjusted in zip(family, p_values, holm(p_values), strict=True):
         interval = mean_interval(values)
-        found.append(Judged(interval, p, adjusted, _verdict(values, interval, adjusted, margin)))
+        found.append(Comparison(interval, p, adjusted, _verdict(values, interval, adjusted, margin)))
     return found
 
 

@@ -1,6 +1,6 @@
 """A sweep as a frozen model: what the user wrote, checked, with every default. `bench.sections` has its sections.
 
-`bench.planning.plan` turns it into cells: the product of the methods' list-valued settings, the training's, the sample
+`bench.planning.make` turns it into cells: the product of the methods' list-valued settings, the training's, the sample
 counts and the seeds, plus one untuned cell per base model.
 """
 

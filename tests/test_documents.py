@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from bench import load_sweep, reference
 from bench.cli import app
-from bench.planning.plan import make_plan
+from bench.planning.make import make_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

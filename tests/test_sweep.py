@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.planning.plan import make_plan
+from bench.planning.make import make_plan
 from bench.sweep_file import load_sweep
 
 SWEEP = """

@@ -8,15 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.evaluation import generative, loglikelihood, of_lm_eval
-from bench.evaluation.identity import (
-    PROTOCOLS,
-    AnswersIdentity,
-    EvaluationIdentity,
-    answer_identities,
-    check_protocols,
-    identities,
-    label,
-)
+from bench.evaluation.asked import answer_identities, identities
+from bench.evaluation.identity import PROTOCOLS, AnswersIdentity, EvaluationIdentity, check_protocols, label
 from bench.evaluation.items import check, right, scores
 from bench.evaluation.loglikelihood import lm_eval_task
 

@@ -7,14 +7,9 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, unknown
 from bench.sections import EvaluationConfig, Strict
-from bench.sweep import Sweep
-
-if TYPE_CHECKING:
-    from bench.data import Data
 
 
 @dataclass(frozen=True)
@@ -112,62 +107,3 @@ class EvaluationIdentity(_Identity):
     def file(self) -> str:
         name = re.sub(r"[^A-Za-z0-9._-]", ".", self.task)  # lm-eval's own have a colon, or are paths
         return f"{name}@{self.protocol}-{self.id}.parquet"
-
-
-def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool) -> list[EvaluationIdentity]:
-    """The evaluations that a cell of this sweep must have: every task by the first protocol, then by the next; at
-    last lm-eval's own tasks, each as lm-eval defines it.
-
-    Raises UserError for a protocol that is unknown or does not fit the data's format.
-    """
-    check_protocols(config, data.config.format)
-    common = {"limit": config.limit, **_arithmetic(config, dtype, mergeable)}
-    found = [
-        EvaluationIdentity(
-            task=task,
-            task_version=data.tasks[task].version,
-            protocol=protocol,
-            protocol_version=PROTOCOLS[protocol].version,
-            format=data.config.format,
-            questions=data.questions_fingerprint(task),
-            **common,
-        )
-        for protocol in config.protocols
-        for task in data.questions
-    ]
-    for name in config.of_lm_eval:
-        from bench.evaluation.of_lm_eval import PROTOCOL, load
-
-        harness = load(name, data.config.seed, config.limit)
-        found.append(
-            EvaluationIdentity(
-                task=name,
-                task_version=harness.version,
-                protocol=PROTOCOL,
-                protocol_version=1,
-                format="lm_eval",
-                questions=harness.fingerprint,
-                **common,
-            )
-        )
-    return found
-
-
-def answer_identities(data: Data, sweep: Sweep, dtype: str, mergeable: bool) -> list[AnswersIdentity]:
-    """The open questions that a cell of this sweep must answer, set by set."""
-    return [
-        AnswersIdentity(
-            set=name,
-            questions=data.open_fingerprint(name),
-            template=data.config.template,
-            temperature=sweep.answers.temperature,
-            max_new_tokens=sweep.answers.max_new_tokens,
-            **_arithmetic(sweep.evaluation, dtype, mergeable),
-        )
-        for name in data.open_questions
-    ]
-
-
-def _arithmetic(config: EvaluationConfig, dtype: str, mergeable: bool) -> dict[str, Any]:
-    merged = mergeable and config.merge == "always"
-    return {"dtype": dtype, "merged": merged, "autocast": True if not merged and dtype != "float32" else None}

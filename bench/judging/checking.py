@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.data.open_questions import OpenQuestion
 from bench.data.questions import normalize
-from bench.judging.judges import Judge, Outcome
+from bench.judging.judges import Judge, Round
 from bench.judging.judgments import Asked, Ledger, Row, key_of, latest, read_rows
 from bench.judging.measures import Separation, noise, separation
 from bench.store import Results, write_json
@@ -71,7 +71,7 @@ def truncated(text: str) -> str:
 
 def check(
     results: Results, judge: Judge, questions: Mapping[str, Sequence[OpenQuestion]], progress: Listener
-) -> tuple[int, int, Outcome]:
+) -> tuple[int, int, Round]:
     """Ask a judge what it was not asked yet, and keep what it says; what belongs to another check (of other questions
     or references) is removed. Returns how many judgments a check takes, how many of them were there, and how the asking
     went."""

@@ -12,8 +12,8 @@ from bench.data.open_questions import OpenQuestion
 from bench.errors import UserError, unknown
 from bench.evaluation.answers import read_answers
 from bench.judging import checking
-from bench.judging.endpoint import Spent
-from bench.judging.judges import Judge, OpenAI, Outcome
+from bench.judging.asking import Spent
+from bench.judging.judges import Judge, OpenAI, Round
 from bench.judging.judgments import Asked, Ledger, Pair, baseline_of, turns_of
 from bench.judging.questions import questions_of
 from bench.runner.locks import holding
@@ -37,7 +37,7 @@ class Work:
 
 
 @dataclass
-class Judged:
+class Tally:
     """What a round of judging came to."""
 
     wanted: int = 0
@@ -48,7 +48,7 @@ class Judged:
     failed: dict[Any, str] = field(default_factory=dict)
     """Why judgments could not be had, by their keys."""
 
-    def add(self, wanted: int, there: int, outcome: Outcome) -> None:
+    def add(self, wanted: int, there: int, outcome: Round) -> None:
         """Count one part of the round."""
         self.wanted += wanted
         self.there += there
@@ -71,7 +71,7 @@ class Judged:
         return said
 
 
-def judge_folder(results: Results, judge: Judge, work: Work, progress: Progress) -> Judged:
+def judge_folder(results: Results, judge: Judge, work: Work, progress: Progress) -> Tally:
     """Have a judge judge what is there and not judged yet; what it says is kept as it comes.
 
     Raises UserError where another process is at it with the same judge, for a set or cells that are not there, and
@@ -85,7 +85,7 @@ def judge_folder(results: Results, judge: Judge, work: Work, progress: Progress)
     # What cannot be done is said before anything is asked, and paid.
     answered = _answered(results, work, chosen)
     pairs = _pairs(results, judge, work, answered) if work.pairs != "none" else []
-    total = Judged()
+    total = Tally()
     label = judge.identity.label
     with holding(results, f"judge-{label}") as mine:
         if not mine:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.judging import parsers, prompts, reference
-from bench.judging.endpoint import Endpoint, Spent, ask_all
+from bench.judging.asking import Spent, ask_all
+from bench.judging.endpoint import Endpoint
 from bench.judging.judgments import Asked, JudgeIdentity, Pair, Row
 from bench.judging.request import Reply
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Outcome:
+class Round:
     """How a round of judging went."""
 
     spent: Spent | None = None
@@ -36,7 +37,7 @@ class Judge(Protocol):
     def prompt_hash(self, asked: Asked) -> str:
         """Of what the judge is given besides the answer: a judgment by another prompt is another judgment."""
 
-    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
+    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Round:
         """Judge what is asked; `keep` is told of each judgment as it comes."""
 
 
@@ -51,11 +52,11 @@ class Reference:
     def prompt_hash(self, asked: Asked) -> str:
         return reference.references_of(asked)
 
-    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
+    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Round:
         for number, one in enumerate(asked, 1):
             keep(one, reference.judged(one))
             advance(number, len(asked), "judgments")
-        return Outcome()
+        return Round()
 
 
 class OpenAI:
@@ -78,7 +79,7 @@ class OpenAI:
     def prompt_hash(self, asked: Asked) -> str:
         return self._prompt(asked).hash
 
-    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Outcome:
+    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Round:
         def record(one: Asked, prompt: prompts.Prompt, reply: Reply) -> None:
             scores = {"score": parsers.fastchat_rating(reply.text), "strict": parsers.strict_rating(reply.text)}
             keep(one, {**self._told(prompt, reply), **scores})
@@ -88,7 +89,7 @@ class OpenAI:
     def _prompt(self, asked: Asked) -> prompts.Prompt:
         return prompts.single(asked.question, asked.turn, asked.answers, not asked.blind)
 
-    def compare(self, pairs: Sequence[Pair], keep: Callable[[Pair, Row], None], advance: Advance) -> Outcome:
+    def compare(self, pairs: Sequence[Pair], keep: Callable[[Pair, Row], None], advance: Advance) -> Round:
         """Have each two answers set against one another; `winner` is FastChat's, `strict` the strict parser's: `A` the
         first, `B` the second, `tie`, or None."""
 
@@ -102,13 +103,13 @@ class OpenAI:
         """What it is asked of two answers."""
         return prompts.pair(pair.first.question, pair.first.turn, pair.first.answers, pair.second.answers)
 
-    def _asked(self, made: Iterable[tuple[Any, prompts.Prompt]], record: Any, advance: Advance) -> Outcome:
+    def _asked(self, made: Iterable[tuple[Any, prompts.Prompt]], record: Any, advance: Advance) -> Round:
         """Ask it all. What is spent counts against the limit of whatever is asked later, too."""
         spent, failed = ask_all(self.endpoint, made, record, advance)
         if self.endpoint.spending_limit is not None and spent.dollars is not None:
             left = max(0.0, self.endpoint.spending_limit - spent.dollars)
             self.endpoint = replace(self.endpoint, spending_limit=left)
-        return Outcome(spent, {one.key: reason for one, reason in failed.items()})
+        return Round(spent, {one.key: reason for one, reason in failed.items()})
 
     def _told(self, prompt: prompts.Prompt, reply: Reply) -> Row:
         return {

@@ -16,14 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from bench.errors import UserError
+from bench.judging.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError, OpenAI
 
-    from bench.judging.endpoint import Endpoint
     from bench.judging.prompts import Prompt
 
 NO_KEY = "none"
@@ -227,12 +226,3 @@ def _told_to_wait(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def is_address(url: str) -> bool:
-    """Whether a text is an http address as far as can be seen."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, unknown
 from bench.models.packaged import ALIASES, packaged
+from bench.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
@@ -160,17 +161,6 @@ def load(base: Base, dtype: str, attn_implementation: str = "sdpa", **kwargs: An
     if not getattr(model, "hf_device_map", None):
         model = model.to(device())
     return model
-
-
-def quiet_libraries() -> None:
-    """Turn off the libraries' progress bars (the harness shows its own) and one upstream deprecation."""
-    import warnings
-
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    # peft 0.21.2 asks transformers 5.23 for a property under its old name.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:

@@ -113,7 +113,7 @@ def _convert(gguf: Path, folder: Path, alias: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from bench.models.base_models import quiet_libraries
+    from bench.models.quiet import quiet_libraries
 
     quiet_libraries()
     print(f"converting {alias} to safetensors, once (about 20 s)", file=sys.stderr, flush=True)

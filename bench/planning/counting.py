@@ -12,6 +12,7 @@ from bench import methods
 from bench.cell import Cell
 from bench.errors import UserError
 from bench.models import base_models
+from bench.planning.rates import without_rate
 from bench.sections import BaseModelConfig
 
 if TYPE_CHECKING:
@@ -55,13 +56,6 @@ class Counting:
         if cell.data is not None and not self.counted[key][0]:
             raise UserError(f"cell {cell.name} would train nothing", "Its settings leave no parameter to train.")
         return self.counted[key]
-
-
-def without_rate(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the learning rate, also in the parts of a pair: it says how fast, never what, is trained."""
-    return {
-        key: without_rate(value) if isinstance(value, dict) else value for key, value in options.items() if key != "lr"
-    }
 
 
 def layers_alike(skeleton: PreTrainedModel) -> bool:

@@ -19,8 +19,8 @@ from bench.costs import Work, matmul_speed
 from bench.errors import UserError
 from bench.evaluation import latency
 from bench.evaluation.generative import GENERATIVE, NEW_TOKENS
-from bench.planning.counting import without_rate
 from bench.planning.plan import Plan, PlannedCell
+from bench.planning.rates import without_rate
 from bench.store import CellFolder, Results
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench import comparison, frames
-from bench.judging import frames as judgments
+from bench.judging import recorded
 from bench.report import figures, forest, judged, pareto, provenance, ranking, samples, stability, tables, tuning
 from bench.report.figures import Drawn
 from bench.report.finding import ONE_SEED, best_sentence, finding, noise_text, uncompared
@@ -76,7 +76,7 @@ def content(results: Results) -> Content:
     read = frames.read(results)
     rules = ReportConfig.model_validate(plan.get("report", {}))
     differences = comparison.differences(read.cells, read.questions, rules)
-    said = judgments.read(results, plan)
+    said = recorded.read(results, plan)
     panels = judged.panels(read, said, rules)
     trials = tuning.trials(results, plan)
     ranked = ranking.ranking(read, differences, rules)
@@ -170,7 +170,7 @@ def _written(
     differences: pd.DataFrame,
     ranked: pd.DataFrame,
     panels: list[judged.Panel],
-    said: judgments.Judged,
+    said: recorded.Judged,
 ) -> dict[str, pd.DataFrame]:
     written = {"cells": read.cells, "scores": read.scores, "differences": differences, "settings": ranked}
     written = {name: table for name, table in written.items() if name == "cells" or len(table)}

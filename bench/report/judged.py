@@ -10,9 +10,9 @@ import pandas as pd
 
 from bench import comparison, frames
 from bench.judging.checking import KINDS
-from bench.judging.frames import Judged
 from bench.judging.judgments import baseline_of
 from bench.judging.measures import Match, noise_of_mean, standings
+from bench.judging.recorded import Judged
 from bench.report import published
 from bench.report.finding import comparisons, lowered, span
 from bench.report.tables import Table, differences_table

@@ -10,7 +10,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.planning.counting import without_rate
+from bench.planning.rates import without_rate
 from bench.report.figures import GREY, STYLE, Drawn, drawn, looks
 from bench.report.tables import Table
 from bench.store import CellFolder, Results

@@ -11,7 +11,7 @@ import yaml
 
 from bench import comparison, frames
 from bench.errors import UserError
-from bench.judging import frames as judgments
+from bench.judging import recorded
 from bench.report import forest, judged, provenance, tables
 from bench.report.content import Content, Section
 from bench.report.finding import NAMED, SINGLE, comparisons, p_text
@@ -114,7 +114,7 @@ def _scores(
     if not any(frames.trained(one.cells).empty for one in read):
         yield _Score("", "Points of average accuracy", rules.tie_margin, 1, between(*read, rules.tie_margin))
     before, after = (
-        {(one.judge, one.set): one for one in judged.panels(mine, judgments.read(folder, plan), rules)}
+        {(one.judge, one.set): one for one in judged.panels(mine, recorded.read(folder, plan), rules)}
         for folder, plan, mine in zip(results, plans, read, strict=True)
     )
     for key, panel in after.items():

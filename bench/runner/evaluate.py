@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.errors import UserError
-from bench.planning.plan import Plan, make_plan, state
+from bench.planning.make import make_plan
+from bench.planning.plan import Plan, state
 from bench.planning.tuning import settle
 from bench.store import Results
 from bench.sweep import Sweep

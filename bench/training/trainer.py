@@ -111,7 +111,7 @@ class FineTuner(Trainer):
         return optimizer
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self.keeper.keep(self)
+        self.keeper.keep(self, self.pace, self.validator)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.restore_model(self.keeper.found, self.model)

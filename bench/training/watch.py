@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from bench.costs import Meter, Reading
 from bench.errors import Diverged
 from bench.models.base_models import device, synchronize
 from bench.training import checkpoint
+from bench.training.validation import Validator
 
 if TYPE_CHECKING:
     from bench.runner.progress import Advance
-    from bench.training.trainer import FineTuner
 
 
 class Pace:
@@ -81,22 +81,22 @@ class Keeper:
     def due(self) -> bool:
         return time.perf_counter() - self.kept >= self.seconds
 
-    def keep(self, trainer: FineTuner) -> None:
+    def keep(self, trainer: Trainer, pace: Pace, validator: Validator | None) -> None:
         """Write a checkpoint. Where the optimizer holds what cannot be written there will be none, which is said."""
         so_far = {
             "resumed": self.resumed,
             "micro_batch": trainer.args.per_device_train_batch_size,
-            "pace": trainer.pace.so_far(),
+            "pace": pace.so_far(),
             "cost": dataclasses.asdict(self.cost(self.meter.read())),
             "log": self.watch.rows,
-            "validation": trainer.validator.so_far if trainer.validator else None,
+            "validation": validator.so_far if validator else None,
         }
-        best = trainer.validator.best if trainer.validator else {}
+        best = validator.best if validator else {}
         holds = (trainer.optimizer, trainer.lr_scheduler, trainer.accelerator.scaler, trainer.state)
         try:
             checkpoint.save(self.folder, trainer.state.global_step, trainer.model, *holds, so_far, best)
         except checkpoint.NotKept as error:
-            logging.getLogger(__name__).warning("no checkpoint of %s: %s", trainer.cell.name, error)
+            logging.getLogger(__name__).warning("no checkpoint of %s: %s", trainer.args.run_name, error)
             self.seconds = math.inf
         self.kept = time.perf_counter()
 

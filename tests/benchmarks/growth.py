@@ -33,7 +33,7 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     from bench import methods
     from bench.data.encoding import encode_all
     from bench.models import base_models
-    from bench.planning.plan import make_plan
+    from bench.planning.make import make_plan
     from bench.sweep import Sweep
     from bench.training.order import ByLength
     from bench.training.trainer import train

@@ -29,7 +29,7 @@ EXAMPLES, BATCH, RANK, RATE = 320, 16, 8, 5e-4
 
 def cell_and_examples(spec: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     """The planned cell of a contender, its training settings, and its examples."""
-    from bench.planning.plan import make_plan
+    from bench.planning.make import make_plan
     from bench.sweep import Sweep
 
     entry = {"method": spec["method"], "lr": 1e-4 if spec["method"] == "full" else RATE}

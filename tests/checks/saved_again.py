@@ -20,7 +20,7 @@ from bench.evaluation.lm import LanguageModel
 from bench.models import base_models
 from bench.models.base_models import computing_in
 from bench.models.head import PromptMaskInGeneration, drop_prompt_mask
-from bench.planning.plan import make_plan
+from bench.planning.make import make_plan
 from bench.store import Results, write_json
 from bench.sweep_file import load_sweep
 

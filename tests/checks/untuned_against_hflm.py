@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 
 from bench import evaluation
 from bench.models import base_models
-from bench.planning.plan import make_plan
+from bench.planning.make import make_plan
 from bench.store import Results, write_json
 from bench.sweep_file import load_sweep
 

@@ -17,7 +17,7 @@ from bench.data.open_questions import OpenQuestion, Turn, fingerprint
 from bench.data.questions import normalize
 from bench.data.templates import Alpaca, Chat
 from bench.errors import UserError
-from bench.planning.plan import make_plan
+from bench.planning.make import make_plan
 from bench.sections import OpenSet
 from bench.sweep import Sweep
 

@@ -12,7 +12,7 @@ from bench.data import sources
 from bench.errors import OutOfReach
 from bench.planning.estimate import Estimator
 from bench.planning.listing import lines, listing
-from bench.planning.plan import make_plan
+from bench.planning.make import make_plan
 from bench.store import Results
 from bench.sweep_file import load_sweep
 

@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
-from bench.judging.endpoint import FIRST_WAIT, Endpoint, Spent, ask_all
+from bench.judging.asking import FIRST_WAIT, Spent, ask_all
+from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt
 from bench.judging.request import NO_KEY, Reply, connect
 
@@ -429,7 +430,8 @@ def test_an_error_of_the_caller_is_its_own(server: Server) -> None:
 
 CHILD = """
 import json, signal, sys
-from bench.judging.endpoint import Endpoint, ask_all
+from bench.judging.asking import ask_all
+from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt
 
 signal.signal(signal.SIGINT, signal.default_int_handler)

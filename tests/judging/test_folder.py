@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import bench
 
-from bench.judging import checking, frames
+from bench.judging import checking, recorded
 from bench.judging.judgments import read_rows
 from bench.judging.questions import questions_of
 from bench.store import CellFolder, Results
@@ -52,15 +52,15 @@ def cells(results: Path) -> list[dict[str, Any]]:
 
 
 def test_every_cell_answers_and_is_judged_offline(talked: Path) -> None:
-    read = frames.read(Results(talked), Results(talked).plan())
+    read = recorded.read(Results(talked), Results(talked).plan())
     assert len(cells(talked)) == 5
     for cell in cells(talked):
         folder = CellFolder(talked / "cells" / cell["folder"])
         metrics = folder.metrics()
         assert metrics["status"] == "done" and metrics["evaluations"] == {}
-        recorded = list(metrics["answers"].values())
-        assert [(one["set"], one["n"]) for one in recorded] == [("held_out", 4), ("world_talk", 8)]
-        assert all(one["seconds"] > 0 and one["new_tokens"] <= 6 * one["n"] for one in recorded)
+        answered = list(metrics["answers"].values())
+        assert [(one["set"], one["n"]) for one in answered] == [("held_out", 4), ("world_talk", 8)]
+        assert all(one["seconds"] > 0 and one["new_tokens"] <= 6 * one["n"] for one in answered)
         mine = read.rows[read.rows["folder"] == cell["folder"]]
         assert len(mine) == 12 and mine["score"].between(0, 100).all()
     assert read.problems == ()
@@ -110,9 +110,9 @@ def test_judgments_of_replaced_answers_count_for_nothing(results: Path) -> None:
     rows[0]["choices"][0]["turns"][0] += " and more"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = "1 judgments are of answers that are no longer there; they count for nothing"
-    assert frames.read(Results(results), Results(results).plan()).problems == (said,)
+    assert recorded.read(Results(results), Results(results).plan()).problems == (said,)
     assert bench("judge", results).exit_code == 0
-    again = frames.read(Results(results), Results(results).plan())
+    again = recorded.read(Results(results), Results(results).plan())
     assert len(again.rows) == 5 * 12 and again.problems == (said,)  # judged anew, beside the old one
 
 
@@ -127,7 +127,7 @@ def test_other_reference_answers_are_another_judgment(results: Path) -> None:
     assert "20 judgments wanted, 0 were there, 20 made" in done.output
     again = bench("judge", results, "--sets", "held_out")
     assert "20 judgments wanted, 20 were there, 0 made" in again.output
-    read = frames.read(Results(results), Results(results).plan())
+    read = recorded.read(Results(results), Results(results).plan())
     assert len(read.rows) == 5 * 12 and read.problems == ()
 
 
@@ -136,7 +136,7 @@ def test_a_torn_line_is_cut_off_and_its_judgment_made_again(results: Path) -> No
     (path,) = (folder.path / "judgments").iterdir()
     whole = path.read_text()
     path.write_text(whole[:-30])  # killed in mid-line
-    before = frames.read(Results(results), Results(results).plan())
+    before = recorded.read(Results(results), Results(results).plan())
     assert len(before.rows) == 5 * 12 - 1
     assert "60 judgments wanted, 59 were there, 1 made" in bench("judge", results).output
     assert path.read_text() == whole
@@ -224,7 +224,7 @@ def test_an_endpoint_judges_what_is_there(
     assert SECRET not in done.output
     assert not [path for path in results.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert "dollars" in done.output
-    read = frames.read(Results(results), Results(results).plan())
+    read = recorded.read(Results(results), Results(results).plan())
     (label,) = (name for name, one in read.judges.items() if one.kind == "openai")
     assert label.startswith("a-judge-")
     mine = read.rows[read.rows["judge"] == label]
@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_missing_and_never_zero(results: Path, server: Ca
 
     done = bench("judge", results, "--judge", "openai", "--model", "mute", "--base-url", server(say))
     assert done.exit_code == 0, done.output
-    scores = frames.read(Results(results), Results(results).plan()).scores()
+    scores = recorded.read(Results(results), Results(results).plan()).scores()
     mute = scores[scores["judge"].str.startswith("mute-")]
     assert (mute["missing"] > 0).any() and set(mute["mean"].dropna()) == {7.0}
     assert (mute["disagree"] == mute["n"] - mute["missing"]).all() and set(mute["fastchat"].dropna()) == {95.0}
@@ -279,7 +279,7 @@ def test_pairs_are_shown_in_both_orders(results: Path, server: Callable[[Say], s
         "--base-url", server(first),
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    pairs = frames.read(Results(results), Results(results).plan()).pairs
+    pairs = recorded.read(Results(results), Results(results).plan()).pairs
     # lora against vera at 8 and at 16 samples, and each lora against the base: 4 questions, both orders.
     assert len(pairs) == (2 + 2) * 4 * 2 and set(pairs["winner"]) == {"A"}
     table = (results / "report/report.md").read_text().partition("## Compared in pairs: held_out, by first")[2]

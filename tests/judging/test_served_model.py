@@ -24,7 +24,8 @@ from transformers.utils.import_utils import is_serve_available
 
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.errors import UserError
-from bench.judging.endpoint import Endpoint, ask_all
+from bench.judging.asking import ask_all
+from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt, pair, single
 from bench.judging.request import Reply
 

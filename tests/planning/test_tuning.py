@@ -12,8 +12,9 @@ import pytest
 from conftest import bench, sweep_file
 
 from bench import frames, methods
-from bench.planning.plan import make_plan
-from bench.planning.tuning import rates_of, settle, with_rate
+from bench.planning.make import make_plan
+from bench.planning.rates import rates_of, with_rate
+from bench.planning.tuning import settle
 from bench.sections import TuneConfig
 from bench.store import Results
 from bench.sweep import Sweep

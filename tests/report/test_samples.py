@@ -10,9 +10,9 @@ import pytest
 
 from bench.frames import Frames
 from bench.judging.checking import Checked
-from bench.judging.frames import COMPARISONS, JUDGMENTS, Judged
 from bench.judging.judgments import JudgeIdentity
 from bench.judging.measures import noise_of_mean
+from bench.judging.recorded import COMPARISONS, JUDGMENTS, Judged
 from bench.report import judged, published, samples
 from bench.sections import ReportConfig
 from bench.statistics import mean_interval

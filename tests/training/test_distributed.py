@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from bench import methods
 from bench.errors import CellProblem, Diverged, out_of_memory
 from bench.models import base_models
-from bench.planning.plan import make_plan
+from bench.planning.make import make_plan
 from bench.sections import TrainingConfig
 from bench.store import Results
 from bench.sweep_file import load_sweep
