@@ -56,7 +56,7 @@ def run_sweep(
     """
     options = options or Options()
     wanted = TO_RUN if options.train else ("trained",)
-    left_out = _left_out(plan, results)
+    before = results.plan() if (results.path / "plan.json").is_file() else {}  # of a newer version: refused
     _set_aside(plan, results, progress)
     if plan.pending:
         # Trials that are to be tried again choose nothing before.
@@ -78,7 +78,9 @@ def run_sweep(
                 template(plan.data.config.template, tokenizer)
             if found.commit and base.revision is None:
                 progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
-    results.write_plan(plan.resolved(), plan.record())
+    resolved, record = plan.resolved(), plan.record()
+    left_out = _left_out(results, before, resolved, record)
+    results.write_plan(resolved, record)
     if left_out:
         progress.line(
             f"{', '.join(left_out)}: scored in this folder, and not asked for by this sweep; the report is without "
@@ -114,12 +116,12 @@ def run_sweep(
     return outcome
 
 
-def _left_out(plan: Plan, results: Results) -> list[str]:
-    """Tasks, protocols and sets of open questions of the recorded plan that this one has not, such as those that `bench
-    evaluate` has added. Raises UserError where a newer version has recorded it."""
-    if not (results.path / "plan.json").is_file():
-        return []
-    before, asked = results.plan(), {}
+def _left_out(
+    results: Results, before: Mapping[str, Any], resolved: Mapping[str, Any], record: Mapping[str, Any]
+) -> list[str]:
+    """Tasks, protocols and sets of open questions of the plan that is recorded (`before`, and sweep.yaml) and not of
+    this one (`record`, `resolved`), such as those that `bench evaluate` has added."""
+    asked: Mapping[str, Any] = {}
     with suppress(OSError, yaml.YAMLError):
         asked = yaml.safe_load((results.path / "sweep.yaml").read_text(encoding="utf-8"))
 
@@ -129,7 +131,7 @@ def _left_out(plan: Plan, results: Results) -> list[str]:
         kinds = ("tasks", "protocols", "open_questions")
         return [*of_lm_eval, *(name for kind in kinds for name in record.get(kind, ()))]
 
-    now = scored(plan.record(), plan.resolved())
+    now = scored(record, resolved)
     return [name for name in scored(before, asked) if name not in now]
 
 
