@@ -1,21 +1,63 @@
-"""What the benchmarks have in common: contenders in processes of their own, pairs of them, their peak memory."""
+"""What the benchmarks have in common: their options, contenders in processes of their own, pairs of them."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 BASE = "smollm2-135m-instruct"
 
+Roles = Mapping[str, Callable[[dict[str, Any]], Any]]
+"""What a benchmark's script does as a child, by name: each takes a specification and returns what JSON can hold."""
+
+_here: dict[str, Callable[[dict[str, Any]], Any]] = {}
+"""The roles that are played in this process."""
+
+
+def options(description: str, roles: Roles, result: Path | None = None) -> argparse.ArgumentParser:
+    """The options that benchmarks share; with `result`, those of one that compares and writes that file. Where this
+    process is a child it plays its role instead, and ends."""
+    role = sys.argv[1].removeprefix("--") if len(sys.argv) == 3 else ""
+    if role in roles:
+        print(json.dumps(roles[role](json.loads(sys.argv[2]))))
+        raise SystemExit
+
+    class InProcess(argparse.Action):
+        def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+            _here.update(roles)
+
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--data", help="a folder of LLM-Adapters' JSON; default: the hub")
+    if result is not None:
+        parser.add_argument("--repeats", type=int, default=3)
+        parser.add_argument("--out", type=Path, default=result, help="default: %(default)s")
+    parser.add_argument(
+        "--in-process",
+        nargs=0,
+        action=InProcess,
+        help="all contenders in this process, one after the other: for a device that is lent by the minute",
+    )
+    return parser
+
 
 def child(script: str, role: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Run `script --role SPEC` in a process of its own; its last line of output is its answer, as JSON."""
+    """Run `script --role SPEC` in a process of its own (but see `--in-process`); its last line of output is its answer,
+    as JSON."""
+    if role in _here:
+        from bench.costs import release_memory
+
+        answer = json.loads(json.dumps(_here[role](spec)))
+        release_memory()
+        return answer
     command = [sys.executable, script, f"--{role}", json.dumps(spec)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -73,10 +115,11 @@ def environment() -> dict[str, Any]:
     from bench.models import base_models
 
     where = base_models.device()
-    able = torch.cpu.get_capabilities()
-    vectors = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "bf16") if able.get(name)]
-    device = f"{able.get('cpu_name', where.type)} ({able.get('num_physical_cores')} cores, {', '.join(vectors)})"
     if where.type == "cuda":
         device = torch.cuda.get_device_name()
+    else:
+        able = torch.cpu.get_capabilities()
+        vectors = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "bf16") if able.get(name)]
+        device = f"{able.get('cpu_name', where.type)} ({able.get('num_physical_cores')} cores, {', '.join(vectors)})"
     machine = {"python": platform.python_version(), "machine": platform.machine(), "device": device}
-    return {**machine, "packages": packages}
+    return {**machine, "packages": packages, "in_process": bool(_here)}

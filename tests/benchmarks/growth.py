@@ -11,14 +11,11 @@ and growth.png.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from contenders import BASE, child, environment
+from contenders import BASE, child, environment, options
 
 RESULTS = Path("results/benchmarks")
 RANKS = (4, 8, 16, 32, 64)
@@ -124,9 +121,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="a folder of LLM-Adapters' JSON; default: the hub")
-    given = parser.parse_args()
+    given = options(__doc__, {"point": measured}).parse_args()
     rows: list[dict[str, Any]] = []
 
     def point(axis: str, value: int, method: str, tokens_per_second: float, peak_mb: int | None) -> None:
@@ -166,7 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--point"]:
-        print(json.dumps(measured(json.loads(sys.argv[2]))))
-    else:
-        main()
+    main()

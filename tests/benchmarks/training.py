@@ -1,6 +1,6 @@
 """How fast a cell is trained, against the stock Trainer with PEFT on the same examples, weights and machine in one run.
 
-    python tests/benchmarks/training.py [--data FOLDER] [--repeats 3]
+    python tests/benchmarks/training.py [--data FOLDER] [--repeats 3] [--out FILE] [--in-process]
 
 320 examples of ARC and OpenBookQA in equal shares, one epoch, SmolLM2-135M-Instruct, batch 16, rank 8, in what the
 harness computes in on this device (bfloat16 where it multiplies it natively, else float32: it is recorded).
@@ -13,15 +13,12 @@ compared with those of the stock Trainer on the very same batches. Writes result
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from contenders import BASE, child, compared, environment, product_speed
+from contenders import BASE, child, compared, environment, options, product_speed
 
 RESULT = Path("results/benchmarks/training.json")
 EXAMPLES, BATCH, RANK, RATE = 320, 16, 8, 5e-4
@@ -236,10 +233,8 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="a folder of LLM-Adapters' JSON; default: the hub")
-    parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+    roles = {"contender": contender, "work": work, "profile": where_time_goes}
+    given = options(__doc__, roles, RESULT).parse_args()
 
     def run(how: str, method: str, **more: Any) -> dict[str, Any]:
         found = child(__file__, "contender", {"how": how, "method": method, "data": given.data, **more})
@@ -270,18 +265,11 @@ def main() -> None:
     from bench.store import write_json
 
     content = {"comparisons": comparisons, "losses_on_identical_batches": agreement, "work": machine}
-    write_json(RESULT, {**content, "environment": environment()})
-    print(f"written: {RESULT}; {machine['share_of_peak']:.0%} of the machine's matrix-product speed")
+    write_json(given.out, {**content, "environment": environment()})
+    print(f"written: {given.out}; {machine['share_of_peak']:.0%} of the machine's matrix-product speed")
     for part, share in sorted(machine["where_time_goes"].items(), key=lambda one: -one[1]):
         print(f"  {share:.0%} {part}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--contender"]:
-        print(json.dumps(contender(json.loads(sys.argv[2]))))
-    elif sys.argv[1:2] == ["--work"]:
-        print(json.dumps(work(json.loads(sys.argv[2]))))
-    elif sys.argv[1:2] == ["--profile"]:
-        print(json.dumps(where_time_goes(json.loads(sys.argv[2]))))
-    else:
-        main()
+    main()
