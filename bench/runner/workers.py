@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -189,8 +191,11 @@ class Local:
     """A crew of processes of this machine."""
 
     def __init__(self, task: Task, places: Sequence[Slot]) -> None:
-        self.task = task
         self.folder = tempfile.TemporaryDirectory(prefix="bench-")
+        # In a file, not among the arguments: a process is started once its arguments are read, for which it loads the
+        # libraries, and each would wait for the one before.
+        self.task = Path(self.folder.name) / "task"
+        self.task.write_bytes(ForkingPickler.dumps(task))
         self.workers: list[Worker] = [self._fresh(place) for place in places]
 
     def _fresh(self, place: Slot) -> Process:
@@ -237,7 +242,7 @@ def _context() -> Any:
 class Process:
     """A worker that is a process of this machine."""
 
-    def __init__(self, task: Task, place: Slot, log: Path) -> None:
+    def __init__(self, task: Path, place: Slot, log: Path) -> None:
         self.name, self.place, self.log = place.name, place, log
         context = _context()
         self.ours, theirs = context.Pipe()
@@ -285,9 +290,9 @@ class Process:
 
 
 def serve(
-    theirs: connection.Connection, environment: Mapping[str, str], threads: int | None, task: Task, log: Path
+    theirs: connection.Connection, environment: Mapping[str, str], threads: int | None, path: Path, log: Path
 ) -> None:
-    """The whole of a worker: run each cell that is given, until the giver has gone."""
+    """The whole of a worker: run each cell of the task (a file) that is given, until the giver has gone."""
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the giver's to hear
@@ -303,6 +308,7 @@ def serve(
         import torch
 
         torch.set_num_threads(threads)
+    task: Task = pickle.loads(path.read_bytes())
     given: queue.SimpleQueue[PlannedCell] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(theirs, given), daemon=True).start()
 
