@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -155,31 +157,52 @@ def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, 
     ax.margins(x=0.15, y=0.12)
 
 
-PLACES = (((5, 4), "left"), ((-5, 4), "right"), ((5, -11), "left"), ((-5, -11), "right"), ((5, 14), "left"))
-"""Where a point's name may stand (points from it), and how it is aligned; the first place that is free."""
+PLACES = (
+    *(((5, 4), "left"), ((-5, 4), "right"), ((5, -11), "left"), ((-5, -11), "right")),
+    *(((5, 14), "left"), ((-5, 14), "right"), ((5, -21), "left"), ((-5, -21), "right")),
+    *(((0, 24), "center"), ((0, -31), "center"), ((12, -31), "left"), ((-12, -31), "right")),
+)
+"""Where a point's name may stand (points from it), and how it is aligned; the first of those that cover least."""
+
+FAR = 13
+"""Points up or down from which on a line leads to the name."""
 
 
 def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
-    """The names of the front's points, beside one another and not over other points."""
+    """The names of the front's points, inside the panel, beside one another and not over other points."""
     known = rows[rows[cost.column].notna()]
     points = ax.transData.transform(known[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
     renderer = FigureCanvasAgg(ax.figure).get_renderer()
+
+    def name(row: Any, place: tuple[tuple[int, int], str]) -> Annotation:
+        (right, up), side = place
+        leads = {"arrowstyle": "-", "lw": 0.6, "color": NEUTRAL, "shrinkA": 0, "shrinkB": 3}
+        text = ax.annotate(
+            row.label,
+            (getattr(row, cost.column), row.average),
+            xytext=(right, up),
+            textcoords="offset points",
+            ha=side,
+            fontsize=7.5,
+            bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none"},  # the front may pass behind
+            arrowprops=leads if abs(up) > FAR else None,
+        )
+        text.set_in_layout(False)  # or the panels would move from where the places were looked for
+        return text
+
+    def where(text: Annotation) -> Bbox:
+        """Its letters alone, without the line that leads to them."""
+        text.update_positions(renderer)
+        return Text.get_window_extent(text, renderer)
+
+    def covers(row: Any, place: tuple[tuple[int, int], str]) -> int:
+        text = name(row, place)
+        box = where(text)
+        text.remove()
+        inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
+        return box.count_overlaps(taken) + 10 * (not inside)
+
     for row in front(rows, cost.column).head(MOST_NAMED).itertuples():
-        text = None
-        for offset, side in PLACES:
-            if text is not None:
-                text.remove()
-            text = ax.annotate(
-                row.label,
-                (getattr(row, cost.column), row.average),
-                xytext=offset,
-                textcoords="offset points",
-                ha=side,
-                fontsize=7.5,
-                bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none"},  # the front may pass behind
-            )
-            box = text.get_window_extent(renderer)
-            if box.count_overlaps(taken) == 0 and ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1:
-                break
-        taken.append(text.get_window_extent(renderer))
+        best = min(PLACES, key=lambda place: covers(row, place))
+        taken.append(where(name(row, best)))
