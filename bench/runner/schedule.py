@@ -84,6 +84,7 @@ class Schedule:
         self.begun = self.refreshed = time.monotonic()
         self.deadline = None if options.seconds is None else self.begun + options.seconds
         self.estimator: Estimator = estimator(self.plan, self.results, anywhere=options.ray is not None)
+        self.workers = 1
         self.stopped = threading.Event()
         self.woken, self.wake = multiprocessing.Pipe(duplex=False)
 
@@ -91,6 +92,7 @@ class Schedule:
         """Run all cells. Raises UserError and KeyboardInterrupt; the report is brought up to date in any case."""
         self._order()
         crew = make(self.task)
+        self.workers = max(1, len(crew.workers))
         try:
             with self._interrupts():
                 while self.queue or self.running or self.elsewhere:
@@ -318,12 +320,13 @@ class Schedule:
     took: float = 0.0
 
     def _time_left(self) -> float:
-        """Of all workers together, as far as estimates go."""
+        """Of all workers together, as far as estimates go; cells whose rates are still to be chosen are counted in."""
         now = time.monotonic()
-        waiting = sum(self._seconds(one) for one in self.queue)
+        pending = [one.template for one in self.plan.pending if named(one.template, self.options.only)]
+        waiting = [self._seconds(one) for one in (*self.queue, *pending)]
         going = [max(0.0, (one.expected or 0.0) - (now - one.begun)) for one in self.running.values()]
-        workers = max(1, len(going) + 1)
-        return (waiting + sum(going)) / workers if self.queue or going else 0.0
+        each = [*waiting, *going]
+        return max(sum(each) / self.workers, *each) if each else 0.0
 
     def _show(self) -> None:
         now = time.monotonic()
