@@ -18,7 +18,8 @@ from bench.frames import PLACE, Frames, trained
 from bench.sections import ReportConfig
 from bench.statistics import Answers
 
-DIFFERENCES = ("series", "baseline", "base", "rank", "samples", "seeds", "difference", "low", "high", "p", "p_adjusted")
+DIFFERENCES = ("series", "baseline", "base", "rank", "baseline_rank", "samples", "seeds", "difference", "low", "high")
+DIFFERENCES += ("p", "p_adjusted")
 DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
 DIFFERENCES += ("verdict",)
 """The columns of `differences`."""
@@ -44,29 +45,36 @@ def differences(
 ) -> pd.DataFrame:
     """Each series against the baseline method (`baseline_of`) at equal base, rank, samples and training settings, by
     the average (points). Where every series has one rank, or none, and not all the same, each is compared at its own,
-    and `rank` is missing.
+    and `rank` and `baseline_rank` are missing. With `rules.baseline_rank` every setting is compared with the baseline
+    at that rank, too.
 
     Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
     have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
     the verdict. Over `questions` (of `Frames`), apart: the bootstrap's interval and, of a row with one seed, McNemar's
     p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
     not compared. At equal ranks, a method without one has no equal and is not in it."""
-    done = trained(cells)
+    every = done = trained(cells).assign(rank=lambda own: pd.to_numeric(own["rank"]))
     baseline = baseline_of(cells, rules.baseline)
     # Of all cells that are planned: which of them are done must not decide what is compared with what.
     planned = cells[cells["method"] != "base"]
     one_each = planned.groupby("series")["rank"].nunique().max() <= 1
     if one_each and planned["rank"].nunique(dropna=False) > 1:
         done = done.assign(rank=float("nan"))
+        every = every.iloc[:0]
     else:
         done = done[done["rank"].notna()]
-    if done["method"].nunique() < 2:
-        return pd.DataFrame(columns=DIFFERENCES)
     against = dict.fromkeys(done[done["method"] == baseline]["series"])
     sides = [
-        (done[done["series"] == series], done[done["series"] == reference])
+        (done[done["series"] == series], _baseline(done[done["series"] == reference]))
         for series in dict.fromkeys(done[done["method"] != baseline]["series"])
         for reference in against
+    ]
+    fixed = every[(every["method"] == baseline) & (every["rank"] == rules.baseline_rank)]
+    sides += [
+        (own, _baseline(fixed[fixed["series"] == reference], rank))
+        for (series, method, rank), own in every.groupby(["series", "method", "rank"], sort=False, dropna=False)
+        for reference in dict.fromkeys(fixed["series"])
+        if rank != rules.baseline_rank and (method != baseline or series == reference)
     ]
     return _compared(sides, questions, rules.tie_margin)
 
@@ -88,10 +96,22 @@ def between(first: Frames, second: Frames, margin: float = statistics.TIE_MARGIN
         for place, one in enumerate((first, second))
     ]
     sides = [
-        (cells[1][cells[1]["exactly"] == one], cells[0][cells[0]["exactly"] == one])
+        (cells[1][cells[1]["exactly"] == one], _baseline(cells[0][cells[0]["exactly"] == one]))
         for one in dict.fromkeys(cells[1]["exactly"])
     ]
     return _compared(sides, pd.concat(questions).reset_index(drop=True), margin, unread=False)
+
+
+def baseline_text(row: Any) -> str:
+    """The baseline of a row of `differences`, with its rank where that is not the row's own."""
+    equal = pd.isna(row.baseline_rank) or row.baseline_rank == row.rank
+    return row.baseline if equal else f"{row.baseline} r{row.baseline_rank:g}"
+
+
+def _baseline(cells: pd.DataFrame, rank: float | None = None) -> pd.DataFrame:
+    """Cells to be compared with, those of `rank` where it is given, whatever their own."""
+    moved = cells.assign(baseline_rank=pd.to_numeric(cells["rank"]))
+    return moved if rank is None else moved.assign(rank=rank)
 
 
 def _compared(
@@ -120,7 +140,12 @@ def _compared(
             values = [row.average - row.average_baseline for row, _, _ in pairs]
             first = pairs[0][0]
             row = {"series": first.series, "baseline": first.series_baseline, "base": base, "rank": rank}
-            row |= {"samples": samples, "seeds": len(values), "difference": _mean(values)}
+            row |= {
+                "baseline_rank": first.baseline_rank,
+                "samples": samples,
+                "seeds": len(values),
+                "difference": _mean(values),
+            }
             rows.append(row | _over_questions([(a, b) for _, a, b in pairs]))
             family.append(values)
     adjusted = statistics.holm([row["mcnemar_p"] for row in rows])

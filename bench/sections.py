@@ -316,6 +316,9 @@ class ReportConfig(Strict):
 
     baseline: str | None = None
     """The method that the others are compared with. Default: LoRA, else the first that has a rank."""
+    baseline_rank: int | None = None
+    """A rank of the baseline that every setting is compared with, whatever its own, besides the baseline's at an equal
+    rank. Default: at equal ranks only, or, where no method has two ranks, each at its own."""
     tie_margin: float = Field(1.0, gt=0)
     """Points: a difference whose interval over seeds lies within this of zero is a tie."""
 

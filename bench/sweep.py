@@ -88,6 +88,8 @@ class Sweep(Strict):
         methods = [one["method"] for one in self.methods]
         if self.report.baseline is not None and self.report.baseline not in methods:
             raise ValueError(f"report.baseline {self.report.baseline!r} is none of the methods: {', '.join(methods)}")
+        if self.report.baseline_rank is not None and self.report.baseline is None:
+            raise ValueError("report.baseline_rank is a rank of report.baseline, which names no method")
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from scipy import stats
 from bench import comparison, frames, statistics
 from bench.report.finding import comparisons
 from bench.report.tables import differences_table
+from bench.sections import ReportConfig
 from bench.store import Results
 
 
@@ -30,6 +31,40 @@ def test_differences_are_paired_by_seed() -> None:
     assert row.difference == pytest.approx(3.1)
     # The seeds' own spread (10 points) would have hidden it: pairing is what resolves it.
     assert row.high - row.low < 1
+
+
+def test_a_rank_of_the_baseline_meets_every_setting() -> None:
+    """Once each; equal ranks meet as well, and the family of the p values is all of them."""
+    leads = {("lora", 8): 1.0, ("lora", 16): 0.0, ("dora", 8): 2.0, ("dora", 16): 3.0, ("full", None): -4.0}
+    rows = [
+        {"method": method, "rank": rank, "seed": s, "average": 50 + 10 * s + lead + 0.1 * s * (rank or 1)}
+        for (method, rank), lead in leads.items()
+        for s in range(3)
+    ]
+    found = comparison.differences(cells_of(rows), rules=ReportConfig(baseline="lora", baseline_rank=16))
+    assert [
+        (row.series, None if math.isnan(row.rank) else row.rank, comparison.baseline_text(row))
+        for row in found.itertuples()
+    ] == [
+        ("dora", 8, "lora"),
+        ("dora", 16, "lora"),
+        ("lora", 8, "lora r16"),
+        ("dora", 8, "lora r16"),
+        ("full", None, "lora r16"),
+    ]
+    average = pd.DataFrame(rows).pivot_table(index="seed", columns=["method", "rank"], values="average")
+    half = (average["dora", 8] - average["lora", 16]).to_numpy()
+    row = found.iloc[3]
+    assert row["difference"] == pytest.approx(half.mean())
+    assert row["p"] == pytest.approx(stats.ttest_1samp(half, 0).pvalue)
+    told = found[found["p"].notna()]
+    assert list(told["p_adjusted"]) == pytest.approx(statistics.holm(list(told["p"])))
+    text = " ".join(comparisons(found[found["series"] == "dora"]))
+    assert "dora beats lora at rank 16 by 3.0" in text and "dora against lora r16 is unresolved at rank 8 (+1.2" in text
+    (table,) = differences_table(found, "Points", 1.0)
+    assert table.rows and "baseline's rank" in table.heads
+    (table,) = differences_table(found.head(2), "Points", 1.0)
+    assert "baseline's rank" not in table.heads
 
 
 def test_two_runs_are_tested_by_their_questions_and_stay_two_runs() -> None:

@@ -43,7 +43,19 @@ def make_plan(sweep: Sweep, stand_in: bool = False, elsewhere: bool = False) -> 
         for planned in known:
             cells.setdefault(planned.cell.id, planned)
         pending += later
+    _check_baseline(sweep, [*(one.cell for one in cells.values()), *(one.template.cell for one in pending)])
     return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending))
+
+
+def _check_baseline(sweep: Sweep, cells: Sequence[Cell]) -> None:
+    rules = sweep.report
+    ranks = sorted({one.rank for one in cells if one.method == rules.baseline and one.rank is not None})
+    if rules.baseline_rank is not None and rules.baseline_rank not in ranks:
+        known = f"at rank {', '.join(map(str, ranks))}" if ranks else "without a rank"
+        raise UserError(
+            f"report.baseline_rank {rules.baseline_rank}: this sweep trains {rules.baseline} {known}",
+            "Name one of its ranks, or leave it out: equal ranks are compared then.",
+        )
 
 
 def _cells_of(

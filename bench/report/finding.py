@@ -98,6 +98,7 @@ def comparisons(differences: pd.DataFrame, margin: float = TIE_MARGIN, digits: i
     """The rows of the paired differences in sentences, one a series; many are counted by their verdicts. `margin` is
     that of a tie (points)."""
     several = differences["samples"].nunique() > 1
+    differences = differences.assign(baseline=[comparison.baseline_text(row) for row in differences.itertuples()])
     series = [own for _, own in differences.groupby(["series", "baseline"], sort=False)]
     alone = differences["verdict"] == SINGLE
     if len(series) <= SERIES and len(differences) <= ROWS and alone.sum() <= RUNS:

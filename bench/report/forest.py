@@ -8,6 +8,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.comparison import baseline_text
 from bench.report.figures import GREY, STYLE, Drawn, drawn, look_beside_its_name
 from bench.report.finding import points_text, verdict_text
 
@@ -72,9 +73,12 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
 
 def _name(row: Any, rows: pd.DataFrame) -> str:
     """What is compared, and where, as far as the rows differ in it."""
-    parts = [f"{row.series} - {row.baseline}"]
-    if pd.notna(row.rank):
-        parts.append(f"r{row.rank:g}")
+    rank = f"r{row.rank:g}" if pd.notna(row.rank) else ""
+    against = baseline_text(row)
+    if against == row.baseline:
+        parts = [f"{row.series} - {against}", rank]
+    else:
+        parts = [f"{row.series} {rank}".strip() + f" - {against}"]
     if rows["samples"].nunique() > 1:
         parts.append(f"n={row.samples:,}")
-    return "  ".join(parts)
+    return "  ".join(filter(None, parts))

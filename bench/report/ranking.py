@@ -96,9 +96,10 @@ def _interval(own: pd.DataFrame) -> dict[str, Any]:
 def _against(row: Any) -> str:
     """A verdict in the words of a cell of the table."""
     words = {"better": "better than", "worse": "worse than", "tie": "tie with", "unresolved": "unresolved against"}
+    against = comparison.baseline_text(row)
     if row.verdict not in words:
-        return f"{row.difference:+.1f} to {row.baseline} in {'one run' if row.seeds == 1 else f'{row.seeds} runs'} each"
-    return f"{words[row.verdict]} {row.baseline}"
+        return f"{row.difference:+.1f} to {against} in {'one run' if row.seeds == 1 else f'{row.seeds} runs'} each"
+    return f"{words[row.verdict]} {against}"
 
 
 def best(table: pd.DataFrame) -> pd.Series | None:

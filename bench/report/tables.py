@@ -134,10 +134,13 @@ def differences_table(
     unit. `paired`: how rows came to be pairs; default: methods by seed."""
     if differences.empty:
         return []
+    ranks = differences[["rank", "baseline_rank"]].astype(float)
+    across = bool((ranks["baseline_rank"].notna() & (ranks["rank"] != ranks["baseline_rank"])).any())
     columns = {
         "series": differences["series"],
         "baseline": differences["baseline"],
         "rank": _column(differences["rank"], "g"),
+        **({"baseline's rank": _column(ranks["baseline_rank"], "g")} if across else {}),
         "samples": _column(differences["samples"], ","),
         "seeds": _column(differences["seeds"], "d"),
         "difference": _column(differences["difference"], "+.2f"),
@@ -152,9 +155,10 @@ def differences_table(
         ],
         "verdict": [verdict_text(row.verdict, row.seeds) for row in differences.itertuples()],
     }
+    reach = "An" if across else "What has no rank, or no equal to be paired with, is not in it; an"
     note = (
-        f"{what}, paired by seed (same examples, same questions). What has no rank, or no equal to be paired with, is "
-        "not in it; an equal rank is an equal number, not an equal size (`bench methods` says what it counts). "
+        f"{what}, paired by seed (same examples, same questions). {reach} equal rank is an equal number, not an equal "
+        "size (`bench methods` says what it counts). "
         if differences["rank"].notna().any()
         else f"{what}, paired by seed (same examples, same questions), each method at its own rank, if it has one. "
     )

@@ -293,6 +293,14 @@ def test_the_baseline_and_the_margin_of_a_tie_are_the_sweeps(finished: tuple[Pat
     assert before == {path: path.read_bytes() for path in before}
     table = pd.read_csv(folder / "report" / "tables" / "differences.csv")
     assert set(table["baseline"]) == {"dora"} and set(table["series"]) == {"lora"}
-    assert json.loads((folder / "plan.json").read_text())["report"] == {"baseline": "dora", "tie_margin": 2.5}
+    assert json.loads((folder / "plan.json").read_text())["report"] == {
+        "baseline": "dora",
+        "baseline_rank": None,
+        "tie_margin": 2.5,
+    }
     done = bench("plan", config, "--set", "report.baseline=vera")
     assert done.exit_code == 2 and "report.baseline 'vera' is none of the methods: lora, dora, full" in done.output
+    done = bench("plan", config, "--set", "report.baseline=dora", "--set", "report.baseline_rank=7")
+    assert done.exit_code == 2 and "report.baseline_rank 7: this sweep trains dora at rank 2, 4" in done.output
+    done = bench("plan", config, "--set", "report.baseline_rank=2")
+    assert done.exit_code == 2 and "is a rank of report.baseline, which names no method" in done.output
