@@ -124,7 +124,7 @@ def _compared(
     whose rows could not be read are compared as well, for they are of one sweep and were asked the same."""
     keys = ["base", "rank", "samples", "settings"]
     answered = _answered(questions) if questions is not None else {}
-    rows, family = [], []
+    rows, family, steps = [], [], []
     for own, others in sides:
         paired = own.assign(settings=own["training"].map(repr)).merge(
             others.assign(settings=others["training"].map(repr)),
@@ -148,10 +148,12 @@ def _compared(
             }
             rows.append(row | _over_questions([(a, b) for _, a, b in pairs]))
             family.append(values)
+            steps.append(min(one.step if one is not None else 0.0 for _, a, b in pairs for one in (a, b)))
     adjusted = statistics.holm([row["mcnemar_p"] for row in rows])
     comparisons = sum(len(values) >= statistics.SEEDS for values in family)
-    for row, values, judged, p in zip(rows, family, statistics.judge(family, margin), adjusted, strict=True):
-        row |= _over_seeds(values, judged, comparisons, margin) | {"mcnemar_p_adjusted": p}
+    verdicts = statistics.judge(family, margin, steps)
+    for row, values, step, judged, p in zip(rows, family, steps, verdicts, adjusted, strict=True):
+        row |= _over_seeds(values, step, judged, comparisons, margin) | {"mcnemar_p_adjusted": p}
     return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
@@ -161,9 +163,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _over_seeds(
-    values: Sequence[float], judged: statistics.Comparison, comparisons: int, margin: float
+    values: Sequence[float], step: float, judged: statistics.Comparison, comparisons: int, margin: float
 ) -> dict[str, Any]:
-    interval, deviation = judged.interval, statistics.spread(values)
+    interval, deviation = judged.interval, statistics.spread(values, step)
     needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin) if interval else None
     return {
         "low": interval.low if interval else None,
@@ -184,6 +186,8 @@ class _Answered:
     """Which questions: cells that were asked the same have the same number."""
     correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
     averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells that were asked the same
+    step: float
+    """Points: the least by which two averages over these questions can differ."""
 
 
 def _over_questions(pairs: Sequence[tuple[_Answered | None, _Answered | None]]) -> dict[str, Any]:
@@ -226,6 +230,16 @@ def _answered(questions: pd.DataFrame) -> dict[str, _Answered]:
                 for task in dict.fromkeys(tasks.tolist())
             }
         )
+        step = _step(correct, tasks)
         for at, folder in enumerate(by_folder):
-            found[folder] = _Answered(number, correct[at], averages[:, at])
+            found[folder] = _Answered(number, correct[at], averages[:, at], step)
     return found
+
+
+def _step(correct: np.ndarray, tasks: np.ndarray) -> float:
+    """Of averages over tasks, from how near two answers' scores came: 1 apart where they are right or wrong."""
+    names = list(dict.fromkeys(tasks.tolist()))
+    steps = [
+        100 * np.diff(np.unique(correct[:, tasks == task])).min(initial=1.0) / (tasks == task).sum() for task in names
+    ]
+    return float(min(steps)) / len(names)

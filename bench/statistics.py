@@ -80,33 +80,37 @@ def question_noise(scores: Sequence[tuple[float, int]], level: float = LEVEL) ->
 # --- Differences over seeds
 
 
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation with n - 1; 0 where the values differ by rounding only. NaN below two."""
+def spread(values: Sequence[float], step: float = 0.0) -> float:
+    """Standard deviation with n - 1. NaN below two.
+
+    Values that differ by rounding only have none, where they are known exactly. Accuracies come in steps of one right
+    answer: by those, equal ones may be apart by what rounding to `step` hides, its s.d. of step / sqrt(12).
+    """
     if len(values) < 2:
         return math.nan
     found = float(np.std(values, ddof=1))
-    return found if found > ROUNDING else 0.0
+    return max(found if found > ROUNDING else 0.0, step / math.sqrt(12))
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
-    """Student's t interval of a mean over seeds; None below three values, where it says nothing."""
+def mean_interval(values: Sequence[float], level: float = LEVEL, step: float = 0.0) -> Interval | None:
+    """Student's t interval of a mean over seeds; None below three values, where it says nothing. `step`: `spread`'s."""
     n = len(values)
     if n < SEEDS:
         return None
     mean = sum(values) / n
-    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * spread(values) / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * spread(values, step) / math.sqrt(n)
     return Interval(mean - half, mean + half)
 
 
-def p_value(values: Sequence[float]) -> float | None:
-    """Two-sided p of Student's one-sample t test of a mean of zero; None below three values.
+def p_value(values: Sequence[float], step: float = 0.0) -> float | None:
+    """Two-sided p of Student's one-sample t test of a mean of zero; None below three values. `step` is `spread`'s.
 
     Values without any spread have the limit: 1 where they are zero, else 0.
     """
     n = len(values)
     if n < SEEDS:
         return None
-    mean, deviation = sum(values) / n, spread(values)
+    mean, deviation = sum(values) / n, spread(values, step)
     if deviation == 0:
         return 1.0 if abs(mean) <= ROUNDING else 0.0
     return float(2 * special.stdtr(n - 1, -abs(mean) / deviation * math.sqrt(n)))
@@ -136,18 +140,22 @@ class Comparison:
     verdict: Verdict
 
 
-def judge(family: Sequence[Sequence[float]], margin: float = TIE_MARGIN) -> list[Comparison]:
-    """The verdicts of all comparisons of one table; each is given by its per-seed differences (points).
+def judge(
+    family: Sequence[Sequence[float]], margin: float = TIE_MARGIN, steps: Sequence[float] | None = None
+) -> list[Comparison]:
+    """The verdicts of all comparisons of one table; each is given by its per-seed differences (points), and by the
+    steps that these can come in, where they are not known exactly.
 
     With three seeds or more: a tie where the unadjusted interval lies inside the margin; else better or worse where
     the adjusted p is below 5 %; else unresolved. Fewer seeds speak of their own runs only, and count for nothing in
     the adjustment. A tie is judged first and its interval is not adjusted: each of two one-sided tests at 2.5 % says
     that a difference is small, which is no discovery that a family of comparisons would multiply.
     """
-    p_values = [p_value(values) for values in family]
+    steps = [0.0] * len(family) if steps is None else steps
+    p_values = [p_value(values, step) for values, step in zip(family, steps, strict=True)]
     found = []
-    for values, p, adjusted in zip(family, p_values, holm(p_values), strict=True):
-        interval = mean_interval(values)
+    for values, step, p, adjusted in zip(family, steps, p_values, holm(p_values), strict=True):
+        interval = mean_interval(values, step=step)
         found.append(Comparison(interval, p, adjusted, _verdict(values, interval, adjusted, margin)))
     return found
 

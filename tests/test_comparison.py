@@ -17,6 +17,8 @@ from bench.report.tables import differences_table
 from bench.sections import ReportConfig
 from bench.store import Results
 
+PAIR = (("lora", 50.0), ("dora", 62.5))
+
 
 def test_differences_are_paired_by_seed() -> None:
     lora = [60.0, 50.0, 70.0]
@@ -80,6 +82,18 @@ def test_two_runs_are_tested_by_their_questions_and_stay_two_runs() -> None:
         f"Beside lora, dora scored +10.0 points [{row.question_low:.1f}, {row.question_high:.1f}] at rank 4; with one "
         "run each this speaks of these runs, not of the methods (100 samples; intervals: 95 % over questions alone)."
     ]
+
+
+def test_equal_differences_are_known_to_one_answer() -> None:
+    """One of five answers moves the average over two tasks by 10 points, one of four by 12.5."""
+    rows = [{"method": name, "rank": 4, "seed": s, "average": at} for s in range(3) for name, at in PAIR]
+    answers = {f"c{i}": [i % 2, 0, 1, 1] for i in range(6)}
+    others = {f"c{i}": [1, 0, 1, 0, 0] for i in range(6)}
+    questions = pd.concat([asked(answers), asked(others, "u")])
+    (row,) = comparison.differences(cells_of(rows), questions).itertuples()
+    assert row.high - row.difference == pytest.approx(stats.t.ppf(0.975, 2) * 10 / math.sqrt(12 * 3))
+    (row,) = comparison.differences(cells_of(rows)).itertuples()
+    assert row.high == row.difference
 
 
 def test_mcnemar_has_a_family_of_its_own() -> None:

@@ -86,6 +86,15 @@ def test_differences_without_a_spread(values: list[float], p: float, said: str) 
     assert seeds_needed(values[0], spread(values)) == 3
 
 
+def test_equal_differences_are_known_to_their_step() -> None:
+    (found,) = judge([[-4.5, -4.5, -4.5]], steps=[0.25])
+    half = stats.t.ppf(0.975, 2) * 0.25 / math.sqrt(12 * 3)
+    assert (found.interval.low, found.interval.high) == pytest.approx((-4.5 - half, -4.5 + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(4.5 / (0.25 / math.sqrt(12 * 3)), 2)) and found.verdict == "worse"
+    # Unequal ones are further apart than that already.
+    assert judge([[1.0, 1.25, 1.0]], steps=[0.25]) == judge([[1.0, 1.25, 1.0]])
+
+
 def test_question_noise_of_an_average_over_tasks() -> None:
     tasks = [(0.5, 100), (0.25, 400)]
     variance = sum(stats.binom.var(n, p) / n**2 for p, n in tasks) / 4
@@ -300,6 +309,23 @@ def test_false_verdicts_of_a_family_are_at_most_one_in_twenty(comparisons: int, 
     unadjusted = sum(any(one.p < 0.05 for one in family) for family in families) / runs
     print(f"{comparisons} comparisons over {seeds} seeds: a false verdict in {false:.1%}, unadjusted {unadjusted:.1%}")
     assert unadjusted > 0.12  # what the adjustment is for
+
+
+def test_scores_that_come_in_steps_make_no_more_false_verdicts() -> None:
+    """Of many comparisons over three seeds some come to three equal differences, at a mean that is not zero."""
+    runs, step = 1000, 0.25
+    differences = np.random.default_rng(0).normal(0, 0.5, (runs, 30, 3))
+    families = (np.round(differences / step) * step).tolist()
+    false = {
+        known: sum(
+            any(one.verdict in ("better", "worse") for one in judge(family, 0.1, [known] * 30)) for family in families
+        )
+        / runs
+        for known in (0.0, step)
+    }
+    print(f"a false verdict in {false[step]:.1%} of families, {false[0.0]:.1%} where equal ones are taken to be exact")
+    assert false[step] <= 0.05 + within(0.05, runs)
+    assert false[0.0] > 0.2  # what the step is for
 
 
 def test_two_runs_differ_by_seed_alone_as_the_noise_floor_says() -> None:
