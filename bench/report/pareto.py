@@ -143,9 +143,10 @@ def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, 
     best = front(rows, cost.column)
     for series, own in rows.groupby("series", sort=False):
         colour, marker = look[series]
-        aside = colour == NEUTRAL and not set(own.index) & set(best.index)
-        style = {"color": colour, "marker": marker, "ms": 6, "alpha": 0.35 if aside else 1.0}
-        ax.plot(own[cost.column], own["average"], ls="none", label=series, **style)
+        plain = own.index.isin(best.index) | (colour != NEUTRAL)
+        for mine, alpha, label in ((own[plain], 1.0, series), (own[~plain], 0.35, None)):
+            style = {"color": colour, "marker": marker, "ms": 6, "alpha": alpha}
+            ax.plot(mine[cost.column], mine["average"], ls="none", label=label, **style)
     ax.plot(best[cost.column], best["average"], color="#8A8A8A", lw=1.1, zorder=1, drawstyle="steps-post")
     if cost.column == "trainable":
         ax.set_xscale("log")
@@ -154,11 +155,12 @@ def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, 
         ax.xaxis.set_major_formatter(EngFormatter(sep="", places=0))
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(cost.label)
-    ax.margins(x=0.15, y=0.12)
+    ax.margins(x=0.25, y=0.14)  # room for the names, which stand left of the front and above it
 
 
 PLACES = (
     *(((5, 4), "left"), ((-5, 4), "right"), ((5, -11), "left"), ((-5, -11), "right")),
+    *(((-6, -5), "right"), ((6, -5), "left")),
     *(((5, 14), "left"), ((-5, 14), "right"), ((5, -21), "left"), ((-5, -21), "right")),
     *(((0, 24), "center"), ((0, -31), "center"), ((12, -31), "left"), ((-12, -31), "right")),
 )
@@ -171,8 +173,8 @@ FAR = 13
 def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
     """The names of the front's points, inside the panel, beside one another and not over other points."""
     known = rows[rows[cost.column].notna()]
-    points = ax.transData.transform(known[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
+    at = ax.transData.transform(known[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
+    points, names = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at], []
     renderer = FigureCanvasAgg(ax.figure).get_renderer()
 
     def name(row: Any, place: tuple[tuple[int, int], str]) -> Annotation:
@@ -196,13 +198,21 @@ def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
         text.update_positions(renderer)
         return Text.get_window_extent(text, renderer)
 
+    def line(row: Any, place: tuple[tuple[int, int], str]) -> list[Bbox]:
+        """Where one leads to the name, if one does."""
+        right, up = (offset * ax.figure.dpi / 72 for offset in place[0])
+        x, y = ax.transData.transform((getattr(row, cost.column), row.average))
+        return [Bbox([[x - 1, y], [x + right + 1, y + up]])] if abs(place[0][1]) > FAR else []
+
     def covers(row: Any, place: tuple[tuple[int, int], str]) -> int:
         text = name(row, place)
         box = where(text)
         text.remove()
         inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
-        return box.count_overlaps(taken) + 10 * (not inside)
+        of_names = sum(one.count_overlaps(names) for one in (box, *line(row, place)))
+        return box.count_overlaps(points) + 5 * of_names + 20 * (not inside)
 
-    for row in front(rows, cost.column).head(MOST_NAMED).itertuples():
+    # From the best down: the names of those below it have the room that it leaves.
+    for row in front(rows, cost.column).head(MOST_NAMED).iloc[::-1].itertuples():
         best = min(PLACES, key=lambda place: covers(row, place))
-        taken.append(where(name(row, best)))
+        names += [where(name(row, best)), *line(row, best)]

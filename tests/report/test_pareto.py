@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from cells import cells_of
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from bench.report import pareto
 
@@ -43,3 +45,29 @@ def test_what_was_measured_beside_other_work_or_not_at_all_is_in_no_front() -> N
     ]
     (figure,) = pareto.draw(cells_of(rows))
     assert "$" not in figure.svg
+
+
+# Peak memory (MB) and average of results/methods_smollm2: the best three, and what lies below them.
+FRONT = [(1597, 45.58), (2145, 45.83), (2360, 46.42)]
+BELOW = [(2807, 45.42), (1840, 45.17), (2401, 45.0), (3670, 44.83), (1921, 44.67), (2297, 44.58), (2061, 44.42)]
+BELOW += [(2337, 44.25), (2739, 44.17), (2128, 44.17), (2408, 44.08), (2074, 44.0), (3289, 43.75), (2613, 43.67)]
+BELOW += [(2188, 43.67), (3408, 42.33), (2155, 41.33), (2053, 41.08), (2400, 39.67), (2091, 38.0), (3004, 35.25)]
+
+
+def test_names_on_a_crowded_front_stand_apart() -> None:
+    """And what is on no front is pale, another rank of the same method on one or not."""
+    rows = pd.DataFrame([*FRONT, *BELOW], columns=["memory", "average"])
+    rows["label"] = [f"method{i} r16" for i in rows.index]
+    rows["series"] = ["method1", *rows["label"][1:-1], "method1"]
+    rows = rows.assign(**{cost.column: rows["memory"] for cost in pareto.COSTS})
+    figure = pareto._figure(rows, list(pareto.COSTS))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for panel in figure.axes:
+        boxes = {text.get_text(): Text.get_window_extent(text, renderer) for text in panel.texts}
+        assert set(boxes) == {f"method{i} r16" for i in range(len(FRONT))}
+        for name, box in boxes.items():
+            assert box.count_overlaps([other for mine, other in boxes.items() if mine != name]) == 0, name
+            assert panel.bbox.x0 <= box.x0 and box.x1 <= panel.bbox.x1, name
+        shown = [line for line in panel.lines if line.get_marker() == "o" and len(line.get_xdata())]
+        alone = sorted(line.get_alpha() for line in shown for _ in line.get_xdata())
+        assert alone == [0.35] * len(BELOW) + [1.0] * len(FRONT)
