@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def hold(megabytes: int) -> None:
 
 
 def peak(megabytes: int) -> int:
+    gc.collect()  # or it may happen in between, and give back what belongs to the level
     level = resident_level()
     with Meter(level) as meter:
         hold(megabytes)
