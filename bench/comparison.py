@@ -53,26 +53,25 @@ def differences(
     the verdict. Over `questions` (of `Frames`), apart: the bootstrap's interval and, of a row with one seed, McNemar's
     p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
     not compared. At equal ranks, a method without one has no equal and is not in it."""
-    every = done = trained(cells).assign(rank=lambda own: pd.to_numeric(own["rank"]))
+    done = trained(cells).assign(rank=lambda own: pd.to_numeric(own["rank"]))
     baseline = baseline_of(cells, rules.baseline)
     # Of all cells that are planned: which of them are done must not decide what is compared with what.
     planned = cells[cells["method"] != "base"]
     one_each = planned.groupby("series")["rank"].nunique().max() <= 1
     if one_each and planned["rank"].nunique(dropna=False) > 1:
-        done = done.assign(rank=float("nan"))
-        every = every.iloc[:0]
+        done = ranked = done.assign(rank=float("nan"))
     else:
-        done = done[done["rank"].notna()]
-    against = dict.fromkeys(done[done["method"] == baseline]["series"])
+        ranked = done[done["rank"].notna()]
+    against = dict.fromkeys(ranked[ranked["method"] == baseline]["series"])
     sides = [
-        (done[done["series"] == series], _baseline(done[done["series"] == reference]))
-        for series in dict.fromkeys(done[done["method"] != baseline]["series"])
+        (ranked[ranked["series"] == series], _baseline(ranked[ranked["series"] == reference]))
+        for series in dict.fromkeys(ranked[ranked["method"] != baseline]["series"])
         for reference in against
     ]
-    fixed = every[(every["method"] == baseline) & (every["rank"] == rules.baseline_rank)]
+    fixed = done[(done["method"] == baseline) & (done["rank"] == rules.baseline_rank)]
     sides += [
         (own, _baseline(fixed[fixed["series"] == reference], rank))
-        for (series, method, rank), own in every.groupby(["series", "method", "rank"], sort=False, dropna=False)
+        for (series, method, rank), own in done.groupby(["series", "method", "rank"], sort=False, dropna=False)
         for reference in dict.fromkeys(fixed["series"])
         if rank != rules.baseline_rank and (method != baseline or series == reference)
     ]
@@ -110,7 +109,7 @@ def baseline_text(row: Any) -> str:
 
 def _baseline(cells: pd.DataFrame, rank: float | None = None) -> pd.DataFrame:
     """Cells to be compared with, those of `rank` where it is given, whatever their own."""
-    moved = cells.assign(baseline_rank=pd.to_numeric(cells["rank"]))
+    moved = cells.assign(baseline_rank=cells["rank"])
     return moved if rank is None else moved.assign(rank=rank)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench import frames
+from bench.comparison import baseline_text
 from bench.report import published
 from bench.report.finding import SINGLE, p_text, points_text, seeds_text, verdict_text
 from bench.report.ranking import TASK
@@ -134,13 +135,12 @@ def differences_table(
     unit. `paired`: how rows came to be pairs; default: methods by seed."""
     if differences.empty:
         return []
-    ranks = differences[["rank", "baseline_rank"]].astype(float)
-    across = bool((ranks["baseline_rank"].notna() & (ranks["rank"] != ranks["baseline_rank"])).any())
+    across = any(baseline_text(row) != row.baseline for row in differences.itertuples())
     columns = {
         "series": differences["series"],
         "baseline": differences["baseline"],
         "rank": _column(differences["rank"], "g"),
-        **({"baseline's rank": _column(ranks["baseline_rank"], "g")} if across else {}),
+        **({"baseline's rank": _column(differences["baseline_rank"], "g")} if across else {}),
         "samples": _column(differences["samples"], ","),
         "seeds": _column(differences["seeds"], "d"),
         "difference": _column(differences["difference"], "+.2f"),
