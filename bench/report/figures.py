@@ -85,8 +85,10 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
 
 
 def drawn(name: str, title: str, says: str, caption: str, figure: Figure) -> Drawn:
-    """A figure, set."""
-    return Drawn(name, title, says, caption, svg(figure, name), png(figure))
+    """A figure, set; it is laid out once, which takes as long as drawing it."""
+    page = svg(figure, name)
+    figure.set_layout_engine("none")
+    return Drawn(name, title, says, caption, page, png(figure))
 
 
 def _caption(cells: pd.DataFrame, several: str, one: str) -> str:

@@ -317,7 +317,8 @@ class Schedule:
         self.refreshed = time.monotonic()
         self.took = self.refreshed - now
 
-    took: float = 0.0
+    took: float = 1.0
+    """Seconds of the last report; a guess before the first, or a run of quick cells would begin with one."""
 
     def _time_left(self) -> float:
         """Of all workers together, as far as estimates go; cells whose rates are still to be chosen are counted in."""
