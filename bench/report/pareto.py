@@ -155,7 +155,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, 
         ax.xaxis.set_major_formatter(EngFormatter(sep="", places=0))
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(cost.label)
-    ax.margins(x=0.25, y=0.14)  # room for the names, which stand left of the front and above it
+    ax.margins(x=0.32, y=0.14)  # room for the names, which stand left of the front and above it
 
 
 PLACES = (
@@ -169,6 +169,9 @@ PLACES = (
 FAR = 13
 """Points up or down from which on a line leads to the name."""
 
+EDGE = 8
+"""Pixels from the panel's edges that names keep: in print, letters are a few percent wider than here."""
+
 
 def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
     """The names of the front's points, inside the panel, beside one another and not over other points."""
@@ -176,6 +179,7 @@ def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
     at = ax.transData.transform(known[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
     points, names = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at], []
     renderer = FigureCanvasAgg(ax.figure).get_renderer()
+    panel = ax.bbox.padded(-EDGE)
 
     def name(row: Any, place: tuple[tuple[int, int], str]) -> Annotation:
         (right, up), side = place
@@ -208,7 +212,7 @@ def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
         text = name(row, place)
         box = where(text)
         text.remove()
-        inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
+        inside = panel.x0 <= box.x0 and box.x1 <= panel.x1 and panel.y0 <= box.y0 and box.y1 <= panel.y1
         of_names = sum(one.count_overlaps(names) for one in (box, *line(row, place)))
         return box.count_overlaps(points) + 5 * of_names + 20 * (not inside)
 

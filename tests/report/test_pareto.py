@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pytest
 from cells import cells_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from bench import frames
 from bench.report import pareto
+from bench.store import Results
 
 
 def test_a_front_is_what_nothing_beats() -> None:
@@ -71,3 +76,17 @@ def test_names_on_a_crowded_front_stand_apart() -> None:
         shown = [line for line in panel.lines if line.get_marker() == "o" and len(line.get_xdata())]
         alone = sorted(line.get_alpha() for line in shown for _ in line.get_xdata())
         assert alone == [0.35] * len(BELOW) + [1.0] * len(FRONT)
+
+
+@pytest.mark.parametrize("sweep", ["methods_smollm2", "samples_smollm2"])
+def test_names_stay_inside_their_panels_in_print(sweep: str) -> None:
+    """Where letters are a few percent wider than where their places were looked for; on committed results."""
+    rows = pareto.settings(frames.read(Results(Path(__file__).parents[2] / "results" / sweep)).cells)
+    figure = pareto._figure(rows, [cost for cost in pareto.COSTS if rows[cost.column].nunique() > 1])
+    figure.set_dpi(200)
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for panel in figure.axes:
+        for text in panel.texts:
+            box = Text.get_window_extent(text, renderer)
+            assert panel.bbox.x0 <= box.x0 and box.x1 <= panel.bbox.x1, text.get_text()
