@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from bench.cli import app
 
 torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests begin: two workers share two cores
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests begin: two workers share two cores
 SHARED = Path(__file__).parents[2] / "shared"
 
 

@@ -174,9 +174,7 @@ def test_a_new_task_needs_no_training_and_a_changed_setting_makes_a_new_cell(
 def run_and_kill(path: Path, results: Path, when: Callable[[], bool], how: int) -> int:
     """Start `bench run` in a process of its own, signal it when the moment has come, return its exit code."""
     command = [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(results)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
     while not when():
         assert process.poll() is None, process.communicate()[0].decode()

@@ -335,7 +335,6 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 import bench.methods.dvora_tuner
 base, adapter, out = sys.argv[1:]
-torch.set_num_threads(1)
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
 with torch.no_grad():
     torch.save(model(input_ids=torch.arange(20).reshape(2, 10) + 5).logits, out)

@@ -187,7 +187,6 @@ def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: 
         from bench.merging import probe
         from bench.models.head import drop_prompt_mask
         from bench.cell import Cell
-        torch.set_num_threads(1)
         tiny, inputs = {str(tiny_model)!r}, batch(Path({str(tiny_model)!r}))
         for name, (folder, cell) in json.loads(Path({str(tmp_path / "cells.json")!r}).read_text()).items():
             base = AutoModelForCausalLM.from_pretrained(tiny)

@@ -297,7 +297,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from bench.methods.reft import REFT
 from bench.cell import Cell
-torch.set_num_threads(1)
 tiny, work = sys.argv[1:]
 batch, logits = load_file(Path(work) / "batch.safetensors"), {}
 for method in REFT:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from cells import cells_of
+from cells import RESULTS, cells_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -81,7 +79,7 @@ def test_names_on_a_crowded_front_stand_apart() -> None:
 @pytest.mark.parametrize("sweep", ["methods_smollm2", "samples_smollm2"])
 def test_names_stay_inside_their_panels_in_print(sweep: str) -> None:
     """Where letters are a few percent wider than where their places were looked for; on committed results."""
-    rows = pareto.settings(frames.read(Results(Path(__file__).parents[2] / "results" / sweep)).cells)
+    rows = pareto.settings(frames.read(Results(RESULTS / sweep)).cells)
     figure = pareto._figure(rows, [cost for cost in pareto.COSTS if rows[cost.column].nunique() > 1])
     figure.set_dpi(200)
     figure.draw_without_rendering()

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from cells import RESULTS, change_evaluations, change_metrics, copied
 from conftest import bench
 
 from bench import frames
 from bench.report import watch, write_report
 from bench.store import Results
+from bench.sweep import Sweep
 
 REQUESTING = {"src", "href", "xlink:href", "action", "data", "poster", "srcset", "background"}
 
@@ -219,6 +221,13 @@ def test_committed_reports_are_what_their_cells_give(path: Path, tmp_path: Path)
     shutil.copytree(path.parents[1], copy, ignore=shutil.ignore_patterns("adapter", "report"))
     write_report(Results(copy))
     assert (copy / "report" / "report.md").read_text() == path.read_text()
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parents[1].name)
+def test_committed_sweeps_are_as_this_version_writes_them(path: Path) -> None:
+    """Or the command beside a figure would change files of a clean clone, with nothing to run."""
+    recorded = yaml.safe_load((path.parents[1] / "sweep.yaml").read_text())
+    assert Sweep.model_validate(recorded).model_dump(mode="json") == recorded
 
 
 def test_older_records_lack_columns_and_the_merging_table(finished: tuple[Path, Path], tmp_path: Path) -> None:

@@ -110,10 +110,8 @@ SCARCE = """
 import resource, sys
 from pathlib import Path
 
-import torch
 from conftest import bench, sweep_file
 
-torch.set_num_threads(1)
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
 arguments = ("run", sweep_file(folder, model), "--results", folder, "--workers", "0")
 arguments += ("--set", "methods=[{method: lora, rank: 2, lr: 1e-2}]", "--set", "training.batch_size=1024")
