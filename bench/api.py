@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.frames import Frames
+    from bench.analysis.frames import Frames
     from bench.planning.plan import Plan
-    from bench.runner import Options, Outcome
-    from bench.store import Results
-    from bench.sweep import Sweep
+    from bench.runner.options import Options
+    from bench.runner.run_sweep import Outcome
+    from bench.store.folder import Results
+    from bench.sweep.schema import Sweep
 
 
 def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
@@ -18,7 +19,7 @@ def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
 
     Raises UserError for a file that is missing, is no YAML or does not describe a sweep.
     """
-    from bench.sweep_file import load_sweep
+    from bench.sweep.load import load_sweep
 
     return load_sweep(path, overrides)
 
@@ -30,9 +31,9 @@ def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> 
     says how many cells failed and how many are left; it is no error if some did. Workers are processes of their own:
     call it under `if __name__ == "__main__":`. Raises UserError for what must be mended before a cell can run.
     """
-    from bench.planning.make import make_plan
-    from bench.runner import Options
-    from bench.store import Results
+    from bench.planning.build import make_plan
+    from bench.runner.options import Options
+    from bench.store.folder import Results
 
     planned = make_plan(sweep)
     return run_plan(planned, Results(Path(results) / planned.sweep.name), Options(**options))
@@ -40,9 +41,9 @@ def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> 
 
 def run_plan(planned: Plan, folder: Results, options: Options) -> Outcome:
     """Run what is missing of a plan, told on the terminal, and leave its report up to date."""
+    from bench.progress import Progress
     from bench.report import write_report as write
-    from bench.runner import run_sweep as run
-    from bench.runner.progress import Progress
+    from bench.runner.run_sweep import run_sweep as run
 
     with Progress() as progress:
         for base, choice in planned.dtypes.items():
@@ -58,8 +59,8 @@ def load_results(folder: Path | str) -> Frames:
 
     Raises UserError for a folder that holds no sweep.
     """
-    from bench import frames
-    from bench.store import Results
+    from bench.analysis import frames
+    from bench.store.folder import Results
 
     return frames.read(Results(Path(folder)))
 
@@ -70,6 +71,6 @@ def write_report(folder: Path | str) -> Path:
     Raises UserError for a folder that holds no sweep.
     """
     from bench.report import write_report
-    from bench.store import Results
+    from bench.store.folder import Results
 
     return write_report(Results(Path(folder)))

@@ -98,10 +98,10 @@ def plan(
     Where the data of a hub cannot be had, stand-ins of their number and length are planned with, which is said.
     """
     from bench.errors import OutOfReach
-    from bench.planning.listing import lines, listing
-    from bench.planning.make import make_plan
-    from bench.store import Results
-    from bench.sweep_file import load_sweep
+    from bench.planning.build import make_plan
+    from bench.planning.display import lines, listing
+    from bench.store.folder import Results
+    from bench.sweep.load import load_sweep
 
     if calibrate and tflops is not None:
         raise UserError("--calibrate measures this device, and --tflops is of another", "Give one of them.")
@@ -115,8 +115,8 @@ def plan(
         planned = make_plan(sweep, stand_in=True, elsewhere=tflops is not None)
     folder = Results(results / planned.sweep.name)
     if calibrate:
+        from bench.progress import Progress
         from bench.runner.calibrate import calibrate as run_calibration
-        from bench.runner.progress import Progress
 
         with Progress() as progress:
             run_calibration(planned, folder, progress)
@@ -165,12 +165,11 @@ def run(
     if workers != 0 and ray is None:
         warm_up()  # while the plan is made
     from bench.api import run_plan
-    from bench.planning.make import make_plan
-    from bench.runner import Options
-    from bench.runner.notify import check
-    from bench.runner.options import seconds_left
-    from bench.store import Results
-    from bench.sweep_file import load_sweep
+    from bench.planning.build import make_plan
+    from bench.runner.options import Options, seconds_left
+    from bench.runner.webhook import check
+    from bench.store.folder import Results
+    from bench.sweep.load import load_sweep
 
     if notify is not None:
         check(notify)
@@ -216,11 +215,12 @@ def evaluate(
 
     The sweep.yaml in the folder is brought up to date, and so is the report. Exit codes as those of `bench run`.
     """
+    from bench.progress import Progress
     from bench.report import write_report
-    from bench.runner import Options, run_sweep
-    from bench.runner.evaluate import extended
-    from bench.runner.progress import Progress
-    from bench.store import Results
+    from bench.runner.add_evaluations import extended
+    from bench.runner.options import Options
+    from bench.runner.run_sweep import run_sweep
+    from bench.store.folder import Results
 
     results = Results(folder)
     planned = extended(results, _listed(tasks), _listed(protocol), _listed(answers), tuple(set or ()), skip_lost)
@@ -285,11 +285,11 @@ def judge(
     from dataclasses import replace
 
     from bench.judging.endpoint import Endpoint
-    from bench.judging.folder import Work, judge_folder
+    from bench.judging.judge_folder import Work, judge_folder
     from bench.judging.judges import OpenAI, Reference
+    from bench.progress import Progress
     from bench.report import write_report
-    from bench.runner.progress import Progress
-    from bench.store import Results
+    from bench.store.folder import Results
 
     if judge not in ("reference", "openai"):
         raise unknown("judge", judge, ("reference", "openai"))
@@ -342,7 +342,7 @@ def report(
     """Write the report of a results folder anew, from its recorded cells."""
     from bench.report import watch as keep_writing
     from bench.report import write_comparison, write_report
-    from bench.store import Results
+    from bench.store.folder import Results
 
     if len(folders) != (2 if compare else 1):
         raise UserError(
@@ -374,7 +374,7 @@ def export(
     """Write a trained cell as an adapter that PEFT loads, or as a merged model, with a model card."""
     from bench.export import export as write
     from bench.export import push as upload
-    from bench.store import CellFolder
+    from bench.store.folder import CellFolder
 
     written = write(CellFolder(cell), to or Path("exports") / cell.name, merged, base)
     print(f"exported: {written}")
@@ -394,7 +394,7 @@ def methods(
     """List the methods: what rank means, what merges or is quantized, default learning rates, sources.
 
     With --base, also how many parameters each trains."""
-    from bench.methods.registry import listing, show
+    from bench.methods.overview import listing, show
 
     if rank is not None and base is None:
         raise UserError("--rank counts parameters, which needs a base", "For example --base huggyllama/llama-7b.")

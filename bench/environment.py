@@ -1,19 +1,11 @@
-"""What a cell was run with, so that it can be run again: versions, commit, device, fingerprints."""
+"""Which versions of the libraries and of this harness are at work."""
 
 from __future__ import annotations
 
 import functools
-import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import torch
-
-from bench.data import Data
-from bench.models import base_models
-from bench.planning.plan import PlannedCell
 
 RECORDED_PACKAGES = (
     "bench-peft",
@@ -30,33 +22,12 @@ RECORDED_PACKAGES = (
 )
 
 
-def environment(base: base_models.Base, data: Data, planned: PlannedCell) -> dict[str, Any]:
-    """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
-        "commit": _commit(),
-        **machine(),
-        "threads": torch.get_num_threads(),
-        "base_model": {"id": base.id, "revision": base.revision, "commit": base.commit},
-        "dtype_reason": base_models.resolve_dtype(planned.base.dtype).reason,
-        "data_fingerprint": data.fingerprint,
-        "overlap": {name: vars(one) for name, one in data.overlap.items()},
-    }
+def package_versions() -> dict[str, str | None]:
+    """The recorded packages with their versions; None for one that is not installed."""
+    return {name: package_version(name) for name in RECORDED_PACKAGES}
 
 
-def machine() -> dict[str, str]:
-    """What decides how fast a cell runs here: the device, and of a CPU which one."""
-    if base_models.device().type == "cuda":
-        return {"device": torch.cuda.get_device_name()}
-    able = torch.cpu.get_capabilities()
-    vectors = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if able.get(name)]
-    name = str(able.get("cpu_name", platform.machine()))
-    return {"device": base_models.device().type, "processor": f"{name} ({', '.join(vectors)})" if vectors else name}
-
-
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -64,7 +35,7 @@ def _version(package: str) -> str | None:
 
 
 @functools.cache
-def _commit() -> str | None:
+def harness_commit() -> str | None:
     """The harness's own commit as the run began, with `-dirty` where its code was changed (results, which a run writes,
     are none); None outside a checkout."""
     return commit_of(Path(__file__).parent)

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bench.cell import Cell
 from bench.errors import UserError
-from bench.store import CellFolder
+from bench.store.folder import CellFolder
+from bench.sweep.cell import Cell
 
 CARD = "README.md"
 

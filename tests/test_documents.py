@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import bench
+from helpers.paths import ROOT
+from helpers.sweeps import bench
 from typer.main import get_command
 
-from bench import load_sweep, reference
+from bench import load_sweep
 from bench.cli import app
-from bench.planning.make import make_plan
+from bench.planning.build import make_plan
+from bench.sweep import reference_page
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
@@ -28,7 +29,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def test_the_reference_of_sweep_files_is_up_to_date() -> None:
     made = (ROOT / "docs" / "sweep_file.md").read_text(encoding="utf-8")
-    assert made == reference.page(), "python -m bench.reference > docs/sweep_file.md"
+    assert made == reference_page.page(), "python -m bench.sweep.reference_page > docs/sweep_file.md"
 
 
 def test_results_are_read_as_the_page_says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

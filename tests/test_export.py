@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import bench
+from helpers.sweeps import bench
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
 from bench.models import base_models
-from bench.store import CellFolder
+from bench.store.folder import CellFolder
 
 TEXTS = ["Question: what is 3?\nAnswer: it is 21", "Anna put the"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from helpers.paths import ROOT
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "reading_results.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "reading_results.ipynb"
 
 
 def said(notebook: Any) -> list[list[str]]:

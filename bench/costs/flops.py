@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bench.models.base_models import device, synchronize
+from bench.models.device import compute_device, synchronize
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def seen(lengths: Iterable[int]) -> float:
 def matmul_speed(dtype: str) -> float:
     """FLOP/s of one square product in this dtype on the device, the best of ten, or of as many as a second has room for
     (a dtype that is emulated takes seconds a product); measured once a process."""
-    where = device()
+    where = compute_device()
     size = 1024 if where.type == "cpu" else 8192
     a = torch.randn(size, size, device=where).to(getattr(torch, dtype))
     b = torch.randn(size, size, device=where).to(getattr(torch, dtype))

@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from bench.costs.energy import Joules
-from bench.models.base_models import device, synchronize
+from bench.models.device import compute_device, synchronize
 
 SAMPLING_SECONDS = 0.01
 """Between two looks at the resident set, where the system keeps no peak that can be reset."""
@@ -46,7 +46,7 @@ class Meter:
     reading: Reading
 
     def __init__(self, level: int = 0) -> None:
-        self.level, self.device = level, device()
+        self.level, self.device = level, compute_device()
 
     def __enter__(self) -> Self:
         release_memory()

@@ -10,7 +10,7 @@ from typing import Self
 import psutil
 import torch
 
-from bench.models.base_models import device
+from bench.models.device import compute_device
 from bench.models.packaged import cache_folder
 
 BUSY = 0.1
@@ -25,7 +25,7 @@ class Occupancy:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.where = device()
+        self.where = compute_device()
         self.folder = folder or cache_folder() / "devices" / device_name(self.where)
         self.mine = self.folder / str(os.getpid())
 

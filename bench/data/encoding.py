@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from bench.data.examples import Example
 from bench.errors import UserError
 from bench.models.packaged import cache_folder
-from bench.store import writing
+from bench.store.files import writing
 
 IGNORED = -100
 

@@ -24,7 +24,7 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 from bench.costs.flops import seen
 from bench.errors import Diverged, out_of_memory
 from bench.models.base_models import computing_in
-from bench.models.head import PromptMaskInGeneration, causal_lm
+from bench.models.hooks import PromptMaskInGeneration, causal_lm
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench.evaluation.generation import exactly
-from bench.evaluation.lm import LanguageModel
-from bench.models.base_models import synchronize
+from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.models.device import synchronize
 
 NEW_TOKENS = 64
 BATCHES = (1, 8)

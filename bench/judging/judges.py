@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.judging import parsers, prompts, reference
-from bench.judging.asking import Spent, ask_all
+from bench.judging import parsers, prompts, similarity
 from bench.judging.endpoint import Endpoint
-from bench.judging.judgments import Asked, JudgeIdentity, Pair, Row
+from bench.judging.ledger import Asked, JudgeIdentity, Pair, Row
 from bench.judging.request import Reply
+from bench.judging.request_queue import Spent, ask_all
 
 if TYPE_CHECKING:
-    from bench.runner.progress import Advance
+    from bench.progress import Advance
 
 
 @dataclass
@@ -42,19 +42,19 @@ class Judge(Protocol):
 
 
 class Reference:
-    """Similarity to reference answers (`bench.judging.reference`)."""
+    """Similarity to reference answers (`bench.judging.similarity`)."""
 
     needs_reference = True
 
     def __init__(self) -> None:
-        self.identity = reference.identity()
+        self.identity = similarity.identity()
 
     def prompt_hash(self, asked: Asked) -> str:
-        return reference.references_of(asked)
+        return similarity.references_of(asked)
 
     def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Round:
         for number, one in enumerate(asked, 1):
-            keep(one, reference.judged(one))
+            keep(one, similarity.judged(one))
             advance(number, len(asked), "judgments")
         return Round()
 

@@ -12,11 +12,11 @@ import inspect
 from pathlib import Path
 
 from bench.errors import UserError, unknown
-from bench.methods.any_peft import ANY_PEFT
 from bench.methods.full import Base, Full
 from bench.methods.galore import Galore
 from bench.methods.lora import LORA
 from bench.methods.method import Facts, Method, Options
+from bench.methods.peft_generic import ANY_PEFT
 from bench.methods.reft import REFT
 from bench.methods.stacked import Stacked
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cell import Cell
 from bench.methods.method import Facts, Method
 from bench.methods.method import Options as MethodOptions
-from bench.sections import Strict
+from bench.sweep.cell import Cell
+from bench.sweep.sections import Strict
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bench.cell import Cell
 from bench.errors import Diverged, UserError
 from bench.methods.full import Full
 from bench.methods.method import Facts
 from bench.methods.method import Options as MethodOptions
-from bench.methods.targets import resolve_targets
+from bench.methods.target_modules import resolve_targets
+from bench.sweep.cell import Cell
 
 if TYPE_CHECKING:
     import torch

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from bench.cell import Cell
 from bench.errors import CellProblem, UserError
 from bench.methods.method import Facts
 from bench.methods.method import Options as MethodOptions
-from bench.methods.peft_method import PeftMethod
+from bench.methods.peft_base import PeftMethod
 from bench.methods.quantization import Quantization, check_bitsandbytes, keep_packing, quantization_config
-from bench.methods.targets import resolve_targets, targeted
+from bench.methods.target_modules import resolve_targets, targeted
+from bench.sweep.cell import Cell
 
 if TYPE_CHECKING:
     import torch
@@ -152,8 +152,8 @@ class Lora(PeftMethod):
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         import torch
 
-        from bench.methods.dora_norm import set_exact_magnitudes, zero_rows
-        from bench.models.head import causal_lm
+        from bench.methods.dora import set_exact_magnitudes, zero_rows
+        from bench.models.hooks import causal_lm
 
         options = LoraOptions.model_validate(cell.options)
         config = self.config(cell)
@@ -219,7 +219,7 @@ class Lora(PeftMethod):
         return adapted
 
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
-        from bench.methods.dora_norm import use_algebraic_norm
+        from bench.methods.dora import use_algebraic_norm
 
         if cell.options["quantization"]:
             keep_packing(model)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError
 
-from bench.cell import Cell
 from bench.errors import UserError
-from bench.sections import Strict
-from bench.sweep import describe
+from bench.sweep.cell import Cell
+from bench.sweep.schema import describe
+from bench.sweep.sections import Strict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +137,7 @@ class Method:
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         """The model to train, with the same call signature as a causal language model. Only what it trains
         requires a gradient. Seeds are set before the call. A method that needs to know which tokens are the prompt
-        takes `prompt_mask` (B, T) at the entrance (`bench.models.head.at_entrance`)."""
+        takes `prompt_mask` (B, T) at the entrance (`bench.models.hooks.at_entrance`)."""
         raise NotImplementedError
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer | None:

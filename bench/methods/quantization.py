@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from bench.cell import Cell
 from bench.errors import UserError
-from bench.models import base_models
+from bench.models.device import compute_device
+from bench.sweep.cell import Cell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +49,7 @@ def check_bitsandbytes(method: str, quantization: Quantization) -> None:
     """
     import torch
 
-    device = base_models.device()
+    device = compute_device()
     weight = torch.linspace(-1, 1, 4096).reshape(64, 64)
     try:
         from bitsandbytes import functional

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bench.cell import Cell
 from bench.errors import UserError, unknown
 from bench.methods.method import Facts, Method
 from bench.methods.method import Options as MethodOptions
+from bench.sweep.cell import Cell
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ class Reft(Method):
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         """`model` itself, which may be a PEFT model: then what PEFT trains goes on being trained."""
-        from bench.models.head import at_entrance, causal_lm
+        from bench.models.hooks import at_entrance, causal_lm
 
         inner, options = causal_lm(model), cell.options
         if inner is model:
@@ -135,7 +135,7 @@ class Reft(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        from bench.models.head import causal_lm
+        from bench.models.hooks import causal_lm
 
         save_file(_values(causal_lm(model).reft), folder / FILE)
 
@@ -145,7 +145,7 @@ class Reft(Method):
         import torch
         from safetensors.torch import load_file
 
-        from bench.models.head import causal_lm
+        from bench.models.hooks import causal_lm
 
         model, saved = self.attach(model, cell), load_file(folder / FILE)
         reft = causal_lm(model).reft
@@ -188,7 +188,7 @@ def decoder_and_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
     """The stack of a causal language model and its blocks. Raises UserError where they cannot be found."""
     from torch import nn
 
-    from bench.models.head import causal_lm
+    from bench.models.hooks import causal_lm
 
     inner = causal_lm(model)
     decoder = inner.get_decoder() if hasattr(inner, "get_decoder") else inner

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field
 
-from bench.cell import Cell
 from bench.errors import UserError, unknown
 from bench.methods.method import Facts, Method, SharedPrefix
-from bench.methods.peft_method import PeftMethod
-from bench.sections import Strict
+from bench.methods.peft_base import PeftMethod
+from bench.sweep.cell import Cell
+from bench.sweep.sections import Strict
 
 if TYPE_CHECKING:
     import torch

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, unknown
+from bench.models.device import compute_device
 from bench.models.packaged import ALIASES, packaged
 from bench.models.quiet import quiet_libraries
 
@@ -159,7 +160,7 @@ def load(base: Base, dtype: str, attn_implementation: str = "sdpa", **kwargs: An
             "The folder must hold config.json and *.safetensors of a causal language model.",
         ) from error
     if not getattr(model, "hf_device_map", None):
-        model = model.to(device())
+        model = model.to(compute_device())
     return model
 
 
@@ -179,25 +180,6 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def synchronize(where: torch.device) -> None:
-    """Wait until the device has done what it was given; a CPU has."""
-    import torch
-
-    if where.type != "cpu":
-        getattr(torch, where.type).synchronize()
-
-
 def computing_in(dtype: str, where: torch.device) -> torch.autocast:
     """Forward passes in `dtype` whatever the weights are kept in: the arithmetic of training; float32 is left alone."""
     import torch
@@ -215,7 +197,7 @@ def resolve_dtype(asked: str, elsewhere: bool = False) -> Choice:
         return (
             Choice("bfloat16", "reckoned for another device") if asked == "auto" else Choice(asked, "as the sweep says")
         )
-    where = device()
+    where = compute_device()
     if asked == "float16" and where.type != "cuda":
         raise UserError(f"dtype float16 needs a CUDA device; this is {where.type}", "Set dtype: auto or bfloat16.")
     if asked != "auto":

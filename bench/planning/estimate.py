@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import methods
-from bench.cell import Cell
 from bench.costs import Work, matmul_speed
 from bench.errors import UserError
 from bench.evaluation import latency
-from bench.evaluation.generative import GENERATIVE, NEW_TOKENS
+from bench.evaluation.generative_protocol import GENERATIVE, NEW_TOKENS
+from bench.methods.learning_rates import without_rate
 from bench.planning.plan import Plan, PlannedCell
-from bench.planning.rates import without_rate
-from bench.store import CellFolder, Results
+from bench.store.folder import CellFolder, Results
+from bench.sweep.cell import Cell
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -216,18 +216,18 @@ class Estimator:
         return flops / self._speed(cell), "arithmetic"
 
     def _speed(self, cell: Cell) -> float:
-        from bench.models.base_models import device
+        from bench.models.device import compute_device
 
         if self.tflops is not None:
             return self.tflops * 1e12 * GUESSED_UTILISATION["cuda"]
-        return matmul_speed(cell.base.dtype) * GUESSED_UTILISATION.get(device().type, 0.1)
+        return matmul_speed(cell.base.dtype) * GUESSED_UTILISATION.get(compute_device().type, 0.1)
 
     def _reading(self, planned: PlannedCell) -> float:
         """Seconds in which a GPU reads the weights once; 0 for a processor, whose products take longer."""
-        from bench.models.base_models import device
+        from bench.models.device import compute_device
 
         cell = planned.cell
-        if self.tflops is None and device().type == "cpu":
+        if self.tflops is None and compute_device().type == "cpu":
             return 0.0
         peak = self.tflops * 1e12 if self.tflops is not None else matmul_speed(cell.base.dtype)
         return planned.total * _width(cell) * FLOPS_A_BYTE / peak
@@ -329,9 +329,9 @@ def memory_of_device() -> int | None:
     import psutil
     import torch
 
-    from bench.models.base_models import device
+    from bench.models.device import compute_device
 
-    where = device()
+    where = compute_device()
     if where.type == "cuda":
         return torch.cuda.get_device_properties(0).total_memory
     return psutil.virtual_memory().total if where.type == "cpu" else None
@@ -365,7 +365,7 @@ def gigabytes(count: int) -> str:
 def estimator(plan: Plan, results: Results, anywhere: bool = False, tflops: float | None = None) -> Estimator:
     """An estimator from what is recorded in a results folder and its calibration, on such a machine as this or
     `anywhere` (on a cluster, whose machines run the cells); for a device of so many `tflops` from arithmetic alone."""
-    from bench.environment import machine
+    from bench.models.device import machine
 
     if tflops is not None:
         return Estimator(plan, (), {}, tflops)

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import methods
-from bench.cell import BaseIdentity, Cell
-from bench.data import Data
 from bench.data.open_questions import references_hash
-from bench.evaluation import AnswersIdentity, EvaluationIdentity
+from bench.data.prepare import Data
+from bench.evaluation.spec import AnswersIdentity, EvaluationIdentity
+from bench.methods.learning_rates import with_rate
 from bench.models import base_models
-from bench.planning.rates import with_rate
-from bench.sections import BaseModelConfig, TrainingConfig
-from bench.store import SCHEMA, Results
-from bench.sweep import Sweep
+from bench.store.folder import SCHEMA, Results
+from bench.sweep.cell import BaseIdentity, Cell
+from bench.sweep.schema import Sweep
+from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from bench.planning.plan import TO_RUN, Pending, Plan, PlannedCell, state
-from bench.store import Results
+from bench.store.folder import Results
 
 
 @dataclass(frozen=True)

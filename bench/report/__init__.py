@@ -17,9 +17,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench.report import latex, versions
+from bench.report import compare_sweeps, latex
 from bench.report.content import FIGURES, TABLES, Content, content
-from bench.store import Results, write_text, writing
+from bench.store.files import write_text, writing
+from bench.store.folder import Results
 
 UNSHOWN = {"Cc", "Cs"}
 """Unicode's categories of control characters and halves of characters."""
@@ -41,7 +42,7 @@ def write_report(results: Results) -> Path:
 def write_comparison(first: Results, second: Results) -> Path:
     """Write what changed from the first results folder to the second, into the second's report; returns the page's
     path. Raises UserError as `write_report` does."""
-    made = versions.content(first, second)
+    made = compare_sweeps.content(first, second)
     return _write(made, second.report / f"against_{made.name.rpartition(' against ')[2].replace('/', '_')}")
 
 

@@ -11,16 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from bench import comparison, frames
-from bench.judging import recorded
-from bench.report import figures, forest, judged, pareto, provenance, ranking, samples, stability, tables, tuning
-from bench.report.figures import Drawn
+from bench.analysis import comparison, frames, judgments
+from bench.report import open_answers, provenance, ranking, tables
+from bench.report.figures import accuracy, cost, learning_rates, samples, training_curves
+from bench.report.figures import differences as forest
+from bench.report.figures.accuracy import Drawn
 from bench.report.finding import ONE_SEED, best_sentence, finding, noise_text, uncompared
 from bench.report.tables import Table
-from bench.sections import ReportConfig
-from bench.store import Results
+from bench.store.folder import Results
+from bench.sweep.sections import ReportConfig
 
-FIGURES = (*figures.NAMES, *samples.NAMES, forest.NAME, pareto.NAME, *stability.NAMES, tuning.NAME)
+FIGURES = (*accuracy.NAMES, *samples.NAMES, forest.NAME, cost.NAME, *training_curves.NAMES, learning_rates.NAME)
 """All files of figures that a report may have."""
 
 
@@ -76,9 +77,9 @@ def content(results: Results) -> Content:
     read = frames.read(results)
     rules = ReportConfig.model_validate(plan.get("report", {}))
     differences = comparison.differences(read.cells, read.questions, rules)
-    said = recorded.read(results, plan)
-    panels = judged.panels(read, said, rules)
-    trials = tuning.trials(results, plan)
+    said = judgments.read(results, plan)
+    panels = open_answers.panels(read, said, rules)
+    trials = learning_rates.trials(results, plan)
     ranked = ranking.ranking(read, differences, rules)
     failures = read.cells[~read.cells["status"].isin(["done", "missing", "trained"])]
     left = read.cells[read.cells["status"] != "done"]
@@ -87,21 +88,26 @@ def content(results: Results) -> Content:
     sentences = [
         *best_sentence(ranked),
         *finding(read.cells, differences, rules, bool(panels), frames.majority(frames.averaged(read.scores))),
-        *judged.finding(panels, rules, plan),
+        *open_answers.finding(panels, rules, plan),
     ]
-    fronts = pareto.draw(read.cells)
+    fronts = cost.draw(read.cells)
     sections = [
         Section("finding", "The finding", sentences),
         Section(
             "coverage",
             "Coverage",
             [_coverage(read, len(plan.get("pending", ())))],
-            [*read.problems, *judged.warnings(panels, said), *read.warnings, *tables.inexact(read.cells, read.scores)],
+            [
+                *read.problems,
+                *open_answers.warnings(panels, said),
+                *read.warnings,
+                *tables.inexact(read.cells, read.scores),
+            ],
         ),
         Section(
             "figures",
             "By rank, samples and method",
-            figures=[*figures.draw(read.cells, read.scores), *samples.draw(read.cells, panels, plan)],
+            figures=[*accuracy.draw(read.cells, read.scores), *samples.draw(read.cells, panels, plan)],
         ),
         Section(
             "settings",
@@ -113,7 +119,7 @@ def content(results: Results) -> Content:
                 *tables.methods(plan),
             ],
         ),
-        Section("answers", "Open answers", tables=judged.tables(read, panels, said, plan, rules)),
+        Section("answers", "Open answers", tables=open_answers.tables(read, panels, said, plan, rules)),
         Section(
             "differences",
             "Paired differences",
@@ -124,7 +130,7 @@ def content(results: Results) -> Content:
         Section(
             "cost",
             "Quality against cost" if fronts else "Costs",
-            pareto.sentences(read.cells),
+            cost.sentences(read.cells),
             provenance.mixed(results, plan),
             fronts,
             tables.costs(read),
@@ -133,13 +139,13 @@ def content(results: Results) -> Content:
             "stability",
             "Stability",
             _noise(read.cells, panels),
-            figures=[*stability.draw(results, read.cells), *tuning.figure(trials)],
-            tables=[*stability.table(read.cells), *tuning.table(trials, max(read.cells["samples"]))],
+            figures=[*training_curves.draw(results, read.cells), *learning_rates.figure(trials)],
+            tables=[*training_curves.table(read.cells), *learning_rates.table(trials, max(read.cells["samples"]))],
         ),
         Section(
             "trust",
             "Merging, parsing, judging",
-            tables=[*tables.merging(read.cells), *tables.parsing(read), *judged.checks(said)],
+            tables=[*tables.merging(read.cells), *tables.parsing(read), *open_answers.checks(said)],
         ),
         Section("failures", "Failures", [] if len(failures) == 0 else [_failed(failures)]),
         Section("published", "Published numbers", tables=tables.published_table(read)),
@@ -157,7 +163,7 @@ def content(results: Results) -> Content:
     )
 
 
-def _noise(cells: pd.DataFrame, panels: list[judged.Panel]) -> list[str]:
+def _noise(cells: pd.DataFrame, panels: list[open_answers.Panel]) -> list[str]:
     """What a seed alone does to every kind of score; what is not known is said once."""
     done = frames.trained(cells)
     found = [noise_text(done)] if len(done) else []
@@ -169,8 +175,8 @@ def _written(
     read: frames.Frames,
     differences: pd.DataFrame,
     ranked: pd.DataFrame,
-    panels: list[judged.Panel],
-    said: recorded.Judged,
+    panels: list[open_answers.Panel],
+    said: judgments.Judged,
 ) -> dict[str, pd.DataFrame]:
     written = {"cells": read.cells, "scores": read.scores, "differences": differences, "settings": ranked}
     written = {name: table for name, table in written.items() if name == "cells" or len(table)}

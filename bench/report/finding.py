@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench import comparison, frames
+from bench.analysis import comparison, frames
 from bench.report.ranking import best
-from bench.sections import ReportConfig
 from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, TIE_MARGIN, noise_floor
+from bench.sweep.sections import ReportConfig
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
 SETTING = ["series", "base", "rank", "samples"]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from bench.report.tables import Table
-from bench.store import Results
+from bench.store.folder import Results
 
 
 def tables(results: Results, plan: dict[str, Any]) -> list[Table]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench import comparison, frames
-from bench.report.pareto import settings
-from bench.sections import ReportConfig
+from bench.analysis import comparison, frames
+from bench.report.figures.cost import settings
 from bench.statistics import SEEDS, mean_interval
+from bench.sweep.sections import ReportConfig
 
 COLUMNS = (
     "kind",

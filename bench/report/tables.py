@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench import frames
-from bench.comparison import baseline_text
+from bench.analysis import frames
+from bench.analysis.comparison import baseline_text
 from bench.report import published
 from bench.report.finding import SINGLE, p_text, points_text, seeds_text, verdict_text
 from bench.report.ranking import TASK

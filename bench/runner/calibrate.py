@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.cell import Cell
-from bench.data import Data
-from bench.evaluation import EvaluationIdentity
-from bench.merging import FLIP_QUESTIONS
+from bench.data.prepare import Data
+from bench.evaluation.merge_check import FLIP_QUESTIONS
+from bench.evaluation.spec import EvaluationIdentity
 from bench.planning.estimate import setting
 from bench.planning.plan import Plan, PlannedCell, state
+from bench.progress import Progress
 from bench.runner.options import Options
-from bench.runner.progress import Progress
-from bench.runner.sweeping import Outcome, run_sweep
-from bench.store import Results
+from bench.runner.run_sweep import Outcome, run_sweep
+from bench.store.folder import Results
+from bench.sweep.cell import Cell
 
 STEPS, QUESTIONS = 5, 16
 """Optimizer steps of a calibration cell (the first is not timed) and questions of each of its tasks."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from bench.errors import UserError
 from bench.planning.estimate import Estimate
 from bench.planning.plan import Plan, PlannedCell, state
-from bench.store import Results
+from bench.store.folder import Results
 
 SPARE_BYTES = 50_000_000
 """Left for logs, the report and whatever else the machine writes."""

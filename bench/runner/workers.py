@@ -28,10 +28,10 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from bench.planning.plan import Plan, PlannedCell, state
-from bench.runner.attempt import Ended, attempt
-from bench.runner.locks import holding
-from bench.runner.progress import Listener
-from bench.store import Results
+from bench.progress import Listener
+from bench.runner.outcome import Ended, attempt
+from bench.store.folder import Results
+from bench.store.locks import holding
 
 TELLING_SECONDS = 0.2
 """Between two tellings of how far a stage is."""
@@ -167,9 +167,9 @@ def slots(workers: int | None, devices: int) -> list[Slot]:
     as asked for, which then share the processors."""
     import torch
 
-    from bench.models.base_models import device
+    from bench.models.device import compute_device
 
-    if device().type == "cuda":
+    if compute_device().type == "cuda":
         shown = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = shown.split(",") if shown else [str(n) for n in range(torch.cuda.device_count())]
         groups = [names[at : at + devices] for at in range(0, len(names) - devices + 1, devices)] or [names]
@@ -182,9 +182,9 @@ def slots(workers: int | None, devices: int) -> list[Slot]:
             for n, group in enumerate(chosen)
         ]
     if (workers or 1) == 1:
-        return [Slot(device().type)]
+        return [Slot(compute_device().type)]
     threads = max(1, torch.get_num_threads() // workers)
-    return [Slot(f"{device().type}{n}", threads=threads) for n in range(workers)]
+    return [Slot(f"{compute_device().type}{n}", threads=threads) for n in range(workers)]
 
 
 class Local:
@@ -227,7 +227,7 @@ def warm_up() -> None:
     """
     if "forkserver" in multiprocessing.get_all_start_methods():
         gpu = any(Path(one).exists() for one in DRIVERS)
-        multiprocessing.set_forkserver_preload([] if gpu else ["bench.runner.preloaded"])
+        multiprocessing.set_forkserver_preload([] if gpu else ["bench.runner.forkserver_preload"])
         from multiprocessing import forkserver
 
         forkserver.ensure_running()

@@ -23,7 +23,7 @@ from torch import nn
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from bench.store import writing_folder
+from bench.store.files import writing_folder
 
 PREFIX = "checkpoint-"
 STATE, TENSORS = "state.json", "tensors.safetensors"

@@ -27,20 +27,21 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from transformers import set_seed
 
 from bench import methods
-from bench.cell import Cell
 from bench.costs import Meter, Reading, release_memory, resident_level
 from bench.data.examples import Example
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
 from bench.methods.method import Method
 from bench.models import base_models
-from bench.models.base_models import Base, device
-from bench.models.head import causal_lm
-from bench.sections import TrainingConfig
+from bench.models.base_models import Base
+from bench.models.device import compute_device
+from bench.models.hooks import causal_lm
+from bench.sweep.cell import Cell
+from bench.sweep.sections import TrainingConfig
 from bench.training import trainer
 from bench.training.trainer import TrainingResult
 
 if TYPE_CHECKING:
-    from bench.runner.progress import Advance
+    from bench.progress import Advance
 
 Tell = Callable[[str, Any], None]
 """Sends the launching process a word and what belongs to it (small, and of Python's own types or a dataclass)."""
@@ -131,7 +132,7 @@ def combined(results: Sequence[TrainingResult]) -> TrainingResult:
             seconds=max(one.seconds for one in readings),
             peak_bytes=over(max, [one.peak_bytes for one in readings]),
             reserved_bytes=over(max, [one.reserved_bytes for one in readings]),
-            joules=over(sum if device().type == "cuda" else max, [one.joules for one in readings]),
+            joules=over(sum if compute_device().type == "cuda" else max, [one.joules for one in readings]),
         ),
         tokens=sum(one.tokens for one in results),
         padding=sum(one.padding for one in results),
@@ -149,7 +150,7 @@ def launch(work: Callable[..., None], devices: int, hear: Tell, *args: Any) -> N
     memory that ran out in whatever words (and for a process that the system killed), else RuntimeError. UserError
     where there are not as many devices.
     """
-    where = device().type
+    where = compute_device().type
     there = torch.cuda.device_count() if where == "cuda" else devices if where == "cpu" else 1
     if there < devices:
         raise UserError(
@@ -210,7 +211,7 @@ def _process(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         backend = "gloo"
-        if device().type == "cuda":
+        if compute_device().type == "cuda":
             backend = "nccl"
             torch.cuda.set_device(rank)  # what "cuda" stands for from here on
         store = dist.TCPStore(HOST, port, is_master=False)
@@ -262,7 +263,7 @@ def shard(model: nn.Module, devices: int, method: str) -> None:
         raise _not_sharded(method, "has parameters that layers share")
     if any(one._backward_hooks for one in model.parameters() if one.requires_grad):
         raise _not_sharded(method, "changes the gradients of whole parameters (by hooks, which their parts lose)")
-    mesh = init_device_mesh(device().type, (devices,))
+    mesh = init_device_mesh(compute_device().type, (devices,))
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)

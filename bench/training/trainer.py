@@ -25,25 +25,25 @@ from transformers import (
     set_seed,
 )
 
-from bench.cell import Cell
 from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import seen
 from bench.data.encoding import Collator, Encoded, encode_all
 from bench.data.examples import Example
 from bench.errors import CellProblem
 from bench.methods.method import Method
-from bench.models.base_models import device, synchronize
-from bench.models.head import HeadAt, causal_lm, drop_prompt_mask
-from bench.models.masks import Padding
-from bench.sections import TrainingConfig
+from bench.models.attention_masks import Padding
+from bench.models.device import compute_device, synchronize
+from bench.models.hooks import HeadAt, causal_lm, drop_prompt_mask
+from bench.sweep.cell import Cell
+from bench.sweep.sections import TrainingConfig
 from bench.training import checkpoint
-from bench.training.compiling import compiled
-from bench.training.order import ByLength, Dealt
+from bench.training.callbacks import Keeper, Pace, Watch
+from bench.training.compilation import compiled
+from bench.training.samplers import ByLength, Dealt
 from bench.training.validation import Validator, split
-from bench.training.watch import Keeper, Pace, Watch
 
 if TYPE_CHECKING:
-    from bench.runner.progress import Advance
+    from bench.progress import Advance
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def train(
         drawn_by = cell.seed if cell.data.subset_seed is None else cell.data.subset_seed
         rows, held_out = split(rows, config.validation.examples, drawn_by)
     micro = config.micro_batch or config.per_device
-    where = device()
+    where = compute_device()
     steps = math.ceil(math.ceil(len(rows) / config.batch_size) * config.epochs)
     arguments = TrainingArguments(
         output_dir=str(folder),

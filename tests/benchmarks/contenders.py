@@ -90,9 +90,9 @@ def product_speed(rows: int, width: int, out: int, dtype: str = "bfloat16") -> f
     """FLOP/s of one product of these shapes on this machine, the best of several."""
     import torch
 
-    from bench.models import base_models
+    from bench.models.device import compute_device
 
-    device = base_models.device()
+    device = compute_device()
     a = torch.randn(rows, width, dtype=getattr(torch, dtype), device=device)
     weight = torch.randn(out, width, dtype=getattr(torch, dtype), device=device)
     best = float("inf")
@@ -112,9 +112,9 @@ def environment() -> dict[str, Any]:
     packages = {name: version(name) for name in names}
     import torch
 
-    from bench.models import base_models
+    from bench.models.device import compute_device
 
-    where = base_models.device()
+    where = compute_device()
     if where.type == "cuda":
         device = torch.cuda.get_device_name()
     else:

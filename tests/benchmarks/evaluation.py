@@ -30,8 +30,8 @@ def requests_of(data_dir: str | None) -> list[Any]:
     """The benchmark's requests, as lm-eval makes them of a task."""
     from lm_eval.api.instance import Instance
 
-    from bench.data import prepare
-    from bench.sweep import Sweep
+    from bench.data.prepare import prepare
+    from bench.sweep.schema import Sweep
 
     settings = {"name": "benchmark", "base_model": BASE, "methods": ["lora"], "samples": 1}
     settings |= {"data": {"train": ["arc_easy", "openbookqa"], "dir": data_dir}, "evaluation": {"limit": QUESTIONS}}
@@ -47,8 +47,8 @@ def requests_of(data_dir: str | None) -> list[Any]:
 def dora_cell() -> Any:
     """A DoRA cell with PEFT's own weight norm, as a user of HFLM would load it."""
     from bench import methods
-    from bench.cell import BaseIdentity, Cell
     from bench.models import base_models
+    from bench.sweep.cell import BaseIdentity, Cell
 
     skeleton = base_models.skeleton(BASE, None)
     options = methods.get("dora").resolve({"rank": RANK, "lr": 1e-3, "norm": "peft"}, skeleton)
@@ -118,7 +118,7 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
             logits_cache=False,
         )
     else:
-        from bench.evaluation.lm import LanguageModel
+        from bench.evaluation.prefix_sharing_lm import LanguageModel
 
         lm = LanguageModel(model, tokenizer, None, spec.get("share", "any"))
         lm.batch_tokens = spec.get("batch_tokens", lm.batch_tokens)
@@ -142,8 +142,9 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from bench.data.encoding import encode_pair
-    from bench.evaluation.tree import Scored, rows
+    from bench.evaluation.prefix_tree import Scored, rows
     from bench.models import base_models
+    from bench.models.device import compute_device
 
     requests = requests_of(spec["data"])
     tokenizer = base_models.load_tokenizer(base_models.find(BASE, None))
@@ -160,18 +161,18 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
         "requests": len(requests),
         "tokens_of_whole_texts": sum(len(one.inputs) for one in scored),
         "tokens_needed": tokens,
-        "tokens_processed": processed(list(map(len, trees)), base_models.device().type),
+        "tokens_processed": processed(list(map(len, trees)), compute_device().type),
         "tokens_through_the_head": at_head,
         "matrix_product_flops": 2 * (body * tokens + head * at_head),
         "matrix_product_peak_flops_per_second": max(product_speed(1024, config.hidden_size, n) for n in (576, 1536)),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if base_models.device().type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name() if compute_device().type == "cuda" else "cpu",
     }
 
 
 def processed(lengths: list[int], device: str) -> int:
     """Tokens of the batches that rows of these lengths, the longest first, are packed into, padding among them."""
-    from bench.evaluation.lm import BATCH_TOKENS
+    from bench.evaluation.prefix_sharing_lm import BATCH_TOKENS
 
     tokens = 0
     while lengths:
@@ -247,7 +248,7 @@ def main() -> None:
         "work": machine,
         "environment": environment(),
     }
-    from bench.store import write_json
+    from bench.store.files import write_json
 
     write_json(given.out, content)
     print(f"written: {given.out}; {machine['share_of_peak']:.0%} of the machine's matrix-product speed")

@@ -30,9 +30,9 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     from bench import methods
     from bench.data.encoding import encode_all
     from bench.models import base_models
-    from bench.planning.make import make_plan
-    from bench.sweep import Sweep
-    from bench.training.order import ByLength
+    from bench.planning.build import make_plan
+    from bench.sweep.schema import Sweep
+    from bench.training.samplers import ByLength
     from bench.training.trainer import train
 
     tasks = spec.get("tasks", TASKS[:3])
@@ -73,8 +73,8 @@ def of_one_length(tokenizer: Any, examples: list[Any], length: int, count: int) 
     """Examples of exactly so many tokens, the closing one included: the texts of others end to end, of which the last
     eight tokens are the answer. (Cut tokens may join anew when the text is tokenized again, so what differs is left
     out.)"""
-    from bench.data import Example
     from bench.data.encoding import encode
+    from bench.data.examples import Example
 
     text = " ".join(one.prompt + one.answer for one in examples)
     ids = tokenizer.encode(text, add_special_tokens=False)
@@ -96,7 +96,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from bench.store import writing
+    from bench.store.files import writing
 
     figure, panels = pyplot.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
     axes = {"rank": "rank", "length": "tokens of a row", "samples": "samples so far"}
@@ -148,7 +148,7 @@ def main() -> None:
         rate = (at["tokens"] - first["tokens"]) / (at["seconds"] - first["seconds"])
         point("samples", count, "lora", round(rate, 1), found["peak_mb"])
 
-    from bench.store import write_json, write_text
+    from bench.store.files import write_json, write_text
 
     write_json(RESULTS / "growth.json", {"points": rows, "environment": environment()})
     table = "| against | value | method | tokens/s | peak MB |\n|---|---|---|---|---|\n"

@@ -59,9 +59,9 @@ def record(folder: Path) -> None:
     import numpy as np
     import pandas as pd
 
-    from bench.cell import Cell
-    from bench.evaluation import check, scores
-    from bench.store import CellFolder, Results
+    from bench.evaluation.scoring import check, scores
+    from bench.store.folder import CellFolder, Results
+    from bench.sweep.cell import Cell
 
     recorded = Results(RECORDED)
     plan = recorded.plan()
@@ -104,8 +104,8 @@ def other_answers(items: pd.DataFrame, random: np.random.Generator) -> pd.DataFr
 
 def load(folder: Path) -> tuple[float, float]:
     """Read all recorded cells, in this process: seconds of the wall, and of the processor."""
-    from bench import frames
-    from bench.store import Results
+    from bench.analysis import frames
+    from bench.store.folder import Results
 
     begun, before = time.perf_counter(), time.process_time()
     read = frames.read(Results(folder))
@@ -150,7 +150,7 @@ def main() -> None:
                 found = [json.loads(printed) for *_, printed in found]
             content[f"{name}_s"], content[f"{name}_cpu_s"] = (round(min(one[at] for one in found), 2) for at in (0, 1))
             print(f"{name}: {content[f'{name}_s']} s, {content[f'{name}_cpu_s']} s of the processor", flush=True)
-    from bench.store import write_json
+    from bench.store.files import write_json
 
     write_json(RESULT, {**content, "repeats": repeats, "environment": environment()})
     print(f"written: {RESULT}")

@@ -26,8 +26,8 @@ EXAMPLES, BATCH, RANK, RATE = 320, 16, 8, 5e-4
 
 def cell_and_examples(spec: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     """The planned cell of a contender, its training settings, and its examples."""
-    from bench.planning.make import make_plan
-    from bench.sweep import Sweep
+    from bench.planning.build import make_plan
+    from bench.sweep.schema import Sweep
 
     entry = {"method": spec["method"], "lr": 1e-4 if spec["method"] == "full" else RATE}
     if spec["method"] != "full":
@@ -85,8 +85,8 @@ def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examp
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     from bench.data.encoding import encode
-    from bench.models import base_models
-    from bench.training.order import ByLength
+    from bench.models.device import compute_device
+    from bench.training.samplers import ByLength
 
     rows = []
     for one in examples:
@@ -102,7 +102,7 @@ def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examp
             warmup_steps=config.warmup_ratio,
             weight_decay=0.0,
             bf16=cell.base.dtype == "bfloat16",
-            use_cpu=base_models.device().type == "cpu",
+            use_cpu=compute_device().type == "cpu",
             logging_steps=1,
             save_strategy="no",
             report_to="none",
@@ -133,12 +133,12 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     from transformers import get_linear_schedule_with_warmup
 
     from bench.data.encoding import Collator, encode
-    from bench.models import base_models
     from bench.models.base_models import computing_in
-    from bench.models.head import HeadAt, drop_prompt_mask
-    from bench.training.order import ByLength
+    from bench.models.device import compute_device
+    from bench.models.hooks import HeadAt, drop_prompt_mask
+    from bench.training.samplers import ByLength
 
-    device = base_models.device()
+    device = compute_device()
     rows = [encode(tokenizer, one, config.max_length, append_eos=True) for one in examples]
     order = list(ByLength([len(row.ids) for row in rows], BATCH, cell.seed))
     collate, steps = Collator(tokenizer.pad_token_id, config.loss), math.ceil(len(rows) / BATCH)
@@ -205,7 +205,7 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     from bench.costs.flops import seen
     from bench.data.encoding import encode
     from bench.models import base_models
-    from bench.training.order import ByLength
+    from bench.training.samplers import ByLength
 
     cell, config, examples = cell_and_examples({**spec, "method": "lora"})
     base = base_models.find(BASE, None)
@@ -262,7 +262,7 @@ def main() -> None:
     apart = max(abs(a - b) for a, b in zip(exact[0]["losses"], exact[1]["losses"], strict=True))
     agreement = {"steps": len(exact[0]["losses"]), "dtype": "float32", "largest_difference_of_a_loss": apart}
     print(f"losses on identical batches in float32: {agreement['steps']} steps, at most {apart:.1e} apart")
-    from bench.store import write_json
+    from bench.store.files import write_json
 
     content = {"comparisons": comparisons, "losses_on_identical_batches": agreement, "work": machine}
     write_json(given.out, {**content, "environment": environment()})

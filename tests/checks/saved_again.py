@@ -15,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench import evaluation, methods
-from bench.evaluation.lm import LanguageModel
+from bench import methods
+from bench.evaluation import protocols
+from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.models import base_models
 from bench.models.base_models import computing_in
-from bench.models.head import PromptMaskInGeneration, drop_prompt_mask
-from bench.planning.make import make_plan
-from bench.store import Results, write_json
-from bench.sweep_file import load_sweep
+from bench.models.device import compute_device
+from bench.models.hooks import PromptMaskInGeneration, drop_prompt_mask
+from bench.planning.build import make_plan
+from bench.store.files import write_json
+from bench.store.folder import Results
+from bench.sweep.load import load_sweep
 
 
 def main() -> None:
@@ -45,15 +48,15 @@ def main() -> None:
         drop_prompt_mask(model)
         identity = planned.evaluations[-1]
         prompts = [rendered.contexts[0] for _, rendered in plan.data.rendered(identity.task)[:2]]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(base_models.device())
-        arithmetic = computing_in(dtype, base_models.device())
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(compute_device())
+        arithmetic = computing_in(dtype, compute_device())
         with torch.inference_mode(), arithmetic, PromptMaskInGeneration(model, inputs["attention_mask"].bool()):
             ids = model.generate(**inputs, max_new_tokens=6, do_sample=False, pad_token_id=tokenizer.pad_token_id)
         if identity.merged:
             model = method.merge(model).eval().to(getattr(torch, dtype))
         share = method.facts_for(cell.options).shared_prefix
         lm = LanguageModel(model, tokenizer, 16, share, None if identity.merged else dtype)
-        again, recorded = evaluation.evaluate(lm, plan.data, identity), folder.items(identity.file)
+        again, recorded = protocols.evaluate(lm, plan.data, identity), folder.items(identity.file)
         pairs = zip(again["loglikelihoods"], recorded["loglikelihoods"], strict=True)
         found[cell.folder] = {
             "task": identity.task,

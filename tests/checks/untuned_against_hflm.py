@@ -14,11 +14,12 @@ from pathlib import Path
 
 from lm_eval.models.huggingface import HFLM
 
-from bench import evaluation
+from bench.evaluation import protocols
 from bench.models import base_models
-from bench.planning.make import make_plan
-from bench.store import Results, write_json
-from bench.sweep_file import load_sweep
+from bench.planning.build import make_plan
+from bench.store.files import write_json
+from bench.store.folder import Results
+from bench.sweep.load import load_sweep
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     found = {}
     for identity in untuned.evaluations:
         ours = results.folder(untuned.cell).items(identity.file)
-        theirs = evaluation.evaluate(stock, plan.data, identity)
+        theirs = protocols.evaluate(stock, plan.data, identity)
         top = ours["loglikelihoods"].map(lambda scores: sorted(scores)[-1] - sorted(scores)[-2])
         row = {"n": len(ours)}
         for metric, column in (("acc", "prediction"), ("acc_norm", "prediction_norm")):

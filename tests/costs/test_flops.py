@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.training import cell_of
 from torch.utils.flop_counter import FlopCounterMode
-from trainings import cell_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import methods
 from bench.costs import Work, matmul_speed
 from bench.costs.flops import seen
-from bench.models.head import HeadAt
+from bench.models.hooks import HeadAt
 
 ROWS, LENGTH = 3, 20
 

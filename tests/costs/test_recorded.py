@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import bench, sweep_file
+from helpers.sweeps import bench, sweep_file
 from transformers import AutoTokenizer
 
-from bench.data import prepare
 from bench.data.encoding import encode
-from bench.sweep_file import load_sweep
-from bench.training.order import ByLength
+from bench.data.prepare import prepare
+from bench.sweep.load import load_sweep
+from bench.training.samplers import ByLength
 
 GREEDY = """
 import torch

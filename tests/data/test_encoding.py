@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import make_tiny_model
+from helpers.sweeps import make_tiny_model
 from transformers import AutoTokenizer
 
 from bench.data import encoding

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_tiny_model
+from helpers.sweeps import make_tiny_model
 from transformers import AutoTokenizer
 
-from bench.data import Data, prepare, sources
+from bench.data import loaders
 from bench.data.encoding import encode
 from bench.data.examples import Dialogue
 from bench.data.open_questions import OpenQuestion, Turn, fingerprint
+from bench.data.prepare import Data, prepare
 from bench.data.questions import normalize
 from bench.data.templates import Alpaca, Chat
 from bench.errors import UserError
-from bench.planning.make import make_plan
-from bench.sections import OpenSet
-from bench.sweep import Sweep
+from bench.planning.build import make_plan
+from bench.sweep.schema import Sweep
+from bench.sweep.sections import OpenSet
 
 SHORT = {"max_new_tokens": 8}
 """The tiny model reads 512 tokens."""
@@ -156,14 +157,14 @@ def test_questions_in_fastchats_format(tmp_path: Path) -> None:
     rows = [{"question_id": i, "category": "math", "turns": [f"{i}?", "Sure?"]} for i in (1, 2)]
     path.write_text("\n".join(map(json.dumps, rows)))
     references.write_text(json.dumps({"question_id": 2, "choices": [{"index": 0, "turns": ["Two.", "Yes."]}]}))
-    first, second = sources.open_questions("own", OpenSet(questions=str(path), references=str(references)))
+    first, second = loaders.open_questions("own", OpenSet(questions=str(path), references=str(references)))
     assert first.references == () and second.references == (("Two.", "Yes."),)
     assert OpenQuestion.of(second.row()) == second
     changed = OpenQuestion(2, "math", second.turns)
     assert fingerprint([second]) == fingerprint([changed]) != fingerprint([first])
     path.write_text(json.dumps({"question_id": 1, "turns": "?"}))
     with pytest.raises(UserError, match="row 1: 'turns' must be a list"):
-        sources.open_questions("own", OpenSet(questions=str(path)))
+        loaders.open_questions("own", OpenSet(questions=str(path)))
 
 
 def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -176,13 +177,13 @@ def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             {"prompt": ["3?", "4?"], "prompt_id": 81, "category": "writing", "reference": []},
         ]
     )
-    monkeypatch.setattr(sources, "_hub", lambda *asked: made)
-    first, second = sources.open_questions("mt_bench", None)
+    monkeypatch.setattr(loaders, "_hub", lambda *asked: made)
+    first, second = loaders.open_questions("mt_bench", None)
     assert (first.id, first.turns) == (101, (Turn("1?"), Turn("2?")))
     assert first.references == second.references == ()
     answers = tmp_path / "gpt-4.jsonl"
     answers.write_text(json.dumps({"question_id": 101, "choices": [{"index": 0, "turns": ["One.", "Two."]}]}))
-    first, second = sources.open_questions("mt_bench", OpenSet(references=str(answers)))
+    first, second = loaders.open_questions("mt_bench", OpenSet(references=str(answers)))
     assert first.references == (("One.", "Two."),) and second.references == ()
 
 
@@ -190,7 +191,7 @@ def test_a_question_of_three_turns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["1?", "2?", "3?"]}))
     with pytest.raises(UserError, match="row 1: it has 3 turns; questions of at most 2 can be judged"):
-        sources.open_questions("own", OpenSet(questions=str(path)))
+        loaders.open_questions("own", OpenSet(questions=str(path)))
 
 
 def test_copies_of_what_is_held_out_are_never_trained_on(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ import psutil
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import make_tiny_model
+from helpers.sweeps import make_tiny_model
 
 SWEEP = """
 name: drill

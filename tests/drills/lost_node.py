@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 
 from bench.cli import app
 from bench.planning.plan import PlannedCell
-from bench.runner.on_ray import ActorWorker, OnRay
+from bench.runner.ray_workers import ActorWorker, OnRay
 
 MID_CELL_SECONDS = 0.3
 

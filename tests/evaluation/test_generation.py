@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_tiny_model
-from trainings import trained
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from helpers.generation import TOKENS, load, one_by_one
+from helpers.sweeps import make_tiny_model
+from helpers.training import trained
 
 from bench import methods
 from bench.data.encoding import encode_pair
 from bench.errors import Diverged
 from bench.evaluation import generation
-from bench.evaluation.lm import LanguageModel
-from bench.models.head import PromptMaskInGeneration
+from bench.evaluation.prefix_sharing_lm import LanguageModel
 
 PROMPTS = [
     "Question: what is 3?\nAnswer:",
@@ -25,7 +24,6 @@ PROMPTS = [
     "A longer one: " + "ab " * 9,
 ]
 PROMPTS += ["Name it!", "Is it so? "]
-TOKENS = 12
 
 
 def requests(prompts: list[str], **kwargs: Any) -> list[Any]:
@@ -33,44 +31,6 @@ def requests(prompts: list[str], **kwargs: Any) -> list[Any]:
 
     kwargs = {"until": [], "max_gen_toks": TOKENS, "do_sample": False, **kwargs}
     return [Instance("generate_until", {}, (prompt, dict(kwargs)), i) for i, prompt in enumerate(prompts)]
-
-
-@pytest.fixture(scope="module")
-def sharp(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """The tiny model with louder layers: it says different things after different prompts."""
-    folder = tmp_path_factory.mktemp("sharp")
-    model, tokenizer = load(tiny_model)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.mul_(30)
-            layer.mlp.down_proj.weight.mul_(30)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def load(folder: Path) -> tuple[Any, Any]:
-    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-
-
-def one_by_one(model: Any, tokenizer: Any, prompts: list[str], tokens: int = TOKENS, **kwargs: Any) -> list[list[int]]:
-    """New tokens by transformers' `generate`, a prompt at a time, without padding."""
-    found = []
-    for prompt in prompts:
-        ids = torch.tensor([tokenizer.encode(prompt)])
-        mask = torch.ones_like(ids)
-        with torch.inference_mode(), PromptMaskInGeneration(model, mask.bool()):
-            made = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-                **kwargs,
-            )
-        new = made[0, ids.shape[1] :].tolist()
-        found.append(new[: new.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in new else new)
-    return found
 
 
 class Spy:

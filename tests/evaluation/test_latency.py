@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.evaluation import latency as timing
 from bench.evaluation.generation import exactly
-from bench.evaluation.lm import LanguageModel
+from bench.evaluation.prefix_sharing_lm import LanguageModel
 
 
 @pytest.fixture

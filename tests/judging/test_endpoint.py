@@ -23,10 +23,10 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
-from bench.judging.asking import FIRST_WAIT, Spent, ask_all
 from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt
 from bench.judging.request import NO_KEY, Reply, connect
+from bench.judging.request_queue import FIRST_WAIT, Spent, ask_all
 
 KEY = "sk-very-secret-0123456789"
 SEEN_BY_ALL = {"model", "messages", "temperature", "max_tokens"}
@@ -430,7 +430,7 @@ def test_an_error_of_the_caller_is_its_own(server: Server) -> None:
 
 CHILD = """
 import json, signal, sys
-from bench.judging.asking import ask_all
+from bench.judging.request_queue import ask_all
 from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt
 

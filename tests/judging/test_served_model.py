@@ -18,16 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import make_tiny_model
+from helpers.sweeps import make_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.errors import UserError
-from bench.judging.asking import ask_all
 from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt, pair, single
 from bench.judging.request import Reply
+from bench.judging.request_queue import ask_all
 
 pytestmark = pytest.mark.skipif(
     not is_serve_available(), reason="`transformers serve` needs the packages of the extra `serving`"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.paths import ROOT
 from peft import PeftConfig, PeftModel, PeftType, VeraConfig, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from safetensors import safe_open
@@ -19,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from bench.methods import dvora_tuner
-from bench.methods.dvora_tuner import DvoraConfig, DvoraLinear, DvoraModel
+from bench.methods import dvora
+from bench.methods.dvora import DvoraConfig, DvoraLinear, DvoraModel
 from bench.models import base_models
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -333,7 +334,7 @@ import sys
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-import bench.methods.dvora_tuner
+import bench.methods.dvora
 base, adapter, out = sys.argv[1:]
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
 with torch.no_grad():
@@ -354,7 +355,7 @@ def test_saved_and_loaded_in_a_new_process_answers_alike(tiny_model: Path, tmp_p
     ]
     assert len(names) == 2 + 3 * len(layers(model))
     arguments = [str(tiny_model), str(tmp_path / "adapter"), str(tmp_path / "logits.pt")]
-    subprocess.run([sys.executable, "-c", RELOAD, *arguments], check=True, timeout=300, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", RELOAD, *arguments], check=True, timeout=300, cwd=ROOT)
     assert torch.equal(torch.load(tmp_path / "logits.pt"), logits(model))
 
 
@@ -458,7 +459,7 @@ def test_llama_7b_parameter_counts_are_the_papers() -> None:
 
 def test_peft_knows_it_once(tmp_path: Path) -> None:
     members = list(PeftType)
-    dvora_tuner.register()
+    dvora.register()
     assert list(PeftType) == members
     assert len(set(members)) == len(members)
     kind = PeftType("DVORA")

@@ -14,17 +14,19 @@ from typing import Any
 
 import pytest
 import torch
-from trainings import EXAMPLES, cell_of, trained
+from helpers.methods import EXACT, SETTINGS, TRAINED, batch
+from helpers.paths import ROOT
+from helpers.training import EXAMPLES, cell_of, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
-from bench.cell import Cell
 from bench.data.encoding import Collator, encode
-from bench.evaluation.lm import LanguageModel
-from bench.merging import probe
-from bench.methods.any_peft import configurations
-from bench.methods.peft_types import PEFT_TYPES
-from bench.models.head import PromptMaskInGeneration, causal_lm, drop_prompt_mask
+from bench.evaluation.merge_check import probe
+from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.methods.peft_generic import configurations
+from bench.methods.peft_registry import PEFT_TYPES
+from bench.models.hooks import PromptMaskInGeneration, causal_lm, drop_prompt_mask
+from bench.sweep.cell import Cell
 
 pytestmark = pytest.mark.filterwarnings(
     # peft 0.21.2, by name: generating with prompts, loading an AdaLoRA whose ranks were allotted.
@@ -33,38 +35,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LoRA tensor.s. have invalid shape:UserWarning",
     "ignore:Sparse invariant checks are implicitly disabled:UserWarning",  # FRoD's sparse products
 )
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "full": {"lr": 3e-3},
-    "peft": {"peft": {"peft_type": "LORA", "r": 4}},
-    "galore": {"lr": 3e-3, "rank": 8},
-    "prompt": {"lr": 0.2},
-    "p_tuning": {"peft": {"encoder_hidden_size": 32}},
-    # CPT keeps its offsets within a small ball, in which a random model hardly moves.
-    "cpt": {
-        "opt_projection_epsilon": 10.0,
-        "opt_projection_format_epsilon": 10.0,
-        "peft": {"cpt_token_ids": [5, 6, 7], "cpt_mask": [1, 1, 1], "cpt_tokens_type_mask": [1, 2, 3]},
-    },
-    "trainable_tokens": {"peft": {"token_indices": [3, 4, 80, 81, 82, 83]}},
-    "oft": {"rank": 8},
-    "randlora": {"rank": 4},
-    "miss": {"rank": 8},
-    "road": {"group_size": 16},
-    "shira": {"rank": 2},
-    "psoft": {"rank": 8},
-    "vblora": {"num_vectors": 64},
-    "fourierft": {"rank": 50, "scaling": 1.0},  # PEFT's 150 is for matrices a hundred times as wide
-    "waveft": {"rank": 50},
-    "adamss": {"rank": 8, "num_subspaces": 2},
-    "supertuning": {"sparsity": 0.9},
-}
-"""Where a method's own settings do not fit a model of hidden size 32 and two layers."""
-
-TRAINED = [name for name in methods.METHODS if name != "base"]
-# bitsandbytes' matrix product on a CPU rounds to bfloat16 inside; its own tests are in test_lora.py.
-EXACT = [name for name in TRAINED if name not in ("qlora", "qdora")]
-
 
 MUTATE = {"pissa", "osf", "psoft"}
 """Methods that take a part of the base's weights into the adapter when they are attached."""
@@ -95,11 +65,6 @@ class Outcome:
         model = self.method.load(base, self.folder, self.cell).eval()
         drop_prompt_mask(model)
         return model
-
-
-def batch(tiny: Path) -> dict[str, torch.Tensor]:
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    return Collator(tokenizer.pad_token_id, "answer")([encode(tokenizer, one, 256, True) for one in EXAMPLES[:6]])
 
 
 def answer_loss(model: Any, tiny: Path) -> float:
@@ -179,14 +144,14 @@ def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: 
     code = f"""
         import json, sys, warnings, torch
         warnings.simplefilter("ignore")
-        sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
+        sys.path[:0] = {[str(ROOT / "tests")]!r}
         from pathlib import Path
         from transformers import AutoModelForCausalLM
-        from test_every_method import batch
+        from helpers.methods import batch
         from bench import methods
-        from bench.merging import probe
-        from bench.models.head import drop_prompt_mask
-        from bench.cell import Cell
+        from bench.evaluation.merge_check import probe
+        from bench.models.hooks import drop_prompt_mask
+        from bench.sweep.cell import Cell
         tiny, inputs = {str(tiny_model)!r}, batch(Path({str(tiny_model)!r}))
         for name, (folder, cell) in json.loads(Path({str(tmp_path / "cells.json")!r}).read_text()).items():
             base = AutoModelForCausalLM.from_pretrained(tiny)
@@ -358,7 +323,7 @@ def test_every_type_of_the_installed_peft_is_tried() -> None:
         methods.METHODS[name].preset["peft"]["peft_type"] for name in TRAINED if "peft" in methods.METHODS[name].preset
     }
     assert installed - set(refused) <= tried | {SETTINGS["peft"]["peft"]["peft_type"]}
-    docs = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    docs = (ROOT / "docs" / "methods.md").read_text()
     for name in installed:
         row = next(line for line in docs.splitlines() if line.startswith(f"| `{name}`"))
         assert f"`{PEFT_TYPES[name].name}`" in row and row.endswith("| no |" if name in refused else "| yes |")

@@ -14,12 +14,12 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, LlamaForCausalLM, set_seed
 
-from bench.cell import BaseIdentity, Cell, CellData
 from bench.costs import optimizer_state_bytes
 from bench.data.examples import Example
 from bench.errors import Diverged, UserError
 from bench.methods.galore import Galore
-from bench.sections import TrainingConfig
+from bench.sweep.cell import BaseIdentity, Cell, CellData
+from bench.sweep.sections import TrainingConfig
 from bench.training.trainer import train
 
 galore_torch = pytest.importorskip("galore_torch", reason="needs the extra galore")

@@ -10,23 +10,24 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_tiny_model
-from trainings import EXAMPLES, cell_of
+from helpers.paths import ROOT
+from helpers.sweeps import make_tiny_model
+from helpers.training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
-from bench.cell import Cell
 from bench.costs import model_bytes
 from bench.errors import UserError
-from bench.merging import probe
+from bench.evaluation.merge_check import probe
 from bench.methods.lora import INITIAL, Lora
-from bench.methods.targets import linear_layers
+from bench.methods.parameter_count import count
+from bench.methods.target_modules import linear_layers
 from bench.models import base_models
 from bench.models.base_models import computing_in
-from bench.models.head import causal_lm, drop_prompt_mask
-from bench.planning.counting import count
+from bench.models.hooks import causal_lm, drop_prompt_mask
 from bench.report import published
-from bench.sections import TrainingConfig
+from bench.sweep.cell import Cell
+from bench.sweep.sections import TrainingConfig
 from bench.training.trainer import train
 
 # ../shared/published/README.md: per cent of base and adapter together, LLaMA-7B, q k v up down.
@@ -162,7 +163,7 @@ def test_a_setting_that_is_off_changes_no_identity(tiny_model: Path) -> None:
 
 
 def test_the_committed_cells_keep_their_identity() -> None:
-    for path in sorted(Path(__file__).parents[2].glob("results/*/cells/*/cell.json")):
+    for path in sorted(ROOT.glob("results/*/cells/*/cell.json")):
         cell = Cell.model_validate_json(path.read_text())
         assert path.parent.name.endswith(f"-{cell.id}"), path
         if cell.method in ("lora", "dora"):

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.paths import ROOT
+from helpers.training import trained
 from torch.nn.functional import cross_entropy
-from trainings import trained
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from bench import methods
-from bench.cell import BaseIdentity, Cell
 from bench.errors import UserError
 from bench.methods.reft import REFT, prompt_ends
 from bench.models import base_models
-from bench.models.head import PromptMaskInGeneration, causal_lm
+from bench.models.hooks import PromptMaskInGeneration, causal_lm
+from bench.sweep.cell import BaseIdentity, Cell
 
 METHODS = {method.name: method for method in REFT}
 NAMES = list(METHODS)
@@ -296,7 +297,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from bench.methods.reft import REFT
-from bench.cell import Cell
+from bench.sweep.cell import Cell
 tiny, work = sys.argv[1:]
 batch, logits = load_file(Path(work) / "batch.safetensors"), {}
 for method in REFT:
@@ -320,7 +321,7 @@ def test_reloaded_in_a_new_process_it_answers_bit_for_bit(
         assert [path.name for path in folder.iterdir()] == ["reft.safetensors"]
         (tmp_path / f"{name}.json").write_text(cell.model_dump_json())
         (tmp_path / f"{name}.txt").write_text(str(folder))
-    here = Path(__file__).parents[2]
+    here = ROOT
     subprocess.run([sys.executable, "-c", RELOAD, tiny_model, tmp_path], check=True, cwd=here)
     logits = load_file(tmp_path / "logits.safetensors")
     for name, (model, _, _) in saved.items():
@@ -363,7 +364,7 @@ def test_training_leaves_the_base_alone_and_learns(name: str, tmp_path: Path, ti
 def test_a_shared_prefix_scores_as_one_by_one(tied: bool, tiny_model: Path) -> None:
     from lm_eval.api.instance import Instance
 
-    from bench.evaluation.lm import LanguageModel
+    from bench.evaluation.prefix_sharing_lm import LanguageModel
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = attached(tiny_model, "loreft", rank=4, tied=tied)
@@ -548,6 +549,6 @@ def test_gpt2_is_edited_and_a_model_without_known_layers_is_refused() -> None:
 
 def test_importing_the_module_imports_no_torch() -> None:
     code = "import sys, bench.methods.reft; print([one for one in ('torch', 'pyreft') if one in sys.modules])"
-    here = Path(__file__).parents[2]
+    here = ROOT
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=here, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

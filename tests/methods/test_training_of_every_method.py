@@ -15,25 +15,25 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import bench, sweep_file
-from test_every_method import SETTINGS, TRAINED
+from helpers.methods import SETTINGS, TRAINED
+from helpers.sweeps import bench, sweep_file
+from helpers.training import trained
 from torch import nn
 from torch._dynamo.utils import counters
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from trainings import trained
 from transformers import AutoTokenizer, DynamicCache, MistralConfig, TrainerCallback
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from bench import methods
 from bench.errors import CellProblem
-from bench.methods import unasked
-from bench.methods.peft_types import facts_of
-from bench.models.masks import Padding
+from bench.methods import peft_sync_free
+from bench.methods.peft_registry import facts_of
+from bench.models.attention_masks import Padding
 from bench.training import trainer
-from bench.training.compiling import compiled
+from bench.training.compilation import compiled
 from bench.training.trainer import FineTuner
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
@@ -227,12 +227,12 @@ def test_what_is_not_asked_changes_nothing(name: str, peft: dict[str, Any], tmp_
     """The trained parameters are those of PEFT's own modules, bit for bit."""
     options = {"lr": 3e-2, **SETTINGS.get(name, {}), **peft}
     models = []
-    for replaced in (unasked.UNASKED, {}):
+    for replaced in (peft_sync_free.UNASKED, {}):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(unasked, "UNASKED", replaced)
+            patch.setattr(peft_sync_free, "UNASKED", replaced)
             models.append(trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 4}, **options)[0])
-    assert any(type(one) in unasked.UNASKED.values() for one in models[0].modules())
-    assert not any(type(one) in unasked.UNASKED.values() for one in models[1].modules())
+    assert any(type(one) in peft_sync_free.UNASKED.values() for one in models[0].modules())
+    assert not any(type(one) in peft_sync_free.UNASKED.values() for one in models[1].modules())
     for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(mine, other)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import bench, sweep_file
+from helpers.sweeps import bench, sweep_file
 
-from bench.cell import Cell
 from bench.planning import estimate
+from bench.sweep.cell import Cell
 
 
 @pytest.fixture

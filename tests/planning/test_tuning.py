@@ -9,16 +9,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import bench, sweep_file
+from helpers.sweeps import bench, sweep_file
 
-from bench import frames, methods
-from bench.planning.make import make_plan
-from bench.planning.rates import rates_of, with_rate
+from bench import methods
+from bench.analysis import frames
+from bench.methods.learning_rates import rates_of, with_rate
+from bench.planning.build import make_plan
 from bench.planning.tuning import settle
-from bench.sections import TuneConfig
-from bench.store import Results
-from bench.sweep import Sweep
-from bench.sweep_file import load_sweep
+from bench.store.folder import Results
+from bench.sweep.load import load_sweep
+from bench.sweep.schema import Sweep
+from bench.sweep.sections import TuneConfig
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from cells import ONE_SETTING, cells_of, said
+from helpers.tables import ONE_SETTING, cells_of, said
 from scipy import stats
 
-from bench import comparison
+from bench.analysis import comparison
 from bench.report.finding import noise_text, span, uncompared
-from bench.sections import ReportConfig
 from bench.statistics import judge
+from bench.sweep.sections import ReportConfig
 
 
 def test_the_noise_floor_is_said() -> None:

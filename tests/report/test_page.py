@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cells import RESULTS, change_metrics, copied
+from helpers.paths import RESULTS
+from helpers.tables import change_metrics, copied
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from bench.cell import Cell
 from bench.report import write_report
-from bench.store import CellFolder, Results
+from bench.store.folder import CellFolder, Results
+from bench.sweep.cell import Cell
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from cells import cells_of
+from helpers.tables import cells_of
 from scipy import stats
 
-from bench import comparison
-from bench.frames import Frames
+from bench.analysis import comparison
+from bench.analysis.frames import Frames
 from bench.report import latex, tables
 from bench.report.finding import best_sentence
 from bench.report.ranking import best, ranking

@@ -12,13 +12,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from cells import RESULTS, change_evaluations, change_metrics, copied
-from conftest import bench
+from helpers.paths import RESULTS
+from helpers.sweeps import bench
+from helpers.tables import change_evaluations, change_metrics, copied
 
-from bench import frames
+from bench.analysis import frames
 from bench.report import watch, write_report
-from bench.store import Results
-from bench.sweep import Sweep
+from bench.store.folder import Results
+from bench.sweep.schema import Sweep
 
 REQUESTING = {"src", "href", "xlink:href", "action", "data", "poster", "srcset", "background"}
 

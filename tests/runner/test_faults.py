@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import bench, sweep_file
+from helpers.sweeps import bench, sweep_file
 
-from bench import frames
-from bench.store import Results
+from bench.analysis import frames
+from bench.store.folder import Results
 
 FAULTY = """
 import os, signal, time
@@ -123,7 +123,7 @@ def test_two_parents_share_the_work_and_do_no_cell_twice(
     both = [subprocess.Popen(command(path, tmp_path), **pipes) for _ in range(2)]
     said = [one.communicate(timeout=300)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], said
-    from test_run import outcome
+    from helpers.sweeps import outcome
 
     assert outcome(tmp_path / "tiny") == outcome(finished[1])
     # Each cell was trained by one of the two: an average is told by whoever ran it.
@@ -310,7 +310,7 @@ def test_a_clock_that_is_set_back(
     assert done.exit_code == 0 and "2 to run" in done.output, done.output
     metrics = json.loads(next((tmp_path / "tiny").glob("cells/lora-r2-*/metrics.json")).read_text())
     assert 0 < metrics["costs"]["training_seconds"] < 600 and 0 < metrics["costs"]["wall_seconds"] < 600
-    from test_run import outcome
+    from helpers.sweeps import outcome
 
     whole = outcome(finished[1])
     assert all(whole[name] == one for name, one in outcome(tmp_path / "tiny").items())

@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
-from conftest import bench, sweep_file
+from helpers.sweeps import bench, sweep_file
+from helpers.training import EXAMPLES, cell_of
 from torch.multiprocessing import ProcessExitedException
 from torch.utils.data import BatchSampler
-from trainings import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.errors import CellProblem, Diverged, out_of_memory
 from bench.models import base_models
-from bench.planning.make import make_plan
-from bench.sections import TrainingConfig
-from bench.store import Results
-from bench.sweep_file import load_sweep
+from bench.planning.build import make_plan
+from bench.store.folder import Results
+from bench.sweep.load import load_sweep
+from bench.sweep.sections import TrainingConfig
 from bench.training import distributed
 from bench.training.distributed import Job, Tell
-from bench.training.order import ByLength, Dealt
+from bench.training.samplers import ByLength, Dealt
 from bench.training.trainer import TrainingResult, train
 
 TRAININGS: dict[str, dict[str, Any]] = {

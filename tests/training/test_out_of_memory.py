@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import bench, sweep_file
+from helpers.paths import ROOT
+from helpers.sweeps import bench, sweep_file
 from safetensors.torch import load_file
 
 from bench.training.trainer import micro_batches
@@ -110,7 +111,7 @@ SCARCE = """
 import resource, sys
 from pathlib import Path
 
-from conftest import bench, sweep_file
+from helpers.sweeps import bench, sweep_file
 
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
 arguments = ("run", sweep_file(folder, model), "--results", folder, "--workers", "0")
@@ -130,7 +131,7 @@ sys.exit(done.exit_code)
 def test_real_memory_that_runs_out(tmp_path: Path, tiny_model: Path) -> None:
     """A process that may take 150 MB more than it has after a first small cell: 1,024 examples at once need more."""
     command = [sys.executable, "-c", SCARCE, str(tmp_path), str(tiny_model), "150"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "out of memory with 1024 examples at a time" in done.stdout
     metrics = json.loads(next((tmp_path / "tiny").glob("cells/lora-r2-n1024*/metrics.json")).read_text())

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import bench, sweep_file
-from trainings import EXAMPLES, cell_of
+from helpers.sweeps import bench, sweep_file
+from helpers.training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
-from bench.cell import Cell
 from bench.data.encoding import encode
 from bench.errors import Diverged
-from bench.sections import TrainingConfig
+from bench.sweep.cell import Cell
+from bench.sweep.sections import TrainingConfig
 from bench.training import checkpoint
 from bench.training.trainer import TrainingResult, train
 from bench.training.validation import Validator, split

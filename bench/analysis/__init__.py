@@ -1,0 +1,1 @@
+"""Results as tables (pandas), and methods compared with one another."""

@@ -1,0 +1,1 @@
+"""The built-in world: invented facts, and the tasks and instructions made of them."""

@@ -1,0 +1,153 @@
+"""How many parameters a cell trains, counted on its base without weights; what cannot be attached there is found so."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from bench import methods
+from bench.errors import UserError
+from bench.methods.learning_rates import without_rate
+from bench.models import base_models
+from bench.sweep.cell import Cell
+from bench.sweep.sections import BaseModelConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+class Counting:
+    """Settings checked and parameters counted on the base without its weights; once per method and settings, whatever
+    the learning rate."""
+
+    def __init__(self, base: BaseModelConfig) -> None:
+        self.base = base
+        self.config = base_models.config(base.id, base.revision)
+        self.skeleton = base_models.skeleton(base.id, base.revision)
+        self.alike = layers_alike(self.skeleton)
+        self.counted: dict[str, tuple[int, int]] = {}
+
+    @property
+    def no_packing(self) -> str:
+        """Why several examples cannot share a row of this base; empty where they can."""
+        from bench.models.attention_masks import shares_rows
+
+        kind = self.config.model_type
+        return "" if shares_rows(self.config) else f"in a model of the type {kind} they could see one another"
+
+    def resolve(self, method: methods.Method, settings: dict[str, Any]) -> dict[str, Any]:
+        """Raises UserError, naming the cells, for settings that are impossible on this base."""
+        try:
+            return method.resolve(settings, self.skeleton)
+        except UserError as error:
+            rank = settings.get("rank")
+            cells = f"cells {method.name}{f'-r{rank}' if rank is not None else ''} on {self.base.id}"
+            raise UserError(f"{cells}: {error.problem}", error.mend) from error
+
+    def count(self, cell: Cell) -> tuple[int, int]:
+        """(trainable, total) parameters. Raises UserError for a trained cell without any to train."""
+        key = json.dumps([cell.method, without_rate(cell.options)], sort_keys=True)
+        if key not in self.counted:
+            self.counted[key] = count(cell, self.config, alike=self.alike)
+        if cell.data is not None and not self.counted[key][0]:
+            raise UserError(f"cell {cell.name} would train nothing", "Its settings leave no parameter to train.")
+        return self.counted[key]
+
+
+def layers_alike(skeleton: PreTrainedModel) -> bool:
+    """Whether all layers of a model after its first have the same modules and parameters, so that models of one and of
+    two layers tell what any depth holds. False where an architecture cannot be that shallow."""
+    import torch
+
+    try:
+        layers = skeleton.config.get_text_config().num_hidden_layers
+        with torch.device("meta"):
+            one, two = (_modules(base_models.from_config(_of_depth(skeleton.config, depth))) for depth in (1, 2))
+    except Exception:  # whatever an architecture says to a depth that it was not made for
+        return False
+    whole = _modules(skeleton)
+    return all(whole[kind] == one[kind] + (two[kind] - one[kind]) * (layers - 1) for kind in {*whole, *two, *one})
+
+
+def _modules(model: nn.Module) -> Counter[Any]:
+    """How many modules a model has of each place (but for the numbers in it), class and parameters' shapes."""
+    return Counter(
+        (
+            re.sub(r"\d+", "#", name),
+            type(module),
+            tuple((own, one.shape) for own, one in module._parameters.items() if one is not None),
+        )
+        for name, module in model.named_modules()
+    )
+
+
+def _of_depth(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    changed = copy.deepcopy(config)
+    changed.get_text_config().num_hidden_layers = layers
+    return changed
+
+
+def count(cell: Cell, config: PretrainedConfig, exact: bool = True, alike: bool = False) -> tuple[int, int]:
+    """(trainable, total) parameters of a cell's model, without the base's weights and, but for a few methods, without
+    any memory. Those few decide by values, so they are attached to models of one and of two layers with random
+    weights, and the rest of the layers is taken to be like the second; `exact=False` refuses them instead.
+
+    `alike`: the base's layers are (`layers_alike`), and models of one and of two serve for every method. Settings that
+    pick layers always need all of them, and so does a user's own method, which may do what it likes with each.
+
+    Raises UserError, naming the cell, where the method cannot be attached to this base.
+    """
+    import torch
+
+    method = methods.get(cell.method)
+
+    def whole(config: PretrainedConfig = config) -> tuple[int, int]:
+        torch.manual_seed(0)
+        return _parameters(method.attach(base_models.from_config(config), cell))
+
+    def by_two() -> tuple[int, int]:
+        layers = config.get_text_config().num_hidden_layers
+        one, two = (whole(_of_depth(config, min(depth, layers))) for depth in (1, 2))
+        return tuple(a + (b - a) * (layers - 1) for a, b in zip(one, two, strict=True))
+
+    picks = _picks_layers(cell.options)
+    try:
+        try:
+            with torch.device("meta"):
+                return by_two() if alike and not picks and ":" not in cell.method else whole()
+        except RuntimeError as error:  # torch's word for a value that was asked of the meta device
+            if "meta" not in str(error).lower():
+                raise
+            if not exact:
+                raise UserError("how many it trains depends on the weights: `bench plan` counts it") from None
+        return whole() if picks else by_two()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a method's library says to settings that do not fit
+        raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
+
+
+NAME = re.compile(r"(?!\d)[\w-]+(\.(?!\d)[\w-]+)*")
+"""The end of a module's path (`q_proj`, `self_attn.q_proj`), or a word. A path with a number in it and a pattern are
+none: either may stand for some layers only."""
+
+
+def _picks_layers(setting: Any) -> bool:
+    """Whether a setting, or any within it, picks layers: by its key, or by a text that is more than a name."""
+    if isinstance(setting, dict):
+        return any(
+            _picks_layers(key) or _picks_layers(value) or (bool(value) and "layer" in key)
+            for key, value in setting.items()
+        )
+    if isinstance(setting, list):
+        return any(_picks_layers(one) for one in setting)
+    return isinstance(setting, str) and not NAME.fullmatch(setting)
+
+
+def _parameters(model: nn.Module) -> tuple[int, int]:
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)

@@ -1,0 +1,84 @@
+"""The paired differences as a forest plot: a row a comparison, its interval, and the margin of a tie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.analysis.comparison import baseline_text
+from bench.report.figures.accuracy import GREY, STYLE, Drawn, drawn, look_beside_its_name
+from bench.report.finding import points_text, verdict_text
+
+NAME = "differences"
+MOST = 60
+"""Rows of the figure; beyond them the table has all."""
+
+
+def draw(differences: pd.DataFrame, tie_margin: float) -> list[Drawn]:
+    """The figure, where anything was compared."""
+    if differences.empty:
+        return []
+    over_seeds = differences["low"].notna()
+    bars = {
+        (True, True): "Thick bars: 95 % over seeds; thin ones, of fewer than three seeds: over questions alone.",
+        (True, False): "Bars: 95 % over seeds.",
+        (False, True): "Thin bars: 95 % over questions alone, which knows nothing of seeds.",
+        (False, False): "No interval could be computed.",
+    }[bool(over_seeds.any()), bool((~over_seeds & differences["question_low"].notna()).any())]
+    caption = (
+        f"Points of average accuracy over the baseline, paired by seed. {bars} Grey band: a tie, within "
+        f"{points_text(tie_margin)} of zero."
+    )
+    if len(differences) > MOST:
+        caption += f" The first {MOST} of {len(differences)} comparisons; the table has all."
+    says = "Difference to the baseline of each comparison, one row each, with its interval and its verdict"
+    return [drawn(NAME, "Paired differences", says, caption, _figure(differences.head(MOST), tie_margin))]
+
+
+def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
+    names = [_name(row, rows) for row in rows.itertuples()]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(
+            figsize=(4.2 + 0.075 * max(map(len, names)) + 1.1, 1.1 + 0.27 * len(rows)), layout="constrained"
+        )
+        ax = figure.subplots()
+        ax.axvspan(-tie_margin, tie_margin, color="#EFEFEF", lw=0, zorder=0)
+        ax.axvline(0, color=GREY, lw=1, zorder=1)
+        for place, row in enumerate(rows.itertuples()):
+            colour, marker = look_beside_its_name(row.series.partition(" ")[0])
+            if pd.notna(row.low):
+                ax.plot([row.low, row.high], [place, place], color=colour, lw=2.4, solid_capstyle="butt")
+            elif pd.notna(row.question_low):
+                ax.plot([row.question_low, row.question_high], [place, place], color=colour, lw=0.9, alpha=0.7)
+            ax.plot(row.difference, place, color=colour, marker=marker, ms=6, ls="none")
+            ax.annotate(
+                verdict_text(row.verdict, row.seeds),
+                (1.02, place),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8.5,
+                color=GREY,
+            )
+        ax.set_yticks(range(len(rows)), names)
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel("difference (points)")
+        ax.margins(x=0.08)
+    return figure
+
+
+def _name(row: Any, rows: pd.DataFrame) -> str:
+    """What is compared, and where, as far as the rows differ in it."""
+    rank = f"r{row.rank:g}" if pd.notna(row.rank) else ""
+    against = baseline_text(row)
+    if against == row.baseline:
+        parts = [f"{row.series} - {against}", rank]
+    else:
+        parts = [f"{row.series} {rank}".strip() + f" - {against}"]
+    if rows["samples"].nunique() > 1:
+        parts.append(f"n={row.samples:,}")
+    return "  ".join(filter(None, parts))

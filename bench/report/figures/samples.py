@@ -1,0 +1,206 @@
+"""What more training samples bring: accuracy and judged scores against samples, and rank against samples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.analysis import frames
+from bench.report import published
+from bench.report.figures.accuracy import DASHES, GREY, STYLE, Drawn, drawn, legend, looks
+from bench.report.open_answers import Panel
+
+ACCURACY, HEAT, SCORE = NAMES = ("samples_vs_accuracy", "rank_by_samples", "samples_vs_score")
+"""The figures' files."""
+
+
+def draw(cells: pd.DataFrame, panels: list[Panel], plan: dict[str, Any]) -> list[Drawn]:
+    """The figures that these results can fill: those of accuracy where cells have two sample counts, that of scores
+    where a judge has scored such cells."""
+    found = []
+    dots = "Small dots are seeds, lines their means." if cells["seed"].nunique() > 1 else "One seed a point."
+    accuracy = _accuracy(cells)
+    if accuracy is not None:
+        caption = (
+            f"Average of the tasks' primary metrics. {dots} Thin bars: 95 % from the sampling of questions alone, "
+            "which knows nothing of seeds. Dashed grey: the untuned base model."
+        )
+        says = "Average accuracy against training samples, one line a method"
+        found.append(drawn(ACCURACY, "Samples against accuracy", says, caption, accuracy))
+    heat = _heat(cells)
+    if heat is not None:
+        caption = "Average accuracy (%) by rank and training samples, the mean over seeds; a panel a method."
+        says = "Average accuracy by rank and samples, one panel a method"
+        found.append(drawn(HEAT, "Rank and samples", says, caption, heat))
+    shown = [panel for panel in panels if _several(panel.cells)]
+    if shown:
+        says = "Judged score against training samples, one line a method, one panel a judge and set of questions"
+        figure = _scores(shown, plan)
+        found.append(drawn(SCORE, "Samples against score", says, _caption(shown, dots), figure))
+    return found
+
+
+def _caption(panels: list[Panel], dots: str) -> str:
+    said = f"{dots} Thin bars: 95 % from the sampling of questions alone. Dashed grey: the untuned base model."
+    if any(panel.kind == "reference" for panel in panels):
+        said += (
+            " The judge named reference gives the likeness to a reference answer from 0 to 100: it does not see "
+            "whether an answer is right."
+        )
+    noisy = [panel for panel in panels if panel.noise]
+    if noisy:
+        widths = ", ".join(f"{panel.noise:.2f} ({panel.title})" for panel in noisy)
+        said += f" Bands: what the judge's own noise does to a mean, 95 % of the time: {widths}."
+    silent = [panel for panel in panels if panel.noise is None and panel.kind != "reference"]
+    if silent:
+        names = ", ".join(dict.fromkeys(one.name for one in silent))
+        said += f" The noise of {names} is not known: no check has measured it."
+    useless = list(dict.fromkeys(panel.name for panel in panels if panel.useless))
+    if useless:
+        said += f" {', '.join(useless)} failed the check of judges: these scores say nothing."
+    return said
+
+
+def _several(cells: pd.DataFrame) -> bool:
+    done = frames.trained(cells)
+    return done.groupby(_lines(done))["samples"].nunique().max() > 1 if len(done) else False
+
+
+def _lines(cells: pd.DataFrame) -> pd.Series:
+    """The line that each cell lies on: its series, with its rank where the series has several."""
+    ranks = cells.groupby("series")["rank"].nunique()
+    several = cells["series"].map(ranks) > 1
+    names = cells["series"] + " r" + cells["rank"].map(lambda rank: "" if pd.isna(rank) else f"{rank:g}")
+    return cells["series"].where(~several, names).rename("line")
+
+
+def _look(done: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
+    """(colour, marker, opacity) of each line: a series keeps its colour, its higher ranks are darker."""
+    of_series = looks(dict.fromkeys(done["series"]))
+    found = {}
+    for series, own in done.groupby("series", sort=False):
+        names = list(dict.fromkeys(own.sort_values("rank")["line"]))
+        for place, name in enumerate(names):
+            shade = 1.0 if len(names) == 1 else 0.35 + 0.65 * place / (len(names) - 1)
+            found[name] = (*of_series[series], shade)
+    return found
+
+
+def _accuracy(cells: pd.DataFrame) -> Figure | None:
+    """Average accuracy (points) against samples. None where no line has two counts."""
+    if not _several(cells):
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        ax = figure.subplots()
+        _curves(ax, cells)
+        ax.set_ylabel("average accuracy (%)")
+        legend(figure, [ax])
+    return figure
+
+
+def _scores(panels: list[Panel], plan: dict[str, Any]) -> Figure:
+    """Mean score against samples, a panel a judge and set, each on its judge's own scale."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for ax, panel in zip(axes, panels, strict=True):
+            bounds = panel.scores.set_index("folder")
+            noise = panel.cells["folder"].map((bounds["high"] - bounds["low"]) / 2)
+            _curves(ax, panel.cells.assign(question_noise=noise), panel.noise)
+            _overlay(ax, panel, plan)
+            ax.set_title(panel.title, fontsize=10)
+            ax.set_ylabel(f"mean score ({panel.scale})")
+        legend(figure, list(axes))
+    return figure
+
+
+def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
+    """`average` against samples on a log axis: a line for each series (and rank), its seeds as dots."""
+    done = frames.trained(cells)
+    done = done.assign(line=_lines(done))
+    look = _look(done)
+    for place, (name, own) in enumerate(done.groupby("line", sort=False)):
+        colour, marker, shade = look[name]
+        # Side by side, so that intervals of one count do not cover one another.
+        shift = 1.02 ** (place - (len(look) - 1) / 2)
+        means = own.groupby("samples")["average"].mean()
+        bars = own.groupby("samples")["question_noise"].mean()
+        at = means.index.to_numpy() * shift
+        if noise:
+            ax.fill_between(at, means - noise, means + noise, color=colour, alpha=0.12, lw=0)
+        ax.errorbar(at, means, yerr=bars, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.5 * shade)
+        ax.plot(at, means, color=colour, marker=marker, ms=6, lw=1.6, alpha=shade, label=name)
+        if own.groupby("samples").size().max() > 1:
+            ax.plot(own["samples"] * shift, own["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)
+    untuned = cells[(cells["status"] == "done") & (cells["method"] == "base") & cells["average"].notna()]
+    for place, (base, own) in enumerate(untuned.groupby("base")):
+        label = "untuned" if cells["base"].nunique() == 1 else f"untuned {base}"
+        ax.axhline(own["average"].mean(), color=GREY, ls=DASHES[place % len(DASHES)], lw=1.2, label=label)
+    counts = sorted(done["samples"].unique())
+    ax.set_xscale("log")
+    ax.set_xticks(counts, [f"{count:,}" for count in counts])
+    ax.minorticks_off()
+    ax.margins(x=0.12)
+    ax.set_xlabel("training samples")
+
+
+def _overlay(ax: Axes, panel: Panel, plan: dict[str, Any]) -> None:
+    """The paper's points, open, where base, data, questions and kind of judge are its own."""
+    bases = set(panel.cells["base"])
+    if not published.comparable_scores(bases, plan, panel.set, panel.kind, panel.name):
+        return
+    look = looks(dict.fromkeys(panel.cells["series"]))
+    rows = published.read("dora_mt_bench")
+    for row in rows[rows["base"] == published.paper_base(bases)].itertuples():
+        colour, marker = look.get(row.method, (GREY, "o"))
+        label = f"{row.method}, {published.SCORE_SOURCE}"
+        ax.plot([row.samples], [row.score], color=colour, marker=marker, mfc="none", ms=8, ls="none", label=label)
+
+
+def _heat(cells: pd.DataFrame) -> Figure | None:
+    """Average accuracy (points) by rank and samples, a panel a series. None where no series has two of each."""
+    done = frames.trained(cells)
+    done = done[done["rank"].notna()]
+    counts = done.groupby("series")[["rank", "samples"]].nunique()
+    shown = [name for name in dict.fromkeys(done["series"]) if (counts.loc[name] > 1).all()]
+    if not shown:
+        return None
+    done = done[done["series"].isin(shown)]
+    low, high = done["average"].min(), done["average"].max()
+    columns = min(3, len(shown))
+    lines = math.ceil(len(shown) / columns)
+    wide = {
+        name: own.pivot_table(index="rank", columns="samples", values="average") for name, own in done.groupby("series")
+    }
+    across = max(table.shape[1] for table in wide.values())
+    down = max(table.shape[0] for table in wide.values())
+    size = (1.6 + columns * (0.9 + 0.75 * across), 0.9 + lines * (0.7 + 0.5 * down))
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        image = None
+        for ax, name in zip(axes, shown, strict=False):
+            table = wide[name].sort_index(ascending=False)
+            values = table.to_numpy()
+            image = ax.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+            ax.set_xticks(range(table.shape[1]), [f"{count:,}" for count in table.columns])
+            ax.set_yticks(range(table.shape[0]), [f"{rank:g}" for rank in table.index])
+            ax.tick_params(length=0)
+            for (y, x), value in np.ndenumerate(values):
+                if not math.isnan(value):
+                    ink = "white" if value < (low + high) / 2 else "black"
+                    ax.text(x, y, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=9)
+            ax.set_title(name, fontsize=10)
+            ax.set_xlabel("training samples")
+            ax.set_ylabel("rank")
+        for ax in axes[len(shown) :]:
+            ax.set_axis_off()
+        figure.colorbar(image, ax=list(axes), label="average accuracy (%)", shrink=0.9)
+    return figure

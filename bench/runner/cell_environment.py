@@ -1,0 +1,30 @@
+"""What a cell was run with, so that it can be run again: versions, commit, device, fingerprints."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from bench.data.prepare import Data
+from bench.environment import harness_commit, package_versions
+from bench.models.base_models import Base, resolve_dtype
+from bench.models.device import machine
+from bench.planning.plan import PlannedCell
+
+
+def environment(base: Base, data: Data, planned: PlannedCell) -> dict[str, Any]:
+    """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": package_versions(),
+        "commit": harness_commit(),
+        **machine(),
+        "threads": torch.get_num_threads(),
+        "base_model": {"id": base.id, "revision": base.revision, "commit": base.commit},
+        "dtype_reason": resolve_dtype(planned.base.dtype).reason,
+        "data_fingerprint": data.fingerprint,
+        "overlap": {name: vars(one) for name, one in data.overlap.items()},
+    }

@@ -1,0 +1,1 @@
+"""The results folder: its layout, its records, atomic writes and locks."""

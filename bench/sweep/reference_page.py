@@ -1,0 +1,103 @@
+"""The reference of sweep files, docs/sweep_file.md, made from the classes that read them.
+
+python -m bench.sweep.reference_page > docs/sweep_file.md
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from bench.sweep import sections
+from bench.sweep.schema import Sweep
+
+SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("", Sweep),
+    ("base_model", sections.BaseModelConfig),
+    ("data", sections.DataConfig),
+    ("data.sets.NAME", sections.OwnSet),
+    ("training", sections.TrainingConfig),
+    ("training.validation", sections.ValidationConfig),
+    ("tune", sections.TuneConfig),
+    ("evaluation", sections.EvaluationConfig),
+    ("answers", sections.AnswersConfig),
+    ("answers.sets.NAME", sections.OpenSet),
+    ("costs", sections.CostsConfig),
+    ("run", sections.RunConfig),
+    ("report", sections.ReportConfig),
+)
+HEAD = """\
+# The sweep file
+
+One YAML file is a sweep. Every list in `methods`, `training`, `samples`, `seeds` and `base_model` multiplies; an
+unknown key is an error that names the nearest known one. `--set KEY=VALUE` overrides a setting by its dotted key
+(`--set training.epochs=2`), and `extends: other.yaml` builds on another file. `bench plan FILE` says what it comes to.
+The settings of each method are in [methods.md](methods.md).
+
+This page is made from the code: `python -m bench.sweep.reference_page`.
+"""
+PRIMITIVES = {int: "a whole number", float: "a number", str: "text", bool: "true, false"}
+
+
+def page() -> str:
+    """The whole page (Markdown)."""
+    parts = [HEAD]
+    for key, model in SECTIONS:
+        told = " ".join((model.__doc__ or "").split())
+        parts.append(f"## {f'`{key}`' if key else 'Top level'}\n\n{told}\n")
+        rows = ["| key | takes | default | |", "|---|---|---|---|"]
+        rows += [f"| {' | '.join(row)} |" for row in _rows(model)]
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        says = " ".join((field.description or "").split()).replace("|", "\\|")
+        yield f"`{name}`", _takes(field), _default(field), says
+
+
+def _takes(field: FieldInfo) -> str:
+    """The type of a value in words, with its bounds."""
+    bounds = []
+    for one in field.metadata:
+        for attribute, words in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
+            if getattr(one, attribute, None) is not None:
+                bounds.append(f"{words} {getattr(one, attribute):g}")
+    return _words(field.annotation) + (f" {', '.join(bounds)}" if bounds else "")
+
+
+def _words(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(one) for one in inner if one is not type(None))
+    if origin in (tuple, list):
+        return f"one or a list: {_words(inner[0])}"
+    if origin is dict or annotation is Any:
+        return "a mapping"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a section, below"
+    return PRIMITIVES[annotation]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or isinstance(value, BaseModel) or value in ({}, ""):
+        return ""
+    values = value if isinstance(value, tuple) else (value,)
+    return ", ".join(
+        f"`{str(one).lower() if isinstance(one, bool) else f'{one:g}' if isinstance(one, float) else one}`"
+        for one in values
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")

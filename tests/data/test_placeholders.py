@@ -1,0 +1,95 @@
+"""The papers' own sweeps, planned without their data, their weights and their device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.paths import CONFIGS
+from helpers.sweeps import bench
+
+from bench.data import loaders
+from bench.errors import OutOfReach
+from bench.planning.build import make_plan
+from bench.planning.display import lines, listing
+from bench.planning.estimate import Estimator
+from bench.store.folder import Results
+from bench.sweep.load import load_sweep
+
+A100 = 312.0
+"""TFLOP/s in half precision, dense (data sheet)."""
+
+
+def planned(name: str, tmp_path: Path) -> tuple[list[dict], list[str]]:
+    plan = make_plan(load_sweep(CONFIGS / f"{name}.yaml"), stand_in=True, elsewhere=True)
+    found = listing(plan, Results(tmp_path / name), A100)
+    return found["cells"], lines(plan, found)
+
+
+def test_the_rank_sweep_is_the_paper_s(tmp_path: Path) -> None:
+    """Parameters: the exact shares of LLaMA-7B and adapter together, of which DoRA's Table 15 prints two digits."""
+    cells, said = planned("rank_llama_7b", tmp_path)
+    base, *trained = cells
+    assert base["method"] == "base" and len(trained) == 30 and {one["samples"] for one in trained} == {170_420}
+    exact = {"lora": (0.104, 0.208, 0.415, 0.826, 1.638), "dora": (0.117, 0.221, 0.427, 0.838, 1.650)}
+    for method, shares in exact.items():
+        for rank, share in zip((4, 8, 16, 32, 64), shares, strict=True):
+            own = next(one for one in trained if (one["method"], one["rank"]) == (method, rank))
+            assert 100 * own["trainable"] / (6_738_415_616 + own["trainable"]) == pytest.approx(share, abs=6e-4)
+            assert own["lr"] == {"lora": 3e-4, "dora": 1e-4 if rank == 32 else 2e-4}[method]
+    # Six operations a weight and token would be full fine-tuning; LoRA does without the weights' gradients: four.
+    tokens = trained[0]["training_flops"] / (4 * 6.7e9)
+    assert 60 < tokens / (3 * 170_300) < 250
+    assert 2 * 3600 < trained[0]["seconds"] < 24 * 3600
+    assert all(one["id"] is None for one in trained)
+    text = "\n".join(said)
+    assert (
+        "hours of a device of 312 TFLOP/s, of which 30% are used" in text
+        and "are estimates, and ids are not known" in text
+    )
+    assert "hellaswag 10042" in text
+
+
+def test_the_alpaca_sweep_is_the_paper_s(tmp_path: Path) -> None:
+    cells, said = planned("alpaca_samples_llama2_7b", tmp_path)
+    sizes = {one["method"]: one["trainable"] for one in cells[1:]}
+    total = 6_738_415_616
+    shares = {name: 100 * size / (total + size) for name, size in sizes.items()}
+    assert shares == pytest.approx({"lora": 2.318, "dora": 2.337, "vera": 0.0236, "dvora": 0.0437}, abs=6e-4)
+    assert len(cells) == 17 and "to be answered in words: mt_bench 80" in "\n".join(said)
+
+
+def test_another_device_is_not_calibrated(tmp_path: Path) -> None:
+    done = bench("plan", CONFIGS / "quickstart.yaml", "--results", tmp_path, "--calibrate", "--tflops", 312)
+    assert done.exit_code == 2 and "--calibrate measures this device" in done.output
+
+
+def test_validation_takes_time(tmp_path: Path) -> None:
+    """Half of the samples held out and looked at after each step: a third of an epoch's work each time."""
+    seconds = []
+    for override in ((), ("training.validation={examples: 500, steps: 1}",)):
+        sweep = load_sweep(CONFIGS / "rank_smollm2.yaml", ("methods=[lora]", "tune=null", "seeds=[0]", *override))
+        plan = make_plan(sweep, stand_in=True, elsewhere=True)
+        seconds.append(listing(plan, Results(tmp_path / "x"), A100)["cells"][1]["training_flops"])
+        guess = Estimator(plan, (), {}, A100)
+        cell = plan.cells[1].cell
+        assert guess._validation(cell) == (0 if not override else (32 + 1) * 500 / (3 * 500))
+    assert seconds[1] == pytest.approx(seconds[0] / 2, rel=0.02)
+
+
+def test_a_plan_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> None:
+        raise OutOfReach("cannot load the data set x: no network")
+
+    monkeypatch.setattr(loaders, "_hub", unreachable)
+    given = ["plan", CONFIGS / "rank_smollm2.yaml", "--results", tmp_path]
+    done = bench(*given, "--json")
+    assert done.exit_code == 0 and "planned with stand-ins" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["stand_ins"] == ["arc_challenge", "arc_easy", "boolq_closed", "openbookqa"] and found["tflops"] is None
+    assert not list(tmp_path.rglob("*.json"))
+    refused = bench(*given, "--calibrate")
+    assert refused.exit_code == 2 and "no network" in refused.output
+    run = bench("run", *given[1:])
+    assert run.exit_code == 2 and "no network" in run.output and not list(tmp_path.rglob("*.json"))

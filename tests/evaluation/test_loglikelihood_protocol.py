@@ -1,0 +1,270 @@
+"""Scores against lm-eval on its own."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from helpers.questions import HUB_ROWS, data_of
+from helpers.sweeps import make_tiny_model
+from helpers.training import trained
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bench.data.questions import render
+from bench.data.tasks import FOLDER, commonsense_tasks
+from bench.data.tasks.rows import document, from_hub
+from bench.evaluation import loglikelihood_protocol, plan_evaluations, protocols, scoring
+from bench.evaluation.loglikelihood_protocol import choice_scores
+from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.evaluation.prefix_tree import Scored, rows
+from bench.sweep.sections import EvaluationConfig
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("share", ["any", "context", "none"])
+@pytest.mark.parametrize("format", ["question", "llm_adapters"])
+def test_scores_are_those_of_a_plain_hflm(format: str, share: str, attention: str, tiny_model: Path) -> None:
+    """Per-choice log-likelihoods at batch 8 equal a stock HFLM's at batch 1 (fp32: 1e-4 nats), accuracies exactly."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    data = data_of({"train": "world", "format": format}, limit=12)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=attention)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
+    for identity in plan_evaluations.identities(data, data_of_evaluation(), "float32", mergeable=True):
+        items = protocols.evaluate(LanguageModel(model, tokenizer, 8, share), data, identity)
+        for (_, rendered), row in zip(data.rendered(identity.task), items.itertuples(), strict=True):
+            pairs = zip(rendered.contexts, rendered.continuations, strict=True)
+            requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+            theirs = [score for score, _ in stock.loglikelihood(requests, disable_tqdm=True)]
+            assert list(row.loglikelihoods) == pytest.approx(theirs, abs=1e-4)
+            assert row.prediction == max(range(len(theirs)), key=theirs.__getitem__)
+            assert row.acc == (row.prediction == row.gold)
+        assert scoring.scores(items, "acc")["acc"] == pytest.approx(items["acc"].mean())
+
+
+def test_awkward_requests_score_as_in_a_plain_hflm(tmp_path: Path) -> None:
+    """Over the model's limit, empty contexts, one-token answers, one answer that begins another; with and without a
+    beginning-of-text token (fp32, batch 1: 1e-4 nats)."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    pairs = [("a" * 600, " yes"), ("a" * 600, " no and no"), ("a" * 511, " b"), ("", "empty"), ("", "emptier")]
+    pairs += [("Q:", "a"), ("Q:", "ab"), ("Q:", "abc"), ("Q: ", "x"), ("R:", "y")]
+    requests = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+    for bos in (False, True):
+        folder = make_tiny_model(tmp_path / str(bos), bos=bos)
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
+        theirs = stock.loglikelihood(requests, disable_tqdm=True)
+        for share in ("any", "context", "none"):
+            ours = LanguageModel(model, tokenizer, 3, share).loglikelihood(requests)
+            assert [one for one, _ in ours] == pytest.approx([one for one, _ in theirs], abs=1e-4)
+            assert [one for _, one in ours] == [one for _, one in theirs]
+
+
+def data_of_evaluation() -> EvaluationConfig:
+    return EvaluationConfig(limit=12)
+
+
+def test_acc_norm_is_lm_evals(tiny_model: Path) -> None:
+    import lm_eval
+
+    data = data_of({"train": "world"}, limit=30, tasks=["world_four"])
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    lm = LanguageModel(model, tokenizer, 8)
+    identity = plan_evaluations.identities(data, data_of_evaluation(), "float32", mergeable=True)[0]
+    task = loglikelihood_protocol.lm_eval_task(data.rendered("world_four"), identity)
+    theirs = lm_eval.evaluate(lm, {"world_four": task}, bootstrap_iters=0)["results"]["world_four"]
+    ours = scoring.scores(protocols.evaluate(lm, data, identity), "acc_norm")
+    assert (ours["acc"], ours["acc_norm"]) == (theirs["acc,none"], theirs["acc_norm,none"])
+    assert ours["score"] == ours["acc_norm"]
+
+
+@pytest.mark.parametrize("task", ["arc_easy", "winogrande", "hellaswag", "boolq_closed"])
+def test_the_task_files_run_in_lm_eval_alone(task: str) -> None:
+    """Loaded by lm-eval's own task manager; only the rows, which it would fetch from the hub, are given."""
+    import datasets
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
+    assert task in manager.all_tasks
+    rows = datasets.Dataset.from_list([HUB_ROWS[task][0]])
+    config = load_yaml(FOLDER / f"{task}.yaml")
+    split = config["test_split"]
+    config = {key: value for key, value in config.items() if not key.startswith("dataset_")}
+    loaded = ConfigurableTask(config={**config, "custom_dataset": lambda **_: {"train": rows, split: rows}})
+    definition = commonsense_tasks()[task]
+    question = from_hub(task, HUB_ROWS[task][0])
+    assert dict(next(iter(loaded.test_docs()))) == document(question, render(question, definition.wording, "question"))
+
+
+def test_rows_that_contradict_their_record_are_refused() -> None:
+    items = pd.DataFrame({"prediction": [0, 1], "gold": [0, 0], "acc": [1.0, 1.0]})
+    with pytest.raises(ValueError, match="1 recorded accuracies"):
+        scoring.check(items)
+
+
+def test_identity_follows_what_decides_a_score() -> None:
+    data, config = data_of({"train": "world"}, limit=12), data_of_evaluation()
+    first = plan_evaluations.identities(data, config, "float32", mergeable=True)[0]
+    assert first == plan_evaluations.identities(data, config, "float32", mergeable=True)[0]
+    other = data_of({"train": "world", "format": "llm_adapters"}, limit=12)
+    changed = [
+        plan_evaluations.identities(data, config, "bfloat16", mergeable=True)[0],
+        plan_evaluations.identities(data, config, "float32", mergeable=False)[0],
+        plan_evaluations.identities(data_of({"train": "world"}, limit=11), config, "float32", mergeable=True)[0],
+        plan_evaluations.identities(other, config, "float32", mergeable=True)[0],
+    ]
+    assert len({first.id, *(one.id for one in changed)}) == 5
+
+
+def question_requests(*questions: list[tuple[str, str]]) -> list[Any]:
+    """lm-eval's requests of questions, each a list of (context, continuation)."""
+    from lm_eval.api.instance import Instance
+
+    return [
+        Instance("loglikelihood", {}, pair, number, metadata=("task", doc, 1))
+        for doc, pairs in enumerate(questions)
+        for number, pair in enumerate(pairs)
+    ]
+
+
+QUESTIONS = (
+    [("Question: which of these?\nAnswer:", f" {'x' * n} it") for n in range(1, 6)],  # five choices
+    [("Question: is it?\nAnswer: ", one) for one in "ab"],  # one token each
+    [(f"He asked {one}", " because the other had come late") for one in ("Ann", "Andrew")],  # part of a prefix
+    [("The correct", f" answer is answer{n}") for n in (1, 2, 3)],
+    [("A:", text) for text in (" a", " an", " an apple")],  # one begins another
+    [("", "empty"), ("", "emptier")],
+    [("a" * 505, " short"), ("a" * 505, " too long for it")],
+)
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_whatever_is_shared_scores_as_in_a_plain_hflm(bos: bool, tmp_path: Path) -> None:
+    """fp32, 1e-4 nats, in one batch and in many."""
+    from lm_eval.models.huggingface import HFLM
+
+    folder = make_tiny_model(tmp_path / "model", bos=bos)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    requests = question_requests(*QUESTIONS)
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
+    theirs = stock.loglikelihood(requests, disable_tqdm=True)
+    shuffled = list(range(len(requests)))
+    random.Random(0).shuffle(shuffled)
+    for share in ("any", "context", "none"):
+        for size in (None, 1, 3):
+            lm = LanguageModel(model, tokenizer, size, share)
+            ours = lm.loglikelihood(requests)
+            assert [one for one, _ in ours] == pytest.approx([one for one, _ in theirs], abs=1e-4)
+            assert [one for _, one in ours] == [one for _, one in theirs]
+            assert not lm.warnings and (lm.checked is None) == (share == "none")
+            again = lm.loglikelihood([requests[i] for i in shuffled])
+            assert [one for one, _ in again] == pytest.approx([theirs[i][0] for i in shuffled], abs=1e-4)
+
+
+def test_a_row_holds_each_shared_token_once() -> None:
+    one = [Scored([1, 2, 3], [4, 5, 6]), Scored([1, 2, 3], [4, 5, 7]), Scored([1, 2, 3], [8]), Scored([1, 9], [3, 4])]
+    (row,) = rows(one, ["q"] * 4, longest=99)
+    assert row.tokens == [1, 2, 3, 4, 5, 9, 3]
+    assert row.positions == [0, 1, 2, 3, 4, 1, 2]
+    assert [path for _, path in row.paths] == [[2, 3, 4], [2, 3, 4], [2], [5, 6]]
+    # By brute force: a token sees its ancestors and itself.
+    parents = [-1, 0, 1, 2, 3, 0, 5]
+    for token in range(len(row)):
+        seen, at = set(), token
+        while at >= 0:
+            seen.add(at)
+            at = parents[at]
+        assert set(row.visible(len(row))[token].nonzero()[0]) == seen
+    assert len(rows(one, ["q", "q", "r", None], longest=99)) == 3
+    assert len(rows(one, ["q"] * 4, longest=7)) == 1  # what is shared does not count again
+    assert len(rows(one, ["q"] * 4, longest=6)) == 2
+
+
+def test_sharing_that_changes_scores_is_found_and_given_up(tiny_model: Path, tmp_path: Path) -> None:
+    """Prefix tuning, where PEFT puts its prompts before the row again: allowed here against the registry's word."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    requests = question_requests(*QUESTIONS[:4])
+    for name, autocast in (("prefix", None), ("prefix", "bfloat16"), ("prompt", None)):
+        options = {"lr": 1.0, "rank": 8}
+        model, _ = trained(tmp_path, tiny_model, name, {"epochs": 2, "batch_size": 4}, **options)
+        model.eval()
+        whole = LanguageModel(model, tokenizer, 1, "none", autocast).loglikelihood(requests)
+        lm = LanguageModel(model, tokenizer, 1, "any", autocast)
+        assert lm.loglikelihood(requests) == whole
+        assert lm.share == "none" and not lm.checked.passed
+        assert "every text was computed whole" in lm.warnings[0]
+
+
+def test_a_batch_that_does_not_fit_is_halved(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    requests = question_requests(*QUESTIONS)
+    expected = LanguageModel(model, tokenizer, 1, "any").loglikelihood(requests)
+    lm, forward, refused = LanguageModel(model, tokenizer, None, "any"), model.forward, []
+
+    def limited(input_ids: Any, **inputs: Any) -> Any:
+        if input_ids.numel() > 600:
+            refused.append(input_ids.numel())
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(input_ids=input_ids, **inputs)
+
+    monkeypatch.setattr(model, "forward", limited)
+    found = lm.loglikelihood(requests)
+    assert [one for one, _ in found] == pytest.approx([one for one, _ in expected], abs=1e-4)
+    assert refused and lm.batch_tokens <= 600
+    monkeypatch.setattr(model, "forward", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        lm.loglikelihood(requests)
+
+
+def test_half_precision_flips_near_ties_only(tiny_model: Path) -> None:
+    """bfloat16 against the same model's scores at batch 1: answers differ only within 0.5 nats of a tie."""
+    from lm_eval.models.huggingface import HFLM
+
+    data = data_of({"train": "world"}, limit=40)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype="bfloat16")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
+    flips = n = 0
+    for task in data.questions:
+        items = data.rendered(task)
+        lm = LanguageModel(model, tokenizer, None, "any")
+        for ours, theirs in zip(choice_scores(lm, items), choice_scores(stock, items), strict=True):
+            first, second = max(theirs), theirs[max(range(len(ours)), key=ours.__getitem__)]
+            flips, n = flips + (first != second), n + 1
+            assert first - second <= 0.5
+        assert not lm.warnings
+    print(f"{flips} of {n} answers differ")
+
+
+def test_a_choice_without_tokens_is_refused(tiny_model: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    for choice in ("", "x" * 600):
+        with pytest.raises(ValueError, match="from 1 to 512 can be scored"):
+            LanguageModel(model, tokenizer, 1, "any").loglikelihood(question_requests([("Q:", choice)]))
+
+
+def test_the_check_waits_for_a_question_with_branches(tiny_model: Path, tmp_path: Path) -> None:
+    """One-token answers share everything and have no branch: nothing is proved by them."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model, _ = trained(tmp_path, tiny_model, "prefix", {"epochs": 2, "batch_size": 4}, lr=1.0, rank=8)
+    lm = LanguageModel(model.eval(), tokenizer, None, "any")
+    lm.loglikelihood(question_requests([("Q:", "a"), ("Q:", "b")], [("R:", "aa"), ("R:", "ab")]))
+    assert lm.checked is None and lm.share == "any"
+    lm.loglikelihood(question_requests([("Q:", "ax"), ("Q:", "bx")]))
+    assert lm.share == "none" and not lm.checked.passed
+
+
+def test_a_context_of_white_space_alone_is_refused(tiny_model: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    with pytest.raises(ValueError, match="white space alone"):
+        LanguageModel(model, tokenizer, 1, "any").loglikelihood(question_requests([("  ", "a")]))

@@ -1,0 +1,86 @@
+"""Tables of cells made up for tests, and finished sweeps to change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from bench.analysis import comparison
+from bench.report.finding import finding
+
+
+def cells_of(rows: list[dict]) -> pd.DataFrame:
+    """A cells table as `frames.read` gives it, with what the figure and the differences need."""
+    base = {
+        "status": "done",
+        "base": "b",
+        "samples": 100,
+        "seed": 0,
+        "question_noise": 2.0,
+        "options": {},
+        "training": {},
+    }
+    return pd.DataFrame([{**base, "series": row["method"], "folder": f"c{i}", **row} for i, row in enumerate(rows)])
+
+
+def asked(correct: dict[str, list[int]], task: str = "t", cluster: list[str] | None = None) -> pd.DataFrame:
+    """Rows of `Frames.questions`: whether each cell's answers to the questions of a task were right."""
+    rows = [
+        {
+            "folder": folder,
+            "protocol": "loglikelihood-v1",
+            "task": task,
+            "question_id": f"q{place:03}",
+            "cluster": cluster[place] if cluster else None,
+            "correct": bool(right),
+        }
+        for folder, answers in correct.items()
+        for place, right in enumerate(answers)
+    ]
+    return pd.DataFrame(rows)
+
+
+def two_runs(*more: dict) -> pd.DataFrame:
+    rows = [{"method": "lora", "rank": 4, "average": 50.0}, {"method": "dora", "rank": 4, "average": 60.0}, *more]
+    return cells_of(rows)
+
+
+def scores_of(tasks: set[str], protocol: str) -> pd.DataFrame:
+    return pd.DataFrame([{"task": task, "protocol": protocol, "majority": 50.0} for task in sorted(tasks)])
+
+
+def copied(finished: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of the finished sweep, to change."""
+    return Path(shutil.copytree(finished[1], tmp_path / "tiny"))
+
+
+def change_metrics(folder: Path, cell: str, change: dict) -> None:
+    """Overwrite keys of a cell's metrics.json; None takes a key away."""
+    path = next(folder.glob(f"cells/{cell}-*/metrics.json"))
+    metrics = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in metrics.items() if value is not None}))
+
+
+def change_evaluations(folder: Path, cell: str, change: Callable[[dict], dict]) -> None:
+    path = next(folder.glob(f"cells/{cell}-*/metrics.json"))
+    found = json.loads(path.read_text())["evaluations"]
+    change_metrics(folder, cell, {"evaluations": {id: change(one) for id, one in found.items()}})
+
+
+ONE_SETTING = [
+    {"method": "full", "rank": None, "average": 55.0},
+    {"method": "lora", "rank": 32, "average": 58.0},
+    {"method": "vera", "rank": 256, "average": 50.0},
+    *({"method": f"peft{i}", "rank": 32 if i < 20 else i, "average": 40.0 + i} for i in range(28)),
+    {"method": "base", "rank": None, "samples": 0, "average": 42.0},
+]
+"""31 methods, each at one setting."""
+
+
+def said(rows: list[dict]) -> list[str]:
+    cells = cells_of(rows)
+    return finding(cells, comparison.differences(cells))

@@ -1,0 +1,43 @@
+"""A plan: every cell is listed, and every committed sweep fits its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.paths import CONFIGS
+from helpers.sweeps import bench, sweep_file
+
+from bench import methods
+from bench.models import base_models
+from bench.sweep.load import load_sweep
+from bench.sweep.schema import product_of_lists
+
+
+def test_every_cell_has_a_line(tmp_path: Path, tiny_model: Path) -> None:
+    done = bench("plan", sweep_file(tmp_path, tiny_model), "--results", tmp_path)
+    assert done.exit_code == 0, done.output
+    title, empty, heads, *lines = done.stdout.splitlines()
+    assert (title, empty, " ".join(heads.split())) == (
+        "tiny: 6 cells",
+        "",
+        "cell id state trainable % of base lr time memory disk GFLOPs time from",
+    )
+    found = {line.split()[0]: line.split()[2:] for line in lines[:6]}
+    assert found["base"][:4] == ["todo", "-", "-", "-"]
+    # Seven linear layers in each of two blocks: rank x (in + out); 32 x 32, with 16 for keys and values, and 64.
+    trainable = 2 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+    assert found["lora-r4-n32-s0"][:2] == ["todo", f"{trainable:,}"] and found["lora-r4-n32-s0"][3] == "0.01"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_settings_of_every_config_fit_their_base(path: Path) -> None:
+    """Without data and weights: a setting that a method does not know would show only where the data are."""
+    sweep = load_sweep(path)
+    for base in sweep.base_model:
+        skeleton = base_models.skeleton(base.id, base.revision)
+        for entry in sweep.methods:
+            method = methods.get(entry["method"])
+            settings = {key: value for key, value in entry.items() if key != "method"}
+            for one in product_of_lists(method.Options, settings):
+                assert method.resolve(one, skeleton)

@@ -1,0 +1,167 @@
+"""Sweep files: what they mean, what they refuse, and a cell's identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.planning.build import make_plan
+from bench.sweep.load import load_sweep
+
+SWEEP = """
+name: test
+base_model: {{id: {model}, dtype: float32}}
+methods:
+  - {{method: lora, rank: [2, 4], lr: 1e-3}}
+  - {{method: dora, rank: 2}}
+  - full
+samples: [10, 20]
+seeds: [0, 1]
+evaluation: {{limit: 4}}
+"""
+
+
+def write(folder: Path, model: Path, text: str = SWEEP) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text.format(model=model))
+    return path
+
+
+def test_cells_are_the_product_and_one_untuned(tmp_path: Path, tiny_model: Path) -> None:
+    names = [one.cell.name for one in make_plan(load_sweep(write(tmp_path, tiny_model))).cells]
+    assert names.count("base") == 1
+    assert len(names) == len(set(names)) == 1 + (2 + 1 + 1) * 2 * 2
+    assert {"lora-r4-n20-s1", "dora-r2-n10-s0", "full-n20-s0"} <= set(names)
+
+
+def test_same_cell_same_hash_and_a_changed_rate_another(tmp_path: Path, tiny_model: Path) -> None:
+    path = write(tmp_path, tiny_model)
+
+    def ids(*overrides: str) -> dict[str, str]:
+        return {one.cell.name: one.cell.id for one in make_plan(load_sweep(path, overrides)).cells}
+
+    first = ids()
+    assert ids() == first
+    changed = ids("methods.0.lr=2e-3")
+    assert all((changed[name] != first[name]) == name.startswith("lora") for name in first)
+    # What changes no trained weight changes no hash ...
+    run_time = ("training.micro_batch=2", "training.devices=2", "training.parallel=fsdp", "training.logging_steps=1")
+    assert ids(*run_time, "evaluation.limit=2", "name=other") == first
+    # ... a default written out is no change, and what changes the weights is one, for every trained cell.
+    assert ids("training.epochs=1.0", "methods.0.dropout=0.05", "methods.0.target_modules=auto") == first
+    for override in (
+        "training.epochs=2",
+        "training.max_length=64",
+        "data.append_eos=false",
+        "base_model.dtype=bfloat16",
+    ):
+        changed = ids(override)
+        assert all(changed[name] != first[name] for name in first if name != "base"), override
+
+
+def test_training_lists_make_cells(tmp_path: Path, tiny_model: Path) -> None:
+    plan = make_plan(load_sweep(write(tmp_path, tiny_model), ("training.epochs=[1,2]", "methods=[full]", "seeds=0")))
+    assert len(plan.cells) == 1 + 2 * 2
+
+
+def test_extends_and_set(tmp_path: Path, tiny_model: Path) -> None:
+    write(tmp_path, tiny_model)
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: sweep.yaml\nname: child\nevaluation: {merge: never}\n")
+    sweep = load_sweep(child, ("samples=[5]",))
+    assert (sweep.name, sweep.samples, sweep.evaluation.merge, sweep.evaluation.limit) == ("child", (5,), "never", 4)
+    child.write_text("extends: child.yaml\nname: child\n")
+    with pytest.raises(UserError, match="extends itself"):
+        load_sweep(child)
+
+
+BAD = {
+    "unknown key": ("epochs=2", "Allowed:.*training"),
+    "unknown nested key, nearest": ("training.epoch=2", "Did you mean 'epochs'"),
+    "rate in the wrong place": ("training.lr=1e-4", "set per method"),
+    "unknown method": ("methods=[lorra]", "Did you mean 'lora'"),
+    "unknown setting of a method": ("methods.0.ranks=4", "Did you mean 'rank'"),
+    "unknown task": ("evaluation.tasks=[arc_esy]", "Did you mean 'arc_easy'"),
+    "unknown training set": ("data.train=wrld", "Did you mean 'world'"),
+    "rank beyond the matrices": (
+        "methods=[{method: lora, rank: 64}]",
+        "cells lora-r64 on .*: method lora: rank 64 is more than the targeted matrices",
+    ),
+    "layer that is not there": (
+        "methods=[{method: loreft, layers: [0, 2]}]",
+        "cells loreft on .*method loreft: .*2",
+    ),
+    "layer of an adapter": (
+        "methods=[{method: llama_adapter, adapter_layers: 3}]",
+        "cell llama_adapter-r10-n10-s0 is impossible on .*more adapter layers '3' than the model has '2'",
+    ),
+    "module of any type": ("methods=[{method: loha, target_modules: [qq]}]", "cells loha on .*no module qq"),
+    "rank of any type": (
+        "methods=[{method: miss, rank: 64}]",
+        "cell miss-r64-n10-s0 is impossible on .*less than or equal to in_features",
+    ),
+    "nothing to train": ("methods=[trainable_tokens]", "cell trainable_tokens-n10-s0 would train nothing"),
+    "weight decay that a method cannot bear": (
+        "methods=[{method: loreft}]",
+        "loreft cannot bear training.weight_decay 0.1: .*rotation",
+    ),
+    "stacked the wrong way": ("methods=[lora+loreft]", "cannot be stacked"),
+    "stacked on all weights": ("methods=[loreft+full]", "loreft cannot be stacked on full"),
+    "stacked on virtual tokens": ("methods=[loreft+prompt]", "loreft cannot be stacked on prompt"),
+    "part without settings": ("methods=[{method: loreft+lora, lora: 8}]", "lora is 8"),
+    "schedule longer than the training": (
+        "methods=[{method: adalora, tinit: 30, tfinal: 30}]",
+        "cell adalora-r8-n10-s0 is impossible on .*tinit",
+    ),
+    "setting of a part": ("methods=[{method: loreft+lora, lora: {ranks: 4}}]", "Did you mean 'rank'"),
+    "setting of a pair": ("methods=[{method: loreft+lora, first: 3}]", "unknown setting 'first'"),
+    "rank 0": ("methods.0.rank=0", "rank.*greater than or equal to 1.*got 0"),
+    "rank of a method without one": ("methods=[{method: full, rank: 8}]", "full has no rank"),
+    "missing module": (
+        "methods.0.target_modules=[q_proj, qq_proj]",
+        "no module qq_proj[^q]*Its linear layers: down_proj",
+    ),
+    "too many samples": ("samples=1000000", r"1000000 samples asked for, \d+ exist"),
+    "no samples": ("samples=0", "at least 1"),
+    "micro-batch": ("training.micro_batch=3", "does not divide"),
+    "devices": ("training.devices=3", "cannot share a batch_size of"),
+    "micro-batch of a device": ("training={batch_size: 8, devices: 4, micro_batch: 4}", "2 examples that each"),
+    "sharding of one device": ("training.parallel=fsdp", "set devices to 2"),
+    "no such model": ("base_model.id=smollm2", "Did you mean 'smollm2-135m-instruct'"),
+    "no such folder": ("base_model.id=./nowhere/model", "no folder"),
+    "set without value": ("epochs", "not key=value"),
+    "name with a slash": ("name=a/b", "name"),
+    "dtype": ("base_model.dtype=float8", "dtype"),
+    "own class that is none": ("methods=['json:loads']", "no bench.methods.Method"),
+    "own class that is not there": ("methods=['nowhere:Lora']", "cannot import"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_message(case: str, tmp_path: Path, tiny_model: Path) -> None:
+    override, message = BAD[case]
+    overrides = (override, "training.weight_decay=0.1") if "weight decay" in case else (override,)
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        make_plan(load_sweep(write(tmp_path, tiny_model), overrides))
+
+
+def test_folder_that_is_no_model(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(UserError, match=r"is no model: it has no config\.json"):
+        make_plan(load_sweep(write(tmp_path, tmp_path)))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "name: [unclosed", ""])
+def test_no_sweep_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError):
+        load_sweep(path)
+
+
+def test_users_own_method(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("from bench.methods.lora import Lora\nclass Mine(Lora):\n    name = 'mine'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = make_plan(load_sweep(write(tmp_path, tiny_model), ("methods=[{method: 'mine:Mine', rank: 3}]",)))
+    assert plan.cells[-1].cell.name == "mine.Mine-r3-n20-s1"

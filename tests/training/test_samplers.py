@@ -1,0 +1,104 @@
+"""The order of examples: every one once an epoch, batches of like length, a function of the seed alone."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from helpers.training import EXAMPLES, cell_of
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bench import methods
+from bench.sweep.cell import Cell
+from bench.sweep.sections import TrainingConfig
+from bench.training.samplers import MEGA_BATCH, ByLength
+from bench.training.trainer import FineTuner, train
+
+CHANCE = random.Random(0)
+LENGTHS = [CHANCE.choice([8, 20, 40, 90, 200]) + i % 7 for i in range(1999)]
+
+
+def batches(order: ByLength) -> list[list[int]]:
+    flat = list(order)
+    return [flat[at : at + order.batch_size] for at in range(0, len(flat), order.batch_size)]
+
+
+def padding(found: list[list[int]]) -> float:
+    """The share of a batch's tokens that are padding."""
+    wasted = sum(max(LENGTHS[i] for i in one) * len(one) - sum(LENGTHS[i] for i in one) for one in found)
+    return wasted / (wasted + sum(LENGTHS))
+
+
+def test_an_epoch_has_every_example_once_and_little_padding() -> None:
+    order = ByLength(LENGTHS, 16, seed=0)
+    found = batches(order)
+    assert sorted(i for one in found for i in one) == list(range(1999)) and len(order) == 1999
+    assert [len(one) for one in found] == [16] * 124 + [15]
+    assert all(LENGTHS[a] >= LENGTHS[b] for one in found for a, b in pairwise(one))
+    assert max(LENGTHS) == LENGTHS[found[0][0]]  # what does not fit in memory fails at the first step
+    shuffled = random.Random(1).sample(range(1999), 1999)
+    assert padding(found) < 0.1 < 0.4 < padding([shuffled[at : at + 16] for at in range(0, 1999, 16)])
+
+
+def test_long_and_short_batches_are_mixed() -> None:
+    """Not from long to short: the means of the thirds of an epoch are alike."""
+    means = [sum(LENGTHS[i] for i in one) / len(one) for one in batches(ByLength(LENGTHS, 16, seed=0))]
+    thirds = [sum(means[at : at + 41]) / 41 for at in (0, 41, 82)]
+    assert max(thirds) < 1.5 * min(thirds)
+    # A mega-batch is a random draw: examples far apart in the shuffled order do not meet.
+    assert len(LENGTHS) > 2 * MEGA_BATCH * 16
+
+
+def test_seed_and_epoch_alone_decide() -> None:
+    one, other = ByLength(LENGTHS, 16, seed=3), ByLength(LENGTHS, 16, seed=3)
+    first = list(one)
+    assert first == list(one) == list(other) != list(ByLength(LENGTHS, 16, seed=4))
+    one.set_epoch(1)
+    assert list(one) != first
+    one.set_epoch(0)
+    assert list(one) == first
+
+
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17])
+def test_few_examples(n: int) -> None:
+    assert sorted(ByLength(LENGTHS[:n], 16, seed=0)) == list(range(n))
+
+
+@pytest.mark.parametrize("micro", [None, 2])
+def test_training_follows_it_in_every_epoch(
+    micro: int | None, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two methods see the same batches in the same order, whatever the micro-batch."""
+    seen: dict[str, list[list[int]]] = {}
+    compute = FineTuner.compute_loss
+
+    def spy(self: FineTuner, model: object, inputs: dict, *args: object, **kwargs: object) -> object:
+        seen.setdefault(self.cell.method, []).extend(inputs["input_ids"].tolist())
+        return compute(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(FineTuner, "compute_loss", spy)
+    config = TrainingConfig(batch_size=4, micro_batch=micro, epochs=2)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    for name in ("lora", "full"):
+        base = AutoModelForCausalLM.from_pretrained(tiny_model)
+        cell = cell_of(name, base, epochs=2, batch_size=4)
+        model = methods.get(name).attach(base, cell)
+        train(
+            model, tokenizer, methods.get(name), cell, config, EXAMPLES, tmp_path, lambda row: None, lambda *seen: None
+        )
+    assert seen["lora"] == seen["full"]
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in seen["lora"]]
+    n = len(EXAMPLES)
+    assert len(texts) == 2 * n and sorted(texts[:n]) == sorted(texts[n:]) and texts[:n] != texts[n:]
+
+
+def test_a_random_order_is_what_it_was_before_it_had_a_name(tiny_model: Path) -> None:
+    """Cells recorded before keep their identity, and a cell by length is another."""
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    cell = cell_of("lora", base)
+    named = {order: {**cell.training, "order": order} for order in ("random", "length")}
+    before = {key: value for key, value in cell.training.items() if key != "order"}
+    ids = {order: Cell(**{**dict(cell), "training": training}).id for order, training in named.items()}
+    assert ids["random"] == Cell(**{**dict(cell), "training": before}).id != ids["length"]
