@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test drill lint benchmark clean
+.PHONY: quickstart test test-all drill lint types benchmark clean
 
 # The committed cells are in results: RESULTS=mine trains them anew.
 RESULTS ?= results
 quickstart: $(VENV)/.installed
 	$(BIN)/bench run configs/quickstart.yaml --results $(RESULTS)
 
+# What is not marked slow: a few minutes on two cores.
 test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The slow tier as well: every method, Ray, the reports of committed folders.
+test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
 
 # About ten minutes on two cores: a sweep is killed at random every few seconds, and must come to the same.
@@ -28,6 +33,9 @@ benchmark: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
 
 # torch first, with its own dependencies (a CUDA build needs its nvidia packages); then exactly what is locked.
 $(VENV)/.installed: requirements.lock pyproject.toml

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from bench import statistics
 from bench.evaluation.scoring import check, right, scores
-from bench.evaluation.spec import label
 from bench.statistics import question_noise
 from bench.store.folder import CellFolder, Results
+from bench.sweep.identity import label
 
 SCORES = ("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm")
 SCORES += ("majority", "chance", "parse_rate", "acc_parsed")

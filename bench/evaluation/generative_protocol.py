@@ -28,7 +28,7 @@ from bench.data.prepare import Data
 from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Question, Rendered, cluster
 from bench.data.tasks import Task
 from bench.evaluation.scoring import check, samples_of
-from bench.evaluation.spec import EvaluationIdentity
+from bench.sweep.identity import EvaluationIdentity
 
 if TYPE_CHECKING:
     import pandas as pd

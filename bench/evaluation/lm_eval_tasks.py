@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UserError
 from bench.evaluation.loglikelihood_protocol import choice_row
 from bench.evaluation.scoring import check, samples_of
-from bench.evaluation.spec import EvaluationIdentity
+from bench.sweep.identity import EvaluationIdentity
 from bench.sweep.sections import LM_EVAL
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from bench.data.questions import Question, Rendered, cluster
 from bench.data.tasks import template
 from bench.data.tasks.rows import document
 from bench.evaluation.scoring import check, samples_of
-from bench.evaluation.spec import EvaluationIdentity
+from bench.sweep.identity import EvaluationIdentity
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bench.data.open_questions import OpenQuestion
 from bench.data.templates import Template
 from bench.errors import UserError
-from bench.evaluation.spec import AnswersIdentity
 from bench.store.files import write_text
+from bench.sweep.identity import AnswersIdentity
 
 if TYPE_CHECKING:
     from bench.evaluation.prefix_sharing_lm import LanguageModel

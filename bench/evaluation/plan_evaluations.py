@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.evaluation import lm_eval_tasks
-from bench.evaluation.spec import PROTOCOLS, AnswersIdentity, EvaluationIdentity, check_protocols
+from bench.evaluation.spec import PROTOCOLS, check_protocols
+from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import EvaluationConfig
 

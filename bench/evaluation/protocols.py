@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.evaluation import generative_protocol, lm_eval_tasks, loglikelihood_protocol
-from bench.evaluation.spec import EvaluationIdentity
+from bench.sweep.identity import EvaluationIdentity
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,10 +16,10 @@ from typing import Any
 
 from bench.data.open_questions import OpenQuestion
 from bench.evaluation.open_answers import Answers, answers_hash
-from bench.evaluation.spec import AnswersIdentity
 from bench.judging.ledger import Asked, JudgeIdentity, key_of, read_rows, turns_of
 from bench.store.files import write_text
 from bench.store.folder import CellFolder
+from bench.sweep.identity import AnswersIdentity
 
 NAME, VERSION = "reference", 1
 

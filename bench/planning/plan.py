@@ -9,11 +9,11 @@ from typing import Any
 from bench import methods
 from bench.data.open_questions import references_hash
 from bench.data.prepare import Data
-from bench.evaluation.spec import AnswersIdentity, EvaluationIdentity
 from bench.methods.learning_rates import with_rate
 from bench.models import base_models
 from bench.store.folder import SCHEMA, Results
 from bench.sweep.cell import BaseIdentity, Cell
+from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from bench.data.prepare import Data
 from bench.evaluation.merge_check import FLIP_QUESTIONS
-from bench.evaluation.spec import EvaluationIdentity
 from bench.planning.estimate import setting
 from bench.planning.plan import Plan, PlannedCell, state
 from bench.progress import Progress
@@ -18,6 +17,7 @@ from bench.runner.options import Options
 from bench.runner.run_sweep import Outcome, run_sweep
 from bench.store.folder import Results
 from bench.sweep.cell import Cell
+from bench.sweep.identity import EvaluationIdentity
 
 STEPS, QUESTIONS = 5, 16
 """Optimizer steps of a calibration cell (the first is not timed) and questions of each of its tasks."""

@@ -30,7 +30,6 @@ from bench.evaluation.loglikelihood_protocol import choice_scores
 from bench.evaluation.merge_check import development, merge, right_answers
 from bench.evaluation.open_answers import answer
 from bench.evaluation.prefix_sharing_lm import Counted, LanguageModel
-from bench.evaluation.spec import AnswersIdentity, EvaluationIdentity
 from bench.judging import similarity
 from bench.methods.method import Method
 from bench.models import base_models
@@ -41,6 +40,7 @@ from bench.progress import Progress
 from bench.runner.cell_environment import environment
 from bench.store.files import write_json, write_text
 from bench.store.folder import CellFolder
+from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import TrainingConfig
 from bench.training import checkpoint, distributed

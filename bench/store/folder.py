@@ -27,22 +27,24 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
+from pydantic import ValidationError
 
 from bench.errors import UserError
 from bench.store.files import write_json, write_text, writing, writing_folder
+from bench.store.migrate import migrated
+from bench.store.records import SCHEMA, CellRecord, EnvironmentRecord, PlanRecord, Record, TrainingLogRow
 from bench.sweep.cell import Cell
+from bench.sweep.schema import describe
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 
-SCHEMA = 1
-"""Of a results folder. Raised when this version could no longer read what an older one wrote, or the other way round;
-what older records lack has a default."""
+RecordType = TypeVar("RecordType", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,36 @@ class CellFolder:
         """Scratch space of a running training; emptied before and after."""
         return self.path / "work"
 
+    def read_text(self, name: str) -> str | None:
+        """A text file of the cell, such as "metrics.json" or "answers/<file>"; None where it is not there."""
+        return _text(self.path / name)
+
     def cell(self) -> Cell:
         """The cell as it was resolved. Raises UserError for a file that does not hold one."""
         return _validated(self.path / "cell.json", Cell.model_validate)
+
+    def record(self) -> CellRecord:
+        """What the cell came to so far; an empty record where nothing is written yet.
+
+        Raises UserError for a file that is corrupt, or was written by a newer version.
+        """
+        return read_record(self.path / "metrics.json", self.read_text("metrics.json"), CellRecord) or CellRecord()
+
+    def write_record(self, record: CellRecord) -> None:
+        write_json(self.path / "metrics.json", content_of(record))
+
+    def environment(self) -> EnvironmentRecord | None:
+        """What the cell was run with; None where that is not recorded. Raises UserError as `record` does."""
+        return read_record(self.path / "environment.json", self.read_text("environment.json"), EnvironmentRecord)
+
+    def write_environment(self, environment: EnvironmentRecord) -> None:
+        write_json(self.path / "environment.json", content_of(environment))
+
+    def training_log(self) -> list[TrainingLogRow]:
+        """The lines of training.jsonl. Raises UserError for a line that is corrupt."""
+        text = self.read_text("training.jsonl") or ""
+        path = self.path / "training.jsonl"
+        return [_checked(path, line, TrainingLogRow) for line in text.splitlines() if line]
 
     def metrics(self) -> dict[str, Any]:
         """What the cell came to so far; an empty mapping where nothing is recorded.
@@ -163,6 +192,17 @@ class Results:
         write_text(self.path / "sweep.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
         write_json(self.path / "plan.json", plan)
 
+    def read_text(self, name: str) -> str | None:
+        """A text file of the folder, such as "sweep.yaml"; None where it is not there."""
+        return _text(self.path / name)
+
+    def plan_record(self) -> PlanRecord:
+        """The recorded plan. Raises UserError for a folder that holds no sweep, and as `CellFolder.record` does."""
+        found = read_record(self.path / "plan.json", self.read_text("plan.json"), PlanRecord)
+        if found is None:
+            raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
+        return found
+
     def plan(self) -> dict[str, Any]:
         """The recorded plan. Raises UserError for a folder that holds no sweep."""
         if not (self.path / "plan.json").is_file():
@@ -184,3 +224,45 @@ def _validated(path: Path, make: Any) -> Any:
             f"{path} cannot be believed: {str(error).splitlines()[0]}",
             "Files here are written whole, so it was edited or damaged. Restore it, or remove its folder to run again.",
         ) from None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_record(path: Path, text: str | None, kind: type[RecordType]) -> RecordType | None:
+    """The content of a file as a record, brought up to date where an older version wrote it; None without a file.
+
+    Raises UserError, naming the file, where the text is not such a record or a newer version wrote it.
+    """
+    return None if text is None else _checked(path, text, kind)
+
+
+def _checked(path: Path, text: str, kind: type[RecordType]) -> RecordType:
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("it is not a JSON object")
+        schema = content.get("schema", 1)
+        if not isinstance(schema, int):
+            raise ValueError(f"its schema is {schema!r}, which is not a number")
+        if schema <= SCHEMA:
+            return kind.model_validate(migrated(content))
+    except (ValueError, TypeError) as error:
+        reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is corrupt: {reason}",
+            "Files here are written whole, so it was edited or damaged. Restore it, or remove its folder to run again.",
+        ) from None
+    raise UserError(
+        f"{path} was written by a newer version of bench (schema {schema}; this version reads up to {SCHEMA})",
+        "Upgrade bench, or choose another --results folder.",
+    )
+
+
+def content_of(record: Record) -> dict[str, Any]:
+    """A record as its JSON file holds it: what is None is left out."""
+    return record.model_dump(mode="json", by_alias=True, exclude_none=True)

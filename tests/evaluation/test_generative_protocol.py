@@ -25,8 +25,8 @@ from bench.data.tasks.rows import from_hub
 from bench.errors import UserError
 from bench.evaluation import generative_protocol, plan_evaluations, protocols, scoring, spec
 from bench.evaluation.prefix_sharing_lm import LanguageModel
-from bench.evaluation.spec import EvaluationIdentity
 from bench.store.folder import Results
+from bench.sweep.identity import EvaluationIdentity
 from bench.sweep.sections import DataConfig, EvaluationConfig, TrainingConfig
 from bench.training.trainer import train
 

@@ -15,7 +15,7 @@ from bench.data.open_questions import OpenQuestion, Turn
 from bench.evaluation import open_answers
 from bench.evaluation.open_answers import answer, read_answers
 from bench.evaluation.prefix_sharing_lm import LanguageModel
-from bench.evaluation.spec import AnswersIdentity
+from bench.sweep.identity import AnswersIdentity
 
 QUESTIONS = [
     OpenQuestion(1, "writing", (Turn("Write of a cat."), Turn("Shorter."))),

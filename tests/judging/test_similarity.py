@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench.data.open_questions import OpenQuestion, Turn
-from bench.evaluation.spec import AnswersIdentity
 from bench.judging import similarity
 from bench.judging.ledger import read_rows
 from bench.store.folder import CellFolder
+from bench.sweep.identity import AnswersIdentity
 
 QUESTION = OpenQuestion(
     7, "stem", (Turn("Why?"), Turn("And?")), (("Because of the sun.", "Because of rain."), ("The sun it is.", "Rain."))

@@ -1,0 +1,365 @@
+"""What a results folder records, as named types: every file of it is read into one of these and written from one.
+
+The functions that read and write them are in `bench.store.folder`; `bench.store.migrate` brings older files up to
+date. No other module knows the keys of these files.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from bench.sweep.identity import AnswersSettings, EvaluationSettings
+from bench.sweep.sections import ReportConfig
+
+SCHEMA = 2
+"""The version of the format of a results folder. It is raised when an older version could no longer read what this
+one writes; `bench.store.migrate` then says how an older file becomes a current one."""
+
+Settings = dict[str, JsonValue]
+"""Settings of a method or of the training, resolved, as JSON has them."""
+
+
+class Status(StrEnum):
+    """How far a cell has come, or how it ended."""
+
+    TODO = "todo"
+    """Nothing is recorded."""
+    TRAINED = "trained"
+    """Trained, and not scored on everything yet."""
+    DONE = "done"
+    OUT_OF_MEMORY = "oom"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    HUNG = "hung"
+    """Stopped because it made no progress, or took longer than the sweep allows."""
+    KILLED = "killed"
+    """Ended from outside; it is run again."""
+
+
+class Record(BaseModel):
+    """Base of all records. Fields are checked when they are assigned; a key that is not known is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", validate_assignment=True, use_attribute_docstrings=True, validate_by_name=True
+    )
+
+
+class Costs(Record):
+    """What a cell cost. None where it was not measured, or where an older version did not record it."""
+
+    trainable: int
+    """Parameters that are trained."""
+    total: int
+    """Parameters of the model as trained, adapter included."""
+    base_parameters: int | None = None
+    percent_of_base: float | None = None
+    percent_of_total: float | None = None
+    base_bytes: int | None = None
+    """The base model in memory."""
+
+    steps: int | None = None
+    """Optimizer steps."""
+    devices: int | None = None
+    micro_batch: int | None = None
+    """Examples per forward pass that the training came down to."""
+    resumed: int | None = None
+    """How often the training went on from a checkpoint."""
+    training_seconds: float | None = None
+    training_peak_bytes: int | None = None
+    training_reserved_bytes: int | None = None
+    training_joules: float | None = None
+    training_tokens: int | None = None
+    training_padding_tokens: int | None = None
+    tokens_per_second: float | None = None
+    training_flops: float | None = None
+    training_utilisation: float | None = None
+    """Share (0 to 1) of the device's speed at matrix products."""
+    matmul_flops_per_second: int | None = None
+    final_loss: float | None = None
+    best_step: int | None = None
+    validation_loss: float | None = None
+    truncated_examples: int | None = None
+    optimizer_bytes: int | None = None
+    adapter_bytes: int | None = None
+    """The saved adapter on disk."""
+
+    development_seconds: float | None = None
+    merging_seconds: float | None = None
+    inference: dict[Literal["base", "unmerged", "merged"], dict[int, Timing]] | None = None
+    """Time to answer, by model and number of prompts at once."""
+    inference_seconds: float | None = None
+    """What it took to time the answers."""
+
+    evaluation_seconds: float | None = None
+    evaluation_tokens: int | None = None
+    evaluation_tokens_per_second: float | None = None
+    evaluation_peak_bytes: int | None = None
+    evaluation_reserved_bytes: int | None = None
+    evaluation_joules: float | None = None
+    evaluation_flops: float | None = None
+
+    wall_seconds: float | None = None
+    """The whole cell, from its start to its end."""
+    shared: bool | None = None
+    """Another process used the device meanwhile."""
+    others_cpu: float | None = None
+    """The share (0 to 1) of the processors that other processes used."""
+
+
+class Timing(Record):
+    """How long a model took to answer."""
+
+    seconds: float
+    tokens_per_second: float
+    prompt_tokens: int
+
+
+class ScoringCosts(Record):
+    """What an evaluation, or the answers to a set of open questions, cost. None where it was not measured."""
+
+    seconds: float | None = None
+    peak_bytes: int | None = None
+    reserved_bytes: int | None = None
+    joules: float | None = None
+    tokens: int | None = None
+    flops: float | None = None
+
+
+class Scores(Record):
+    """What follows from the rows of an evaluation alone. Shares are from 0 to 1."""
+
+    n: int
+    """Questions."""
+    acc: float
+    acc_norm: float | None = None
+    """Where choices were scored: the accuracy of log-likelihoods divided by the choices' length in bytes."""
+    primary: str
+    """The task's metric, named in advance."""
+    score: float
+    """The value of the primary metric."""
+    majority: float
+    """The accuracy of the most frequent right answer."""
+    chance: float
+    """The accuracy of guessing."""
+    parse_rate: float | None = None
+    """Where answers were generated: the share in which the parser found an answer."""
+    acc_parsed: float | None = None
+    """The accuracy among the parsed answers."""
+
+
+class EvaluationRecord(Scores, ScoringCosts, EvaluationSettings, Record):
+    """One task scored by one protocol."""
+
+    model_config = Record.model_config
+    file: str
+    """The file of its rows, in the cell's `items` folder."""
+
+
+class AnswersRecord(ScoringCosts, AnswersSettings, Record):
+    """The answers to one set of open questions."""
+
+    model_config = Record.model_config
+    file: str
+    """The file of the answers, in the cell's `answers` folder."""
+    n: int
+    cut: int
+    """Answers that were cut off at the most tokens that an answer may have."""
+    new_tokens: int
+
+
+class DevelopmentRecord(Record):
+    """How many development questions were answered rightly."""
+
+    n: int
+    acc: float | None
+    """0 to 1; None without questions."""
+
+
+class MergeFlips(Record):
+    """How many answers to development questions differ between the merged and the unmerged model."""
+
+    n: int
+    flips: int
+    flips_above_margin: int
+    """Those whose choices lay further apart than the margin."""
+    margin: float
+    """Nats."""
+
+
+class SharingCheck(Record):
+    """What the check found that a shared context gives the log-likelihoods of whole texts."""
+
+    share: str
+    questions: int
+    difference: float
+    """The largest, in nats."""
+    allowed: float
+
+
+class CellRecord(Record):
+    """What a cell came to so far: metrics.json. Written after each stage: a killed process loses one at most."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    status: Status = Status.TODO
+    reason: str = ""
+    """Why it ended as it did; empty for a cell that is done."""
+    traceback: list[str] = Field(default_factory=list)
+    """Where the error happened, a line each, without paths."""
+    costs: Costs | None = None
+    """Written when the training is whole. None: it is not."""
+    evaluations: dict[str, EvaluationRecord] = Field(default_factory=dict)
+    """By the hash of the evaluation's settings."""
+    answers: dict[str, AnswersRecord] = Field(default_factory=dict)
+    """By the hash of the answers' settings."""
+    development: DevelopmentRecord | None = None
+    """Of the model that was scored. None: not asked yet."""
+    merge_max_abs_diff: dict[str, float | None] | None = None
+    """By dtype, how far merging moved a logit; None where it was not measured."""
+    merge_flips: MergeFlips | None = None
+    merge_reason: str = ""
+    """Why the cell was not merged."""
+    sharing_check: SharingCheck | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+
+class BaseModelRecord(Record):
+    """Which weights a cell started from."""
+
+    id: str
+    revision: str | None
+    commit: str | None = None
+    """The hub's commit that the revision stood for."""
+
+
+class OverlapRecord(Record):
+    """Training rows whose question also stands in a test or development set of the sweep."""
+
+    by_question: int
+    by_question_and_choices: int
+    removed: int
+
+
+class EnvironmentRecord(Record):
+    """What a cell was run with: environment.json. No path and no host name."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    python: str
+    platform: str
+    packages: dict[str, str | None]
+    """Versions by name; None for a package that was not installed."""
+    commit: str | None
+    """The harness's own, with `-dirty` where its code was changed."""
+    device: str
+    processor: str | None = None
+    """Of a CPU: which one, and its vector units."""
+    threads: int
+    base_model: BaseModelRecord
+    dtype_reason: str = ""
+    data_fingerprint: str
+    overlap: dict[str, OverlapRecord] = Field(default_factory=dict)
+    """By training set."""
+
+
+class TrainingLogRow(Record):
+    """A line of training.jsonl."""
+
+    step: int
+    epoch: float | None = None
+    loss: float | None = None
+    lr: float | None = None
+    grad_norm: float | None = None
+    validation_loss: float | None = None
+    seconds: float | None = None
+    """Since the training began."""
+
+
+class MethodRecord(Record):
+    """What a method is, for a reader of the report."""
+
+    summary: str
+    rank: str | None
+    """What `rank` means for it; None where it has none."""
+    source: str
+
+
+class OpenSetRecord(Record):
+    """A set of open questions."""
+
+    n: int
+    turns: int
+    with_reference: int
+    """Turns that have a reference answer."""
+    references: str
+    """Hash of the reference answers."""
+    fingerprint: str
+    """Hash of the questions."""
+
+
+class PlannedRecord(Record):
+    """A cell of a plan."""
+
+    folder: str
+    name: str
+    base: str
+    """The base model as tables name it."""
+    method: str
+    rank: int | None
+    samples: int
+    seed: int | None = None
+    """None for a trial."""
+    options: Settings
+    tuned: bool = False
+    """Trials chose its learning rate."""
+    training: Settings | None
+    """None for the untuned base."""
+    evaluations: list[str]
+    """Hashes of the evaluations that it is to have."""
+    answers: list[str] = Field(default_factory=list)
+    """Hashes of the sets of answers that it is to have."""
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate."""
+        rate = self.options.get("lr")
+        return float(rate) if isinstance(rate, (int, float)) else None
+
+
+class PlanRecord(Record):
+    """The cells that a sweep stands for: plan.json. It is what the report needs to know of cells, begun or not."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    name: str
+    notes: list[str] = Field(default_factory=list)
+    """Sentences that every report must say."""
+    tasks: list[str]
+    format: str
+    protocols: list[str]
+    """The first one is that of the averages."""
+    report: ReportConfig = ReportConfig()
+    baseline: str | None = None
+    """The method that the others are compared with; None where no trained method has a rank."""
+    methods: dict[str, MethodRecord] = Field(default_factory=dict)
+    overlap: dict[str, OverlapRecord] = Field(default_factory=dict)
+    deduplicated: bool = True
+    open_questions: dict[str, OpenSetRecord] = Field(default_factory=dict)
+    instructions: list[str] = Field(default_factory=list)
+    """Where the instructions come from that cells learn from."""
+    pending: list[str] = Field(default_factory=list)
+    """Names of the cells whose learning rate is yet to be chosen."""
+    trials: list[PlannedRecord] = Field(default_factory=list)
+    cells: list[PlannedRecord]
+
+
+class JudgeRecord(Record):
+    """Which judge: all that changes what it would say. judge.json."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    kind: Literal["reference", "openai"]
+    name: str
+    """As tables have it."""
+    scale: tuple[float, float]
+    """The lowest and the highest score."""
+    settings: Settings
