@@ -38,10 +38,10 @@ Workers = Annotated[
 ]
 Into = Annotated[Path, typer.Option("--results", help="Folder of results; the sweep gets its own inside.")]
 
-DONE, SOME_FAILED, MEND, STOPPED = 0, 1, 2, 130
+DONE, SOME_FAILED, NEEDS_FIX, STOPPED = 0, 1, 2, 130
 
 
-def _mendable(command: Callable[..., Any]) -> Callable[..., Any]:
+def _exits_on_user_error(command: Callable[..., Any]) -> Callable[..., Any]:
     """A user's error is printed without a traceback and exits with code 2; Ctrl-C with 130."""
 
     @wraps(command)
@@ -50,7 +50,7 @@ def _mendable(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(MEND) from None
+            raise typer.Exit(NEEDS_FIX) from None
         except KeyboardInterrupt:
             print("\nstopped; what was whole is kept, and the same command goes on", file=sys.stderr)
             raise typer.Exit(STOPPED) from None
@@ -76,7 +76,7 @@ def main(
 @app.command(
     epilog="Examples:  bench plan configs/quickstart.yaml --set 'seeds=[0,1,2]'  |  bench plan FILE --calibrate"
 )
-@_mendable
+@_exits_on_user_error
 def plan(
     config: Config,
     set: Set = None,
@@ -131,7 +131,7 @@ def plan(
     epilog="Examples:  bench run configs/quickstart.yaml --set training.epochs=2  |  "
     "bench run FILE --until 07:00  |  bench run FILE --only 'dora-r16*' --retry-failed"
 )
-@_mendable
+@_exits_on_user_error
 def run(
     config: Config,
     set: Set = None,
@@ -156,7 +156,7 @@ def run(
 ) -> None:
     """Run what is missing of a sweep, and keep its report up to date. The same command goes on after a stop.
 
-    Exit code 0: all done; 1: some cells failed (the report says which and why); 2: something must be mended.
+    Exit code 0: all done; 1: some cells failed (the report says which and why); 2: configuration or environment error.
     """
     from dataclasses import replace
 
@@ -197,7 +197,7 @@ def run(
 
 
 @app.command(epilog="Example:  bench evaluate results/quickstart --tasks world_three,lm_eval:hellaswag")
-@_mendable
+@_exits_on_user_error
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A sweep's results folder.", show_default=False)],
     tasks: Annotated[str, typer.Option(help="Tasks to add, with commas between; default: those of the sweep.")] = "",
@@ -241,7 +241,7 @@ def _listed(text: str) -> tuple[str, ...]:
     epilog="Examples:  bench judge results/chat --judge openai --model gpt-4o --check  |  "
     "bench judge results/chat --judge openai --model my-judge --base-url http://localhost:8000/v1 --pairwise baseline"
 )
-@_mendable
+@_exits_on_user_error
 def judge(
     folder: Annotated[Path, typer.Argument(help="A sweep's results folder.", show_default=False)],
     judge: Annotated[
@@ -326,7 +326,7 @@ def judge(
     epilog="Examples:  bench report results/quickstart  |  bench report results/quickstart --watch  |  "
     "bench report before/quickstart results/quickstart --compare"
 )
-@_mendable
+@_exits_on_user_error
 def report(
     folders: Annotated[
         list[Path], typer.Argument(help="A sweep's results folder; two with --compare.", show_default=False)
@@ -359,7 +359,7 @@ def report(
 
 
 @app.command(epilog="Example:  bench export results/quickstart/cells/dora-r16-n1000-s0-1a2b3c4d --to dora-r16 --merged")
-@_mendable
+@_exits_on_user_error
 def export(
     cell: Annotated[Path, typer.Argument(help="A cell's folder in results/<sweep>/cells/.", show_default=False)],
     to: Annotated[Path | None, typer.Option(help="The folder to write; default: exports/<the cell's name>.")] = None,
@@ -383,7 +383,7 @@ def export(
 
 
 @app.command(epilog="Example:  bench methods --base huggyllama/llama-7b --rank 16")
-@_mendable
+@_exits_on_user_error
 def methods(
     base: Annotated[
         str | None, typer.Option(help="Count each method's parameters on this base model; no weights are needed.")

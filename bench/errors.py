@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user must mend. Says what was given, what is allowed, and how to mend it.
+    """An error that the user must fix. Says what was given, what is allowed, and how to fix it.
 
     The command line prints it and exits with code 2.
     """
 
-    def __init__(self, problem: str, mend: str = "") -> None:
-        super().__init__(f"{problem}\n  {mend}" if mend else problem)
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(f"{problem}\n  {fix}" if fix else problem)
         self.problem = problem
-        self.mend = mend
+        self.fix = fix
 
 
 class OutOfReach(UserError):

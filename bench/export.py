@@ -44,8 +44,8 @@ def export(folder: CellFolder, to: Path, merged: bool = False, base: str | None 
         else:
             problem = method.not_of_peft(cell.options)
             if problem:
-                mend = "Give --merged." if method.facts_for(cell.options).mergeable else "bench itself loads it."
-                raise UserError(f"PEFT cannot load the adapter of {cell.method}: {problem}", mend)
+                fix = "Give --merged." if method.facts_for(cell.options).mergeable else "bench itself loads it."
+                raise UserError(f"PEFT cannot load the adapter of {cell.method}: {problem}", fix)
             shutil.copytree(folder.adapter, part)
             _name_base(part, cell)
         (part / CARD).write_text(card(cell, metrics, _environment(folder), merged), encoding="utf-8")

@@ -193,7 +193,7 @@ def _parsed(origin: object, number: int, row: Any, parse: Any) -> Any:
         return parse(row)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         why = f"no column {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{origin}, row {number}: {why}", "Mend or remove the row; nothing was started.") from None
+        raise UserError(f"{origin}, row {number}: {why}", "Fix or remove the row; nothing was started.") from None
 
 
 def _file(path: Path) -> Iterable[Any]:
@@ -220,7 +220,7 @@ def _jsonl(path: Path) -> Iterator[Any]:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
                 raise UserError(
-                    f"{path}, row {number}: not valid JSON ({error.msg})", "Mend or remove the row."
+                    f"{path}, row {number}: not valid JSON ({error.msg})", "Fix or remove the row."
                 ) from None
 
 

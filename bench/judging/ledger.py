@@ -137,7 +137,7 @@ def read_rows(path: Path) -> list[Row]:
     try:
         return [json.loads(line) for line in whole.split("\n") if line] if newline else []
     except ValueError as error:
-        raise UserError(f"{path} cannot be believed: {error}", "Mend or remove the line; the rest stays.") from None
+        raise UserError(f"{path} cannot be believed: {error}", "Fix or remove the line; the rest stays.") from None
 
 
 class Ledger:
@@ -150,7 +150,7 @@ class Ledger:
         if path.is_file():
             whole, newline, torn = path.read_bytes().rpartition(b"\n")
             if torn:
-                with _mendable(path), path.open("r+b") as file:
+                with _file_errors_as_user_errors(path), path.open("r+b") as file:
                     file.truncate(len(whole) + len(newline))
 
     def lacks(self, asked: Asked | Pair, prompt_hash: str) -> bool:
@@ -160,7 +160,7 @@ class Ledger:
     def add(self, asked: Asked | Pair, found: Row) -> None:
         """Keep a judgment, on the disk before this returns. Raises UserError where it cannot be written."""
         line = json.dumps({**asked.row(), **found}, ensure_ascii=False) + "\n"
-        with _mendable(self.path):
+        with _file_errors_as_user_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Opened anew each time: a sweep has more cells than a process may have files open.
             with self.path.open("ab") as file:
@@ -179,7 +179,7 @@ class Ledger:
 
 
 @contextmanager
-def _mendable(path: Path) -> Iterator[None]:
+def _file_errors_as_user_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -185,7 +185,7 @@ def _of_every_request(endpoint: Endpoint, status: int, reason: str, key: str) ->
     if status == 404:
         return UserError(
             f"{endpoint.address} is no endpoint of this kind, or has no model {endpoint.model!r} ({reason})",
-            "Mend base_url, which usually ends in /v1, or the model's name.",
+            "Fix base_url, which usually ends in /v1, or the model's name.",
         )
     if status in (402, 429):
         return UserError(

@@ -46,7 +46,7 @@ class Counting:
         except UserError as error:
             rank = settings.get("rank")
             cells = f"cells {method.name}{f'-r{rank}' if rank is not None else ''} on {self.base.id}"
-            raise UserError(f"{cells}: {error.problem}", error.mend) from error
+            raise UserError(f"{cells}: {error.problem}", error.fix) from error
 
     def count(self, cell: Cell) -> tuple[int, int]:
         """(trainable, total) parameters. Raises UserError for a trained cell without any to train."""

@@ -29,8 +29,8 @@ class Ended:
     process runs the cell or has just done so, or `stop` where nothing that comes after would go better."""
     word: str
     """What a line of progress says of it."""
-    mend: tuple[str, str] | None = None
-    """Of `stop`: the problem and its mend, as a UserError has them."""
+    fix: tuple[str, str] | None = None
+    """Of `stop`: the problem and its fix, as a UserError has them."""
 
 
 def attempt(planned: PlannedCell, plan: Plan, folder: CellFolder, progress: Listener) -> Ended:
@@ -45,7 +45,7 @@ def attempt(planned: PlannedCell, plan: Plan, folder: CellFolder, progress: List
     except CellProblem as error:
         return record(folder, "trained" if "costs" in folder.metrics() else "failed", *described(error))
     except UserError as error:
-        return Ended("stop", error.problem, (error.problem, error.mend))
+        return Ended("stop", error.problem, (error.problem, error.fix))
     except Exception as error:  # a failed cell is a result: recorded, counted and shown
         status = "oom" if out_of_memory(error) else "diverged" if isinstance(error, Diverged) else "failed"
         return record(folder, "trained" if finished else status, *described(error))

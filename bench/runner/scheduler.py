@@ -261,7 +261,7 @@ class Schedule:
         self.progress.idle(worker.name)
         planned = running.planned
         if ended.status == "stop":
-            raise UserError(*ended.mend)
+            raise UserError(*ended.fix)
         if ended.status == "elsewhere" and state(planned, self.results) in self.task.states:
             self.tries[planned.cell.id] -= 1
             self.elsewhere.append(planned)

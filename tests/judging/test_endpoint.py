@@ -317,7 +317,7 @@ def test_what_no_request_escapes_ends_all(server: Server, fault: str) -> None:
     server.script.extend([slow(0.3), slow(0.3), slow(0.1, answer)])
     asked = Asked(server, 9, concurrency=3)
     assert asked.error is not None
-    assert words in asked.error.problem and server.url in asked.error.problem and asked.error.mend
+    assert words in asked.error.problem and server.url in asked.error.problem and asked.error.fix
     assert len(asked.replies) == 2 and len(server.seen) == 3
 
 
@@ -505,7 +505,7 @@ def test_openai_is_openai_whatever_the_environment_says(monkeypatch: pytest.Monk
 def test_without_the_package(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     asked = Asked(server)
-    assert asked.error is not None and asked.error.mend == 'pip install "bench-peft[judge]"'
+    assert asked.error is not None and asked.error.fix == 'pip install "bench-peft[judge]"'
 
 
 @pytest.mark.parametrize(
