@@ -9,17 +9,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
+from bench.sweep.cell import Settings
 from bench.sweep.identity import AnswersSettings, EvaluationSettings
 from bench.sweep.sections import ReportConfig
 
 SCHEMA = 2
 """The version of the format of a results folder. It is raised when an older version could no longer read what this
 one writes; `bench.store.migrate` then says how an older file becomes a current one."""
-
-Settings = dict[str, JsonValue]
-"""Settings of a method or of the training, resolved, as JSON has them."""
 
 
 class Status(StrEnum):

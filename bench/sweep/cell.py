@@ -1,6 +1,6 @@
 """A cell: one training and its evaluation, as a value. Frozen, hashable, JSON, with every hyperparameter resolved.
 
-`Cell.id` is the training hash: it covers what changes the trained weights, and nothing else.
+`Cell.id` is the training hash: it covers everything that changes the trained weights, and nothing else.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ import hashlib
 import json
 import math
 from functools import cached_property
-from typing import Any
 
-from bench.sweep.sections import Strict
+from pydantic import JsonValue
+
+from bench.sweep.sections import Strict, TrainingConfig
+
+Settings = dict[str, JsonValue]
+"""Settings of a method or of the training, resolved, as JSON has them."""
 
 RECIPE = 1
-"""Raised when the harness itself comes to train differently from the same settings; part of the identity."""
+"""Raised when the harness itself trains differently with the same settings; part of the identity."""
 
 
 class BaseIdentity(Strict):
-    """Which weights a cell starts from, and what it computes in."""
+    """The weights that a cell starts from, and the dtype of its forward passes."""
 
     id: str
     revision: str
@@ -26,7 +30,7 @@ class BaseIdentity(Strict):
 
 
 class CellData(Strict):
-    """Which examples a cell learns from."""
+    """The examples that a cell learns from."""
 
     train: tuple[str, ...]
     format: str
@@ -34,13 +38,13 @@ class CellData(Strict):
     subset_seed: int | None
     append_eos: bool
     fingerprint: str
-    """Hash of the training pools as they stand after the development split and the removal of duplicates."""
+    """Hash of the training pools after the development split and the removal of duplicates."""
     template: str | None = None
-    """How instructions are put into words; None where there are none."""
+    """How instructions are formatted; None where there are none."""
 
 
-def _without_null(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that are set, also within the parts of a stacked method."""
+def _without_null(settings: Settings) -> Settings:
+    """The settings that are not null, also within the parts of a stacked method."""
     return {
         key: _without_null(value) if isinstance(value, dict) else value
         for key, value in settings.items()
@@ -54,44 +58,65 @@ class Cell(Strict):
     base: BaseIdentity
     method: str
     method_version: str
-    """The method's own version; of a user's class, the hash of its source."""
-    options: dict[str, Any]
-    """The method's settings, every one resolved."""
+    """The method's own version; for a user's class, the hash of its source."""
+    options: Settings
+    """The method's settings, all resolved."""
     samples: int
     seed: int
     data: CellData | None = None
-    """None for the untuned base, which learns from nothing."""
-    training: dict[str, Any] | None = None
+    """None for the untuned base, which is not trained."""
+    training: Settings | None = None
+    """The settings of `TrainingConfig` that change the trained weights; None for the untuned base."""
     recipe: int = RECIPE
     tuned_by: tuple[str, ...] = ()
-    """The trials that chose the learning rate. No part of the identity: whoever chose it, the weights are the same."""
+    """Folders of the trials that chose the learning rate. Not part of the identity: the weights are the same however
+    the learning rate was chosen."""
 
     @cached_property
     def id(self) -> str:
         """The training hash, 8 hex digits."""
         content = self.model_dump(mode="json", exclude={"tuned_by"})
-        # What is null is off: a method may come to know another setting without its old cells becoming others.
+        # A null setting is off: a method can gain a setting without changing the identity of its older cells.
         content["options"] = _without_null(content["options"])
-        if self.training and self.training.get("order") == "random":  # the only one there was, before it had a name
+        if self.training and self.training.get("order") == "random":  # the only order before the setting existed
             del content["training"]["order"]
-        if self.data and self.data.template is None:  # nor had data without instructions a template
+        if self.data and self.data.template is None:  # data without instructions had no template either
             del content["data"]["template"]
-        content = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:8]
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @cached_property
+    def training_config(self) -> TrainingConfig:
+        """The settings of the training. Raises ValueError for the untuned base, which has none."""
+        if self.training is None:
+            raise ValueError(f"{self.name} is not trained")
+        return TrainingConfig.model_validate({"order": "random", **self.training})  # older cells do not name the order
 
     @property
     def trained_on(self) -> int:
-        """Examples of an epoch: the samples but those that are held out for validation."""
-        return self.samples - ((self.training or {}).get("validation") or {}).get("examples", 0)
+        """Examples in an epoch: the samples without those that are held out for validation."""
+        if self.training is None or not self.training.get("validation"):
+            return self.samples
+        validation = self.training_config.validation
+        return self.samples - (validation.examples if validation is not None else 0)
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the training."""
-        return math.ceil(math.ceil(self.trained_on / self.training["batch_size"]) * self.training["epochs"])
+        config = self.training_config
+        return math.ceil(math.ceil(self.trained_on / config.batch_size) * config.epochs)
 
     @property
     def rank(self) -> int | None:
-        return self.options.get("rank")
+        """The rank; None for a method without one."""
+        rank = self.options.get("rank")
+        return rank if isinstance(rank, int) else None
+
+    @property
+    def lr(self) -> float | None:
+        """The peak learning rate; None for the untuned base."""
+        rate = self.options.get("lr")
+        return float(rate) if isinstance(rate, (int, float)) else None
 
     @property
     def name(self) -> str:
@@ -103,6 +128,7 @@ class Cell(Strict):
 
     @property
     def folder(self) -> str:
+        """The name of the cell's folder."""
         return f"{self.name}-{self.id}"
 
     def __hash__(self) -> int:

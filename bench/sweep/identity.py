@@ -1,6 +1,6 @@
-"""What decides a score or an answer besides the weights, and the hash that names the file of what came of it.
+"""What decides a score or an answer besides the weights, and the hash that names the file of its rows.
 
-Records hold the settings; a plan holds identities, which have the hash as well.
+Records hold the settings; a plan holds identities, which are the settings with the hash.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from bench.sweep.sections import Strict
 
 
 def label(name: str, version: int) -> str:
-    """A protocol as tables have it: `loglikelihood-v1`, `llm-adapters-v1`."""
+    """A protocol as tables name it: `loglikelihood-v1`, `llm-adapters-v1`."""
     return name if name.endswith(f"-v{version}") else f"{name}-v{version}"
 
 
 class _Settings(Strict):
-    """What is common to scores and answers."""
+    """Settings that scores and answers share."""
 
     dtype: str
     merged: bool
     autocast: bool | None = None
-    """Of an unmerged model: forward passes are cast to `dtype`, trained weights stay in float32. Null where merged."""
+    """For an unmerged model: forward passes are cast to `dtype`, trained weights stay in float32. Null where merged."""
 
 
 class AnswersSettings(_Settings):
@@ -38,7 +38,7 @@ class AnswersSettings(_Settings):
     temperature: str
     max_new_tokens: int
     version: int = 1
-    """Raised when the same model and questions would come to other answers."""
+    """Raised when the same model and questions would give other answers."""
 
 
 class EvaluationSettings(_Settings):
@@ -46,7 +46,7 @@ class EvaluationSettings(_Settings):
 
     task: str
     task_version: int | str
-    """lm-eval's own tasks have texts."""
+    """A text for the tasks of lm-eval."""
     protocol: str
     protocol_version: int
     format: str
@@ -63,8 +63,7 @@ class EvaluationSettings(_Settings):
 def _hash8(settings: _Settings) -> str:
     """8 hex digits of all settings."""
     content = settings.model_dump(mode="json", exclude=None if settings.autocast else {"autocast"})
-    content = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class AnswersIdentity(AnswersSettings):
@@ -90,5 +89,5 @@ class EvaluationIdentity(EvaluationSettings):
 
     @property
     def file(self) -> str:
-        name = re.sub(r"[^A-Za-z0-9._-]", ".", self.task)  # lm-eval's own have a colon, or are paths
+        name = re.sub(r"[^A-Za-z0-9._-]", ".", self.task)  # lm-eval's tasks have a colon, or are paths
         return f"{name}@{self.protocol}-{self.id}.parquet"
