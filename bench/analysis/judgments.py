@@ -161,7 +161,7 @@ def _answers(
     recorded = folder.metrics().get("answers", {}) if planned.get("answers") else {}
     for identity in (recorded[id] for id in planned.get("answers", ()) if id in recorded):
         try:
-            found = read_answers(folder.answers(identity["file"]))
+            found = read_answers(folder, identity["file"])
         except UserError as error:
             problems.append(error.problem)
             found = {}

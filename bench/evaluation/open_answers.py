@@ -17,6 +17,7 @@ from bench.data.open_questions import OpenQuestion
 from bench.data.templates import Template
 from bench.errors import UserError
 from bench.store.files import write_text
+from bench.store.folder import CellFolder
 from bench.sweep.identity import AnswersIdentity
 
 if TYPE_CHECKING:
@@ -43,16 +44,19 @@ Answers = dict[int | str, list[str]]
 """By question, a text for each turn that is answered."""
 
 
-def read_answers(path: Path) -> Answers:
-    """The answers of a file in FastChat's format; none where there is no file. Raises UserError for one that is not."""
-    if not path.is_file():
-        return {}
+def read_answers(folder: CellFolder, file: str) -> Answers:
+    """A cell's answers to one set of questions; empty where the cell has no such file.
+
+    Raises UserError for a file that is not in FastChat's answer format.
+    """
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        text = folder.read_text(f"answers/{file}") or ""
+        rows = [json.loads(line) for line in text.split("\n") if line]
         return {row["question_id"]: list(row["choices"][0]["turns"]) for row in rows}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
-            f"{path} cannot be believed: {type(error).__name__}: {error}", "Remove it; it is made anew."
+            f"{folder.answers(file)} is corrupt: {type(error).__name__}: {error}",
+            "Remove the file and run the sweep again: the questions are answered again.",
         ) from None
 
 
@@ -71,7 +75,7 @@ def answer(
     seeded by the cell's seed, the question and the turn. Raises Diverged where a logit is not a number.
     """
     try:
-        known = read_answers(path)
+        known = read_answers(CellFolder(path.parent.parent), path.name)
     except UserError:  # damaged by whatever: set aside, as a cell's record would be
         path.replace(path.with_suffix(".damaged"))
         known = {}

@@ -126,7 +126,7 @@ def _answered(results: Results, work: Work, questions: dict[str, tuple[OpenQuest
         recorded = folder.metrics().get("answers", {}) if (folder.path / "cell.json").is_file() else {}
         for identity in (recorded[id] for id in planned.get("answers", ()) if id in recorded):
             if identity["set"] in questions:
-                answers = read_answers(folder.answers(identity["file"]))
+                answers = read_answers(folder, identity["file"])
                 for question in questions[identity["set"]]:
                     turns = turns_of(identity["set"], question, answers.get(question.id, []), planned["folder"])
                     found.setdefault(planned["folder"], []).extend(turns)

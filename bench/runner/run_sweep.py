@@ -143,7 +143,7 @@ def _judge_again(plan: Plan, results: Results) -> None:
         if one.answers and (folder.path / "cell.json").is_file():
             recorded = folder.metrics().get("answers", {})
             for identity in (identity for identity in one.answers if identity.id in recorded):
-                answers = read_answers(folder.answers(identity.file))
+                answers = read_answers(folder, identity.file)
                 similarity.judge(folder, identity, plan.data.open_questions[identity.set], answers)
 
 

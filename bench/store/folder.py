@@ -175,6 +175,10 @@ class Results:
         """What is known of a judge as such: who it is, its check, its comparisons."""
         return self.path / "judges" / label
 
+    def judges(self) -> list[str]:
+        """Labels of the judges that have scored answers of this sweep, sorted."""
+        return sorted(path.parent.name for path in self.path.glob("judges/*/judge.json"))
+
     @property
     def calibration(self) -> Results:
         """Small cells that were run to see what the sweep's will take."""

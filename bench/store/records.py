@@ -6,6 +6,9 @@ date. No other module knows the keys of these files.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from enum import StrEnum
 from typing import Literal
 
@@ -361,3 +364,10 @@ class JudgeRecord(Record):
     scale: tuple[float, float]
     """The lowest and the highest score."""
     settings: Settings
+
+    @property
+    def label(self) -> str:
+        """The name and 8 hex digits of the hash of all fields. The judge's files are named after it."""
+        content = json.dumps([self.kind, self.name, self.scale, self.settings], sort_keys=True)
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.name)
+        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"

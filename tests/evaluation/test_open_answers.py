@@ -15,6 +15,7 @@ from bench.data.open_questions import OpenQuestion, Turn
 from bench.evaluation import open_answers
 from bench.evaluation.open_answers import answer, read_answers
 from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.store.folder import CellFolder
 from bench.sweep.identity import AnswersIdentity
 
 QUESTIONS = [
@@ -81,7 +82,7 @@ def test_they_are_kept_in_fastchats_format(spoken: Path, tmp_path: Path) -> None
     assert [row["question_id"] for row in rows] == [1, 2, "three"]
     for row in rows:
         assert row["model_id"] == "cell" and row["choices"] == [{"index": 0, "turns": found[row["question_id"]]}]
-    assert read_answers(path) == found
+    assert read_answers(CellFolder(path.parent.parent), path.name) == found
 
 
 def test_what_is_answered_is_not_answered_again(
@@ -104,10 +105,10 @@ def test_what_is_answered_is_not_answered_again(
         inner(self, prompts, kwargs, advance, counted)
 
     monkeypatch.setattr(LanguageModel, "answer", stopping)
-    path = tmp_path / "stopped.jsonl"
+    path = tmp_path / "cell/answers/stopped.jsonl"
     with pytest.raises(KeyboardInterrupt):
         ask(spoken, path, rows=1)
-    kept = read_answers(path)
+    kept = read_answers(CellFolder(path.parent.parent), path.name)
     assert sum(map(len, kept.values())) == 4 and all(whole[id][: len(own)] == own for id, own in kept.items())
     assert ask(spoken, path, rows=1) == whole
     assert len(calls) == len(set(calls)) == 5
