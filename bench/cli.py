@@ -394,15 +394,15 @@ def methods(
     """List the methods: what rank means, what merges or is quantized, default learning rates, sources.
 
     With --base, also how many parameters each trains."""
-    from bench.methods.overview import listing, show
+    from bench.methods.listing import method_rows, print_rows
 
     if rank is not None and base is None:
         raise UserError("--rank counts parameters, which needs a base", "For example --base huggyllama/llama-7b.")
-    rows = listing(base, rank)
+    rows = method_rows(base, rank)
     if as_json:
-        print(json.dumps({"methods": rows}, indent=2))
+        print(json.dumps({"methods": [row.as_json() for row in rows]}, indent=2))
     else:
-        show(rows)
+        print_rows(rows)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def export(folder: CellFolder, to: Path, merged: bool = False, base: str | None 
         if merged:
             _merged(cell, method, folder, part, base)
         else:
-            problem = method.not_of_peft(cell.options)
+            problem = method.cannot_load_in_peft(cell.options)
             if problem:
                 fix = "Give --merged." if method.facts_for(cell.options).mergeable else "bench itself loads it."
                 raise UserError(f"PEFT cannot load the adapter of {cell.method}: {problem}", fix)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.methods.method import Facts, Method
-from bench.methods.method import Options as MethodOptions
+from bench.methods.method import Method, MethodFacts, MethodOptions
 from bench.sweep.cell import Cell
 from bench.sweep.sections import Strict
 
@@ -19,7 +18,7 @@ class Base(Method):
     """The untuned base model: in every sweep, never trained."""
 
     name = "base"
-    facts = Facts(
+    facts = MethodFacts(
         summary="the untuned base model",
         rank=None,
         shared_prefix="any",
@@ -45,7 +44,7 @@ class Full(Method):
     """Every weight is trained, in float32: rounding AdamW's small steps to bfloat16 would lose most of them."""
 
     name = "full"
-    facts = Facts(
+    facts = MethodFacts(
         summary="every weight of the base",
         rank=None,
         shared_prefix="any",

@@ -14,8 +14,7 @@ from pydantic import Field
 
 from bench.errors import Diverged, UserError
 from bench.methods.full import Full
-from bench.methods.method import Facts
-from bench.methods.method import Options as MethodOptions
+from bench.methods.method import MethodFacts, MethodOptions
 from bench.methods.target_modules import resolve_targets
 from bench.sweep.cell import Cell
 
@@ -30,7 +29,7 @@ class Galore(Full):
     """AdamW on the projected gradient of each targeted matrix, plain AdamW on everything else."""
 
     name = "galore"
-    facts = Facts(
+    facts = MethodFacts(
         summary="every weight, its gradient projected to a low rank",
         rank="rank of the gradient's projection",
         shared_prefix="any",

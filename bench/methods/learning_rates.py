@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.sweep.sections import TuneConfig
 
 
-def rates_of(method: Method, tune: TuneConfig) -> tuple[float, ...]:
+def learning_rates_to_try(method: Method, tune: TuneConfig) -> tuple[float, ...]:
     """The rates to try for a method: those that the sweep lists for it, else the registry's grid, `tune.trials` of it
     around the published rate. A grid that is too short goes on beyond its ends by its own mean step.
 
@@ -42,11 +42,11 @@ def rates_of(method: Method, tune: TuneConfig) -> tuple[float, ...]:
     return tuple(float(f"{rate:.3g}") for rate in best)
 
 
-def with_rate(options: dict[str, Any], rate: float) -> dict[str, Any]:
+def with_learning_rate(options: dict[str, Any], rate: float) -> dict[str, Any]:
     """The settings with another learning rate, also in the parts of a stacked method (each keeps its ratio)."""
     before = options.get("lr")
     changed = {
-        key: with_rate(value, rate if not before or "lr" not in value else rate * (value["lr"] / before))
+        key: with_learning_rate(value, rate if not before or "lr" not in value else rate * (value["lr"] / before))
         if isinstance(value, dict) and "lr" in value
         else value
         for key, value in options.items()
@@ -54,8 +54,10 @@ def with_rate(options: dict[str, Any], rate: float) -> dict[str, Any]:
     return {**changed, "lr": rate}
 
 
-def without_rate(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the learning rate, also in the parts of a pair: it says how fast, never what, is trained."""
+def without_learning_rate(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the learning rate, also in the parts of a pair: it changes how fast a method trains, not what."""
     return {
-        key: without_rate(value) if isinstance(value, dict) else value for key, value in options.items() if key != "lr"
+        key: without_learning_rate(value) if isinstance(value, dict) else value
+        for key, value in options.items()
+        if key != "lr"
     }

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from bench.errors import CellProblem, UserError
-from bench.methods.method import Facts
-from bench.methods.method import Options as MethodOptions
+from bench.methods.method import MethodFacts, MethodOptions
 from bench.methods.peft_base import PeftMethod
 from bench.methods.quantization import Quantization, check_bitsandbytes, keep_packing, quantization_config
 from bench.methods.target_modules import resolve_targets, targeted
@@ -96,7 +95,7 @@ class Lora(PeftMethod):
 
     name = "lora"
     Options = LoraOptions
-    facts = Facts(
+    facts = MethodFacts(
         summary="low-rank update of each weight",
         rank="columns of A and B",
         shared_prefix="any",
@@ -104,7 +103,7 @@ class Lora(PeftMethod):
         source="arXiv 2106.09685; rate of LLM-Adapters, arXiv 2304.01933",
     )
 
-    def facts_for(self, options: Mapping[str, Any]) -> Facts:
+    def facts_for(self, options: Mapping[str, Any]) -> MethodFacts:
         if not options.get("quantization"):
             return self.facts
         return replace(self.facts, **QUANTIZED, needs={"bitsandbytes": "quant"})
@@ -196,7 +195,7 @@ class Lora(PeftMethod):
             fused=True,
         )
 
-    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+    def cannot_load_in_peft(self, options: Mapping[str, Any]) -> str:
         if LoraOptions.model_validate(options).mutates_base:
             return "its factors belong to a base from which their first values were taken"
         return ""
@@ -252,7 +251,7 @@ def _take_out(adapted: PeftModel, factors: Mapping[str, torch.Tensor]) -> None:
                 weight.copy_(transpose(rest, flipped).to(weight.dtype))
 
 
-LORA = (
+LORA_METHODS = (
     Lora(),
     Lora.named(
         "rslora",

@@ -32,7 +32,7 @@ SharedPrefix = Literal["none", "context", "any"]
 
 
 @dataclass(frozen=True)
-class Facts:
+class MethodFacts:
     """What is true of a method whatever its settings."""
 
     summary: str
@@ -70,7 +70,7 @@ class Facts:
         return not self.cannot_merge
 
 
-class Options(Strict):
+class MethodOptions(Strict):
     """The settings that every trained method has."""
 
     lr: float = Field(gt=0)
@@ -83,7 +83,7 @@ class Method:
     name: str
     version: str = "1"
     """Raised when the method comes to train differently from the same settings; part of a cell's identity."""
-    facts: Facts
+    facts: MethodFacts
     Options: ClassVar[type[Strict]]
     preset: Mapping[str, Any] = {}
     """Settings that this name stands for; those of the sweep file win."""
@@ -95,7 +95,7 @@ class Method:
         method.name, method.preset, method.facts = name, preset or {}, replace(cls.facts, **facts)
         return method
 
-    def facts_for(self, options: Mapping[str, Any]) -> Facts:
+    def facts_for(self, options: Mapping[str, Any]) -> MethodFacts:
         """The facts under these resolved settings (a quantized LoRA, say, cannot merge)."""
         return self.facts
 
@@ -109,7 +109,7 @@ class Method:
         """Called before anything is loaded. Raises UserError where this machine cannot run the method."""
         self.check_packages(self.facts_for(options))
 
-    def check_packages(self, facts: Facts | None = None) -> None:
+    def check_packages(self, facts: MethodFacts | None = None) -> None:
         """Raises UserError where a package that the method needs is not installed."""
         for module, extra in ((facts or self.facts).needs or {}).items():
             if importlib.util.find_spec(module) is None:
@@ -159,7 +159,7 @@ class Method:
         """Put what `save` wrote onto a freshly loaded base."""
         raise NotImplementedError
 
-    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+    def cannot_load_in_peft(self, options: Mapping[str, Any]) -> str:
         """Why PEFT alone cannot load what `save` wrote; empty where it can."""
         return "it is in a form of its own"
 

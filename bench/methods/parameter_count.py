@@ -8,9 +8,10 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bench import methods
 from bench.errors import UserError
-from bench.methods.learning_rates import without_rate
+from bench.methods.learning_rates import without_learning_rate
+from bench.methods.method import Method
+from bench.methods.registry import get
 from bench.models import base_models
 from bench.sweep.cell import Cell
 from bench.sweep.sections import BaseModelConfig
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-class Counting:
+class ParameterCounter:
     """Settings checked and parameters counted on the base without its weights; once per method and settings, whatever
     the learning rate."""
 
@@ -39,7 +40,7 @@ class Counting:
         kind = self.config.model_type
         return "" if shares_rows(self.config) else f"in a model of the type {kind} they could see one another"
 
-    def resolve(self, method: methods.Method, settings: dict[str, Any]) -> dict[str, Any]:
+    def resolve(self, method: Method, settings: dict[str, Any]) -> dict[str, Any]:
         """Raises UserError, naming the cells, for settings that are impossible on this base."""
         try:
             return method.resolve(settings, self.skeleton)
@@ -50,9 +51,9 @@ class Counting:
 
     def count(self, cell: Cell) -> tuple[int, int]:
         """(trainable, total) parameters. Raises UserError for a trained cell without any to train."""
-        key = json.dumps([cell.method, without_rate(cell.options)], sort_keys=True)
+        key = json.dumps([cell.method, without_learning_rate(cell.options)], sort_keys=True)
         if key not in self.counted:
-            self.counted[key] = count(cell, self.config, alike=self.alike)
+            self.counted[key] = count_parameters(cell, self.config, alike=self.alike)
         if cell.data is not None and not self.counted[key][0]:
             raise UserError(f"cell {cell.name} would train nothing", "Its settings leave no parameter to train.")
         return self.counted[key]
@@ -91,7 +92,7 @@ def _of_depth(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     return changed
 
 
-def count(cell: Cell, config: PretrainedConfig, exact: bool = True, alike: bool = False) -> tuple[int, int]:
+def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, alike: bool = False) -> tuple[int, int]:
     """(trainable, total) parameters of a cell's model, without the base's weights and, but for a few methods, without
     any memory. Those few decide by values, so they are attached to models of one and of two layers with random
     weights, and the rest of the layers is taken to be like the second; `exact=False` refuses them instead.
@@ -103,7 +104,7 @@ def count(cell: Cell, config: PretrainedConfig, exact: bool = True, alike: bool 
     """
     import torch
 
-    method = methods.get(cell.method)
+    method = get(cell.method)
 
     def whole(config: PretrainedConfig = config) -> tuple[int, int]:
         torch.manual_seed(0)

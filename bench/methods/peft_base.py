@@ -55,7 +55,7 @@ class PeftMethod(Method):
             raise ValueError(f"{folder.name} does not fit the base: {sorted(found.unexpected_keys)[:3]}")
         return adapted
 
-    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+    def cannot_load_in_peft(self, options: Mapping[str, Any]) -> str:
         return ""
 
     def loading_config(self, config: PeftConfig) -> PeftConfig:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench.errors import UserError, unknown
-from bench.methods.method import Facts
-from bench.methods.method import Options as MethodOptions
+from bench.methods.method import MethodFacts, MethodOptions
 from bench.methods.peft_base import PeftMethod, quiet
 from bench.methods.peft_registry import PEFT_TYPES, PeftFacts, facts_of
 from bench.methods.target_modules import resolve_targets
@@ -47,7 +46,7 @@ FROM_CELL: dict[str, Callable[[Cell], int]] = {
 what draws the frozen random parts of an adapter, which belong to its initialisation."""
 
 
-class AnyPeftOptions(MethodOptions):
+class GenericPeftOptions(MethodOptions):
     """The settings of a PEFT type."""
 
     lr: float | None = Field(None, gt=0)
@@ -60,12 +59,12 @@ class AnyPeftOptions(MethodOptions):
     """PEFT's configuration, or the path of an adapter_config.json; `peft_type` says which type it is."""
 
 
-class AnyPeft(PeftMethod):
+class GenericPeft(PeftMethod):
     """A PEFT type, whichever."""
 
     name = "peft"
-    Options = AnyPeftOptions
-    facts = Facts(
+    Options = GenericPeftOptions
+    facts = MethodFacts(
         summary="any type of the installed PEFT, by its configuration",
         rank="what it is for the type",
         shared_prefix="none",
@@ -73,7 +72,7 @@ class AnyPeft(PeftMethod):
         source="the type's",
     )
 
-    def facts_for(self, options: Mapping[str, Any]) -> Facts:
+    def facts_for(self, options: Mapping[str, Any]) -> MethodFacts:
         return _facts(facts_of(options["peft"]["peft_type"]))
 
     @property
@@ -84,12 +83,12 @@ class AnyPeft(PeftMethod):
     def default_lr(self) -> float | None:
         return facts_of(self.preset["peft"]["peft_type"]).lr if self.preset else None
 
-    def not_of_peft(self, options: Mapping[str, Any]) -> str:
+    def cannot_load_in_peft(self, options: Mapping[str, Any]) -> str:
         config = configurations()[options["peft"]["peft_type"]]
         return "" if config.__module__.startswith("peft.") else "the type is this harness's own"
 
     def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
-        beside = {key: value for key, value in settings.items() if key not in AnyPeftOptions.model_fields}
+        beside = {key: value for key, value in settings.items() if key not in GenericPeftOptions.model_fields}
         options = super().resolve({key: value for key, value in settings.items() if key not in beside}, model)
         given = {**_read(options["peft"], self.name), **beside}
         if self.preset:  # a name for one type
@@ -118,7 +117,7 @@ class AnyPeft(PeftMethod):
         for key in given:
             if key not in {*fields, *NOT_SETTINGS}:
                 raise UserError(
-                    f"method {self.name}: {unknown('setting', key, {*fields, *AnyPeftOptions.model_fields})}"
+                    f"method {self.name}: {unknown('setting', key, {*fields, *GenericPeftOptions.model_fields})}"
                 )
         chosen = {key: value for key, value in given.items() if key in fields}
         for key, reason in entry.refused.items():
@@ -258,8 +257,8 @@ def tuners() -> dict[str, type]:
     return {one.value: tuner for one, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items()}
 
 
-def _facts(entry: PeftFacts) -> Facts:
-    return Facts(
+def _facts(entry: PeftFacts) -> MethodFacts:
+    return MethodFacts(
         summary=entry.summary,
         rank=entry.rank if entry.rank_field else None,
         shared_prefix=entry.shared_prefix,
@@ -320,10 +319,10 @@ def _first_task(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple
     return args, {**kwargs, "task_ids": torch.zeros(len(rows), dtype=torch.long, device=rows.device)}
 
 
-ANY_PEFT = (
-    AnyPeft(),
+PEFT_METHODS = (
+    GenericPeft(),
     *(
-        AnyPeft.named(entry.name, {"peft": {"peft_type": peft_type}}, **vars(_facts(entry)))
+        GenericPeft.named(entry.name, {"peft": {"peft_type": peft_type}}, **vars(_facts(entry)))
         for peft_type, entry in PEFT_TYPES.items()
         if peft_type != "LORA" and not entry.why_not
     ),

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from bench.errors import UserError, unknown
-from bench.methods.method import Facts, Method
-from bench.methods.method import Options as MethodOptions
+from bench.methods.method import Method, MethodFacts, MethodOptions
 from bench.sweep.cell import Cell
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Reft(Method):
     """Frozen base; at each chosen layer's output, the hidden states of some prompt tokens are edited."""
 
     name = "loreft"
-    facts = Facts(
+    facts = MethodFacts(
         summary="edits prompt tokens' hidden states in a rotated subspace: h + R'(W h + b - R h)",
         rank="dimension of the edited subspace",
         shared_prefix="context",
@@ -167,7 +166,7 @@ class Reft(Method):
 PYREFT = {"loreft": "LoreftIntervention", "direft": "DireftIntervention", "noreft": "NoreftIntervention"}
 """pyreft's name of each method's intervention."""
 
-REFT = (
+REFT_METHODS = (
     Reft.named("loreft"),
     Reft.named(
         "direft",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import Field
 
 from bench.errors import UserError, unknown
-from bench.methods.method import Facts, Method, SharedPrefix
+from bench.methods.method import Method, MethodFacts, SharedPrefix
 from bench.methods.peft_base import PeftMethod
 from bench.sweep.cell import Cell
 from bench.sweep.sections import Strict
@@ -50,7 +50,7 @@ class Stacked(Method):
         self.version = f"{edit.version}+{weights.version}"
         self.facts = self._combined(edit.facts, weights.facts)
 
-    def facts_for(self, options: Mapping[str, Any]) -> Facts:
+    def facts_for(self, options: Mapping[str, Any]) -> MethodFacts:
         return self._combined(*(part.facts_for(options[part.name]) for part in self._parts))
 
     def check_machine(self, options: Mapping[str, Any]) -> None:
@@ -131,8 +131,8 @@ class Stacked(Method):
     def _cell(self, cell: Cell, part: Method) -> Cell:
         return cell.model_copy(update={"method": part.name, "options": cell.options[part.name]})
 
-    def _combined(self, edit: Facts, weights: Facts) -> Facts:
-        return Facts(
+    def _combined(self, edit: MethodFacts, weights: MethodFacts) -> MethodFacts:
+        return MethodFacts(
             summary=f"{self.edit.name} on top of {self.weights.name}",
             rank="of both parts",
             shared_prefix=min(edit.shared_prefix, weights.shared_prefix, key=get_args(SharedPrefix).index),

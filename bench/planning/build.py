@@ -14,8 +14,8 @@ from bench.data.prepare import Data, prepare
 from bench.errors import UserError
 from bench.evaluation.plan_evaluations import answer_identities, identities
 from bench.evaluation.spec import check_protocols
-from bench.methods.learning_rates import rates_of, with_rate
-from bench.methods.parameter_count import Counting
+from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
+from bench.methods.parameter_count import ParameterCounter
 from bench.models import base_models
 from bench.planning.plan import Pending, Plan, PlannedCell
 from bench.sweep.cell import BaseIdentity, Cell, CellData
@@ -65,7 +65,7 @@ def _cells_of(
     """The cells whose settings are known, and those whose learning rate is yet to be tuned."""
     cells: list[PlannedCell] = []
     pending: list[Pending] = []
-    sizes = Counting(base)
+    sizes = ParameterCounter(base)
     room = getattr(sizes.config.get_text_config(), "max_position_embeddings", None)
     if sweep.answers is not None and room is not None and sweep.answers.max_new_tokens >= room:
         raise UserError(
@@ -104,10 +104,10 @@ def _cells_of(
         if entry["method"] == "base":
             continue  # in every sweep already
         for one in product_of_lists(method.Options, settings):
-            rates = rates_of(method, sweep.tune) if sweep.tune is not None else ()
+            rates = learning_rates_to_try(method, sweep.tune) if sweep.tune is not None else ()
             options = sizes.resolve(method, {**one, "lr": rates[0]} if rates else one)
             # The parts of a stacked method may have rates of their own: these move with the method's.
-            variants = [with_rate(options, rate) for rate in rates] or [options]
+            variants = [with_learning_rate(options, rate) for rate in rates] or [options]
             options = variants[0]
             method.check_machine(options)
             facts = method.facts_for(options)

@@ -18,7 +18,7 @@ from bench.costs import Work, matmul_speed
 from bench.errors import UserError
 from bench.evaluation import latency
 from bench.evaluation.generative_protocol import GENERATIVE, NEW_TOKENS
-from bench.methods.learning_rates import without_rate
+from bench.methods.learning_rates import without_learning_rate
 from bench.planning.plan import Plan, PlannedCell
 from bench.store.folder import CellFolder, Results
 from bench.sweep.cell import Cell
@@ -87,7 +87,7 @@ class Recorded:
 
 def setting(cell: Cell) -> str:
     """What decides how fast a cell trains: not its rate, its samples or its seed."""
-    options = without_rate(cell.options)
+    options = without_learning_rate(cell.options)
     training = {key: (cell.training or {}).get(key) for key in ("batch_size", "order", "max_length")}
     return json.dumps([cell.method, options, training], sort_keys=True)
 

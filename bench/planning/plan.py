@@ -9,7 +9,7 @@ from typing import Any
 from bench import methods
 from bench.data.open_questions import references_hash
 from bench.data.prepare import Data
-from bench.methods.learning_rates import with_rate
+from bench.methods.learning_rates import with_learning_rate
 from bench.models import base_models
 from bench.store.folder import SCHEMA, Results
 from bench.sweep.cell import BaseIdentity, Cell
@@ -58,7 +58,7 @@ class Pending:
         """The cell at a rate."""
         cell = self.template.cell
         content = cell.model_dump(mode="json")
-        content["options"] = with_rate(content["options"], rate)
+        content["options"] = with_learning_rate(content["options"], rate)
         content["tuned_by"] = [one.cell.folder for one in self.trials]
         return replace(self.template, cell=type(cell).model_validate(content))
 

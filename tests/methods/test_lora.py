@@ -20,7 +20,7 @@ from bench.costs import model_bytes
 from bench.errors import UserError
 from bench.evaluation.merge_check import probe
 from bench.methods.lora import INITIAL, Lora
-from bench.methods.parameter_count import count
+from bench.methods.parameter_count import count_parameters
 from bench.methods.target_modules import linear_layers
 from bench.models import base_models
 from bench.models.base_models import computing_in
@@ -70,7 +70,7 @@ def test_parameter_counts_of_other_llamas(
     base: str, method: str, rank: int, modules: str, expected: float, tolerance: float
 ) -> None:
     cell = cell_of(method, base_models.skeleton(base), rank=rank, target_modules=modules)
-    trainable, total = count(cell, base_models.config(base))
+    trainable, total = count_parameters(cell, base_models.config(base))
     assert 100 * trainable / total == pytest.approx(expected, abs=tolerance)
 
 

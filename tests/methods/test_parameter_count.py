@@ -11,7 +11,7 @@ from transformers import LlamaConfig, PretrainedConfig, Qwen2MoeConfig
 from bench import methods
 from bench.errors import UserError
 from bench.methods import Method, parameter_count
-from bench.methods.parameter_count import count, layers_alike
+from bench.methods.parameter_count import count_parameters, layers_alike
 from bench.models import base_models
 from bench.sweep.cell import BaseIdentity, Cell
 from bench.sweep.sections import BaseModelConfig
@@ -41,10 +41,10 @@ def test_two_layers_tell_what_every_method_trains_in_five() -> None:
         try:
             method.check_packages()
             cell = cell_of(name, method.resolve({}, skeleton))
-            whole = count(cell, config, exact=False)
+            whole = count_parameters(cell, config, exact=False)
         except UserError:  # a package that is not here, a type that must be named, a count that needs weights
             continue
-        assert count(cell, config, exact=False, alike=True) == whole, name
+        assert count_parameters(cell, config, exact=False, alike=True) == whole, name
         compared += 1
     assert compared >= 30
 
@@ -63,14 +63,14 @@ def test_settings_that_pick_layers_are_counted_on_all(settings: dict[str, Any]) 
     config.num_hidden_layers = 5
     method = methods.get(settings.pop("method"))
     cell = cell_of(method.name, method.resolve(settings, skeleton_of(config)))
-    assert count(cell, config, alike=True) == count(cell, config) > (0, 0)
+    assert count_parameters(cell, config, alike=True) == count_parameters(cell, config) > (0, 0)
 
 
 class FourthNorm(Method):
     """Trains a norm of the fourth layer, which no setting names."""
 
     facts = methods.METHODS["full"].facts
-    Options = methods.Options
+    Options = methods.MethodOptions
 
     def attach(self, model: Any, cell: Cell) -> Any:
         for name, parameter in model.named_parameters():
@@ -82,7 +82,7 @@ def test_a_method_of_ones_own_sees_the_whole_model() -> None:
     config = base_models.config(BASE)
     config.num_hidden_layers = 5
     cell = cell_of("test_counting:FourthNorm", {"lr": 1e-3})
-    assert count(cell, config, alike=True)[0] == config.hidden_size
+    assert count_parameters(cell, config, alike=True)[0] == config.hidden_size
 
 
 def test_layers_that_differ_are_told() -> None:
@@ -96,8 +96,10 @@ def test_layers_that_differ_are_told() -> None:
 
 def test_a_learning_rate_needs_no_other_count(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
-    monkeypatch.setattr(parameter_count, "count", lambda cell, *_, **__: counted.append(cell.options) or (1, 2))
-    base = parameter_count.Counting(BaseModelConfig(id=BASE))
+    monkeypatch.setattr(
+        parameter_count, "count_parameters", lambda cell, *_, **__: counted.append(cell.options) or (1, 2)
+    )
+    base = parameter_count.ParameterCounter(BaseModelConfig(id=BASE))
     for name, settings in (
         ("lora", {"rank": 4}),
         ("lora", {"rank": 8}),

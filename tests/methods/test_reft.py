@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from bench import methods
 from bench.errors import UserError
-from bench.methods.reft import REFT, prompt_ends
+from bench.methods.reft import REFT_METHODS, prompt_ends
 from bench.models import base_models
 from bench.models.hooks import PromptMaskInGeneration, causal_lm
 from bench.sweep.cell import BaseIdentity, Cell
 
-METHODS = {method.name: method for method in REFT}
+METHODS = {method.name: method for method in REFT_METHODS}
 NAMES = list(METHODS)
 LENGTHS = [(20, 26), (5, 9), (15, 22), (2, 6), (1, 4)]
 """(tokens of the prompt, of the whole row): long, short, and too short to be edited."""
@@ -296,11 +296,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
-from bench.methods.reft import REFT
+from bench.methods.reft import REFT_METHODS
 from bench.sweep.cell import Cell
 tiny, work = sys.argv[1:]
 batch, logits = load_file(Path(work) / "batch.safetensors"), {}
-for method in REFT:
+for method in REFT_METHODS:
     cell = Cell.model_validate_json((Path(work) / f"{method.name}.json").read_text())
     folder = Path((Path(work) / f"{method.name}.txt").read_text())
     model = method.load(AutoModelForCausalLM.from_pretrained(tiny), folder, cell).eval()

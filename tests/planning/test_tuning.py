@@ -13,7 +13,7 @@ from helpers.sweeps import bench, sweep_file
 
 from bench import methods
 from bench.analysis import frames
-from bench.methods.learning_rates import rates_of, with_rate
+from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
 from bench.planning.build import make_plan
 from bench.planning.tuning import settle
 from bench.store.folder import Results
@@ -35,20 +35,20 @@ from bench.sweep.sections import TuneConfig
 def test_each_method_has_as_many_rates_around_its_published_one(
     method: str, trials: int, expected: tuple[float, ...]
 ) -> None:
-    assert rates_of(methods.get(method), TuneConfig(trials=trials)) == pytest.approx(expected, rel=0.02)
+    assert learning_rates_to_try(methods.get(method), TuneConfig(trials=trials)) == pytest.approx(expected, rel=0.02)
 
 
 def test_every_registered_method_has_a_grid() -> None:
     for name, method in methods.METHODS.items():
         if name not in ("base", "peft"):
-            assert len(set(rates_of(method, TuneConfig(trials=5)))) == 5, name
+            assert len(set(learning_rates_to_try(method, TuneConfig(trials=5)))) == 5, name
 
 
 def test_a_rate_of_a_stacked_method_is_that_of_its_parts() -> None:
     options = {"lr": 1e-3, "rank": 4, "lora": {"lr": 1e-3, "rank": 4}, "loreft": {"lr": 3e-3, "rank": 4}}
     same = {"lr": 1e-4, "rank": 4, "lora": {"lr": 1e-4, "rank": 4}}
-    assert with_rate(same, 1e-4) == same  # to the last bit: it is part of the identity
-    changed = with_rate(options, 1e-4)
+    assert with_learning_rate(same, 1e-4) == same  # to the last bit: it is part of the identity
+    changed = with_learning_rate(options, 1e-4)
     assert (changed["lr"], changed["lora"]["lr"], changed["loreft"]["lr"]) == pytest.approx((1e-4, 1e-4, 3e-4))
 
 

@@ -10,7 +10,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.methods.learning_rates import without_rate
+from bench.methods.learning_rates import without_learning_rate
 from bench.report.figures.accuracy import GREY, STYLE, Drawn, drawn, looks
 from bench.report.tables import Table
 from bench.store.folder import CellFolder, Results
@@ -52,7 +52,9 @@ def trials(results: Results, plan: dict[str, Any]) -> pd.DataFrame:
 
 
 def _setting(cell: dict[str, Any]) -> str:
-    return json.dumps([cell["base"], cell["method"], without_rate(cell["options"]), cell["training"]], sort_keys=True)
+    return json.dumps(
+        [cell["base"], cell["method"], without_learning_rate(cell["options"]), cell["training"]], sort_keys=True
+    )
 
 
 def table(frame: pd.DataFrame, largest: int) -> list[Table]:
