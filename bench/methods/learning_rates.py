@@ -55,7 +55,7 @@ def with_learning_rate(options: dict[str, Any], rate: float) -> dict[str, Any]:
 
 
 def without_learning_rate(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the learning rate, also in the parts of a pair: it changes how fast a method trains, not what."""
+    """The settings without the learning rate, also in the parts of a pair: it changes the speed of training alone."""
     return {
         key: without_learning_rate(value) if isinstance(value, dict) else value
         for key, value in options.items()

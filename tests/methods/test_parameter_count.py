@@ -81,7 +81,7 @@ class FourthNorm(Method):
 def test_a_method_of_ones_own_sees_the_whole_model() -> None:
     config = base_models.config(BASE)
     config.num_hidden_layers = 5
-    cell = cell_of("test_counting:FourthNorm", {"lr": 1e-3})
+    cell = cell_of(f"{__name__}:FourthNorm", {"lr": 1e-3})
     assert count_parameters(cell, config, alike=True)[0] == config.hidden_size
 
 
