@@ -95,7 +95,7 @@ def plan(
 ) -> None:
     """List the cells of a sweep, their state and what they will take; check every one; start nothing.
 
-    Where the data of a hub cannot be had, stand-ins of their number and length are planned with, which is said.
+    Where the data of a hub cannot be had, the plan is made with placeholders of their number and length, and says so.
     """
     from bench.errors import OutOfReach
     from bench.planning.build import make_plan
@@ -111,8 +111,8 @@ def plan(
     except OutOfReach as error:
         if calibrate:
             raise
-        print(f"{error.problem}; planned with stand-ins", file=sys.stderr)
-        planned = make_plan(sweep, stand_in=True, elsewhere=tflops is not None)
+        print(f"{error.problem}; planned with placeholders", file=sys.stderr)
+        planned = make_plan(sweep, use_placeholders=True, elsewhere=tflops is not None)
     folder = Results(results / planned.sweep.name)
     if calibrate:
         from bench.progress import Progress

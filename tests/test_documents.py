@@ -73,7 +73,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("block", EXAMPLES)
 def test_settings_are_what_a_sweep_takes(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planned, and so every setting resolved; with stand-ins for what is on a hub."""
+    """Planned, and so every setting resolved; with placeholders for what is on a hub."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "path" / "to").mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_settings_are_what_a_sweep_takes(block: str, tmp_path: Path, monkeypatch
         (tmp_path / f"{name}.jsonl").write_text("")
     settings = merged(block)
     (tmp_path / "example.yaml").write_text(yaml.safe_dump(settings))
-    assert len(make_plan(load_sweep("example.yaml"), stand_in=True).cells) > 1
+    assert len(make_plan(load_sweep("example.yaml"), use_placeholders=True).cells) > 1
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -63,18 +63,18 @@ class Dialogue:
     @cached_property
     def normalized(self) -> str:
         """What is asked at first: two dialogues that open alike count as one."""
-        return normalize(self.turns[0].whole)
+        return normalize(self.turns[0].full_text)
 
     @cached_property
     def normalized_with_choices(self) -> str:
         """What is asked in all turns."""
-        return "\x1f".join(normalize(one.whole) for one in self.turns)
+        return "\x1f".join(normalize(one.full_text) for one in self.turns)
 
 
 TrainingRow = Question | Pair | Dialogue
 
 
-def example(row: TrainingRow, wording: Wording, format: Format, template: Template) -> Example:
+def render_example(row: TrainingRow, wording: Wording, format: Format, template: Template) -> Example:
     """The row as text: a question with its right choice, rendered exactly as scoring renders it; a dialogue as
     `template` has it, the prompt of its last turn being the one that is asked with."""
     if isinstance(row, Pair):

@@ -17,17 +17,17 @@ from bench.data.questions import Question
 from bench.data.tasks import Task
 from bench.data.tasks.rows import from_hub, from_llm_adapters
 from bench.errors import OutOfReach, UserError
-from bench.sweep.sections import OpenSet, OwnSet
+from bench.sweep.sections import MT_BENCH, OpenSet, OwnSet
 
 Split = Literal["train", "test"]
 Row = dict[str, Any]
 
-ALPACA = ("yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c783905fc160e9639")
-MT_BENCH = ("HuggingFaceH4/mt_bench_prompts", "e3a795c5e9a82ee40611c416b8a7786c73198991")
+ALPACA_HUB = ("yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c783905fc160e9639")
+MT_BENCH_HUB = ("HuggingFaceH4/mt_bench_prompts", "e3a795c5e9a82ee40611c416b8a7786c73198991")
 """Hub data sets and their pinned revisions."""
 
 
-def commonsense(task: Task, split: Split, folder: str | None) -> list[Question]:
+def load_commonsense(task: Task, split: Split, folder: str | None) -> list[Question]:
     """The questions of one of the eight tasks, from a folder of LLM-Adapters' JSON or from the hub."""
     if folder is not None:
         path = Path(folder).expanduser() / task.metadata["folder"] / f"{split}.json"
@@ -48,7 +48,7 @@ def commonsense(task: Task, split: Split, folder: str | None) -> list[Question]:
     ]
 
 
-def own(name: str, settings: OwnSet, split: Split) -> list[TrainingRow]:
+def load_user_set(name: str, settings: OwnSet, split: Split) -> list[TrainingRow]:
     """The rows of one's own set; questions, or prompt-and-answer pairs, by its column map."""
     where = settings.train if split == "train" else settings.test
     if where is None:
@@ -63,10 +63,10 @@ def own(name: str, settings: OwnSet, split: Split) -> list[TrainingRow]:
     return [_parsed(origin, number, row, lambda row: make(name, settings, row)) for number, row in enumerate(rows, 1)]
 
 
-def alpaca(name: str, path: str | None) -> list[Dialogue]:
+def load_alpaca(name: str, path: str | None) -> list[Dialogue]:
     """Alpaca's rows (`instruction`, `input`, `output`), from a JSON or JSONL file or from the hub. The few without an
     answer are left out."""
-    origin, revision = ALPACA
+    origin, revision = ALPACA_HUB
     rows: Iterable[Row] = _hub(origin, None, revision, "train") if path is None else _file(Path(path).expanduser())
     same = OwnSet(columns={part: part for part in ("instruction", "input", "output")})
     return [
@@ -76,7 +76,7 @@ def alpaca(name: str, path: str | None) -> list[Dialogue]:
     ]
 
 
-def open_questions(name: str, settings: OpenSet | None) -> tuple[OpenQuestion, ...]:
+def load_open_questions(name: str, settings: OpenSet | None) -> tuple[OpenQuestion, ...]:
     """Questions of a file in FastChat's format, with reference answers from another; MT-Bench's from the hub where no
     file is given.
 
@@ -85,7 +85,7 @@ def open_questions(name: str, settings: OpenSet | None) -> tuple[OpenQuestion, .
     """
     settings = settings or OpenSet()
     if settings.questions is None:
-        origin, revision = MT_BENCH
+        origin, revision = MT_BENCH_HUB
         rows: Iterable[Row] = [
             {"question_id": row["prompt_id"], "category": row["category"], "turns": list(row["prompt"])}
             for row in _hub(origin, None, revision, "train")
@@ -93,11 +93,11 @@ def open_questions(name: str, settings: OpenSet | None) -> tuple[OpenQuestion, .
     else:
         origin = settings.questions
         rows = _file(Path(origin).expanduser())
-    found = tuple(_parsed(origin, number, row, OpenQuestion.of) for number, row in enumerate(rows, 1))
+    found = tuple(_parsed(origin, number, row, OpenQuestion.from_row) for number, row in enumerate(rows, 1))
     if len({one.id for one in found}) < len(found):
         raise UserError(f"{origin}: a question_id stands there twice", "Number the questions anew.")
     if settings.references is None:
-        return with_references(found, ()) if name == "mt_bench" else found
+        return with_references(found, ()) if name == MT_BENCH else found
     answers = Path(settings.references).expanduser()
     try:
         return with_references(found, _file(answers))

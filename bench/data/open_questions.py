@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MOST_TURNS = 2
+MAX_TURNS = 2
 """FastChat's prompts for judges know no more."""
 
 
@@ -25,7 +25,7 @@ class Turn:
     """What the instruction is about, where it stands apart from it (Alpaca's `input`)."""
 
     @property
-    def whole(self) -> str:
+    def full_text(self) -> str:
         """Both parts as one text, as judges and chat templates are given it."""
         return f"{self.text}\n\n{self.input}" if self.input else self.text
 
@@ -41,13 +41,13 @@ class OpenQuestion:
     """Reference answers, each with a text for every turn; none where the question has none."""
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> OpenQuestion:
+    def from_row(cls, row: dict[str, Any]) -> OpenQuestion:
         """A row of FastChat's question file. Raises ValueError, saying what is wrong with it."""
         turns = row.get("turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(one, str) and one.strip() for one in turns):
             raise ValueError(f"'turns' must be a list of texts, got {turns!r}")
-        if len(turns) > MOST_TURNS:
-            raise ValueError(f"it has {len(turns)} turns; questions of at most {MOST_TURNS} can be judged")
+        if len(turns) > MAX_TURNS:
+            raise ValueError(f"it has {len(turns)} turns; questions of at most {MAX_TURNS} can be judged")
         if not isinstance(row.get("question_id"), (int, str)):
             raise ValueError(f"'question_id' must be a number or a text, got {row.get('question_id')!r}")
         inputs = row.get("inputs") or [""] * len(turns)
@@ -62,7 +62,7 @@ class OpenQuestion:
             references,
         )
 
-    def row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
         """The same as a row of such a file."""
         found: dict[str, Any] = {"question_id": self.id, "category": self.category}
         found["turns"] = [one.text for one in self.turns]
@@ -75,7 +75,7 @@ class OpenQuestion:
         return found
 
 
-def fingerprint(questions: Iterable[OpenQuestion]) -> str:
+def open_questions_fingerprint(questions: Iterable[OpenQuestion]) -> str:
     """Hash of what is asked, in its order, 16 hex digits. References have no part in it: they change no answer."""
     digest = hashlib.sha256()
     for one in questions:

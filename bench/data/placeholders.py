@@ -35,14 +35,14 @@ COMMONSENSE = {
     "arc_challenge": Size(1_119, 1_172, 130, 4, 30),
     "openbookqa": Size(4_957, 500, 55, 4, 20),
 }
-ALPACA = (51_760, 80, 40, 620)
+ALPACA_SIZE = (51_760, 80, 40, 620)
 """Cleaned Alpaca: rows, and about how many characters an instruction, its input and its answer have."""
-MT_BENCH = (80, 30, 220, 130)
+MT_BENCH_SIZE = (80, 30, 220, 130)
 """MT-Bench: questions, how many FastChat has references of, and about how many characters each turn has."""
 
 
-def questions(task: str, split: str) -> list[Question]:
-    """Stand-ins for a commonsense task's questions."""
+def task_questions(task: str, split: str) -> list[Question]:
+    """Placeholders for a commonsense task's questions."""
     size = COMMONSENSE[task]
     count = size.train if split == "train" else size.test
     choices = tuple(_text(f"choice {place}", size.choice) for place in range(size.choices))
@@ -53,9 +53,9 @@ def questions(task: str, split: str) -> list[Question]:
     ]
 
 
-def alpaca(task: str) -> list[Dialogue]:
-    """Stand-ins for Alpaca's rows."""
-    count, asked, more, answer = ALPACA
+def alpaca_rows(task: str) -> list[Dialogue]:
+    """Placeholders for Alpaca's rows."""
+    count, asked, more, answer = ALPACA_SIZE
     return [
         Dialogue(
             task, (Turn(_text(f"stands for instruction {row}", asked), _text("input", more)),), (_text("", answer),)
@@ -64,9 +64,9 @@ def alpaca(task: str) -> list[Dialogue]:
     ]
 
 
-def mt_bench(references: bool) -> tuple[OpenQuestion, ...]:
-    """Stand-ins for MT-Bench's questions; with references the 30 that have one."""
-    count, with_reference, *lengths = MT_BENCH
+def mt_bench_questions(references: bool) -> tuple[OpenQuestion, ...]:
+    """Placeholders for MT-Bench's questions; with references the 30 that have one."""
+    count, with_reference, *lengths = MT_BENCH_SIZE
     answered = with_reference if references else 0
     return tuple(
         OpenQuestion(

@@ -45,7 +45,7 @@ class Template(Protocol):
         The end-of-text token is not in it; training appends it."""
 
 
-class Alpaca:
+class AlpacaTemplate:
     """Stanford Alpaca's template. Later turns go on with another instruction and response, without the preamble; the
     preamble of the first turn says whether there is an input. A system text takes the preamble's place."""
 
@@ -60,7 +60,7 @@ class Alpaca:
         return answers[-1]
 
 
-class Chat:
+class ChatTemplate:
     """The chat template that the tokenizer comes with.
 
     Raises UserError for a tokenizer that has none, or whose template does not put an answer right after the prompt.
@@ -89,11 +89,11 @@ class Chat:
     def _text(self, turns: Sequence[Turn], answers: Sequence[str], system: str, **more: Any) -> str:
         messages = [{"role": "system", "content": system}] if system else []
         for number, one in enumerate(turns):
-            messages.append({"role": "user", "content": one.whole})
+            messages.append({"role": "user", "content": one.full_text})
             messages += [{"role": "assistant", "content": said} for said in answers[number : number + 1]]
         return self.tokenizer.apply_chat_template(messages, tokenize=False, date_string=DATE, **more)
 
 
-def template(name: TemplateName, tokenizer: Any = None) -> Template:
+def make_template(name: TemplateName, tokenizer: Any = None) -> Template:
     """The template of this name. Without a tokenizer it is Alpaca's, whatever the name: enough to count characters."""
-    return Chat(tokenizer) if name == "chat" and tokenizer is not None else Alpaca()
+    return ChatTemplate(tokenizer) if name == "chat" and tokenizer is not None else AlpacaTemplate()

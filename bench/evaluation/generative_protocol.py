@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.data.prepare import Data
 from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Question, Rendered, cluster
+from bench.data.sweep_data import SweepData
 from bench.data.tasks import Task
 from bench.evaluation.scoring import check, samples_of
 from bench.sweep.identity import EvaluationIdentity
@@ -49,7 +49,7 @@ class Generative:
     """Texts after which nothing is generated, because the parser looks at nothing there."""
 
 
-def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
+def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
     """Score one task. One row a question, in the task's order, with the generated text and what was read from it.
 
     `lm` is any lm-eval model. `parsed` is the answer as the parser found it, empty where it found none; `prediction`

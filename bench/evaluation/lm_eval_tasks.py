@@ -24,7 +24,7 @@ from bench.sweep.sections import LM_EVAL
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.data.prepare import Data
+    from bench.data.sweep_data import SweepData
 
 
 PROTOCOL = "lm_eval"
@@ -118,7 +118,7 @@ def _right(task: Any, document: Any) -> Any:
     return right
 
 
-def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
+def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
     """Score one task by the protocol `lm_eval`; rows as those of the `loglikelihood` protocol.
 
     Raises Diverged where a log-likelihood is not finite.

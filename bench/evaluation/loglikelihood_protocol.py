@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench.data.prepare import Data
 from bench.data.questions import Question, Rendered, cluster
-from bench.data.tasks import template
+from bench.data.sweep_data import SweepData
+from bench.data.tasks import lm_eval_config
 from bench.data.tasks.rows import document
 from bench.evaluation.scoring import check, samples_of
 from bench.sweep.identity import EvaluationIdentity
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
+def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
     """Score one task. One row a question, in the task's order, with per-choice log-likelihoods in nats.
 
     `lm` is any lm-eval model. Raises Diverged where a log-likelihood is not finite.
@@ -83,7 +83,7 @@ def lm_eval_task(items: list[tuple[Question, Rendered]], identity: EvaluationIde
     delimited = items[0][1].continuations[0].startswith(" ")
     return ConfigurableTask(
         config={
-            **template(blank),
+            **lm_eval_config(blank),
             "task": identity.task,
             "target_delimiter": " " if delimited else "",
             "test_split": "test",

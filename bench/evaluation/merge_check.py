@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.data.encoding import Collator, encode
 from bench.data.examples import Example
-from bench.data.prepare import Data
 from bench.data.questions import Question, Rendered, render
+from bench.data.sweep_data import SweepData
 from bench.evaluation.loglikelihood_protocol import choice_scores
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.methods.method import Method
@@ -41,7 +41,7 @@ def merge(
     method: Method,
     cell: Cell,
     training: TrainingConfig,
-    data: Data,
+    data: SweepData,
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int | None = None,
     trial: bool = False,
@@ -97,7 +97,7 @@ def probe(model: nn.Module, batch: Mapping[str, torch.Tensor], dtype: str) -> to
     return logits[inputs["attention_mask"].bool()].float().cpu()
 
 
-def development(data: Data) -> list[tuple[Question, Rendered]]:
+def development(data: SweepData) -> list[tuple[Question, Rendered]]:
     """A few development questions of every training set, in equal shares, with their texts."""
     share = -(-FLIP_QUESTIONS // max(1, len(data.development)))
     drawn = [question for questions in data.development.values() for question in questions[:share]]
@@ -124,7 +124,7 @@ def _flips(before: list[list[float]], after: list[list[float]], margin: float) -
     }
 
 
-def _probe_batch(data: Data, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> dict[str, Any]:
+def _probe_batch(data: SweepData, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> dict[str, Any]:
     """A few questions of every task with their right answers, as a training batch."""
     examples = []
     for task in data.questions:

@@ -11,10 +11,10 @@ from bench.sweep.schema import Sweep
 from bench.sweep.sections import EvaluationConfig
 
 if TYPE_CHECKING:
-    from bench.data.prepare import Data
+    from bench.data.sweep_data import SweepData
 
 
-def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool) -> list[EvaluationIdentity]:
+def identities(data: SweepData, config: EvaluationConfig, dtype: str, mergeable: bool) -> list[EvaluationIdentity]:
     """The evaluations that a cell of this sweep must have: every task by the first protocol, then by the next; at
     last lm-eval's own tasks, each as lm-eval defines it.
 
@@ -51,7 +51,7 @@ def identities(data: Data, config: EvaluationConfig, dtype: str, mergeable: bool
     return found
 
 
-def answer_identities(data: Data, sweep: Sweep, dtype: str, mergeable: bool) -> list[AnswersIdentity]:
+def answer_identities(data: SweepData, sweep: Sweep, dtype: str, mergeable: bool) -> list[AnswersIdentity]:
     """The open questions that a cell of this sweep must answer, set by set."""
     return [
         AnswersIdentity(

@@ -13,7 +13,7 @@ from bench.sweep.identity import EvaluationIdentity
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.data.prepare import Data
+    from bench.data.sweep_data import SweepData
 
 EVALUATE = {
     "loglikelihood": loglikelihood_protocol.evaluate,
@@ -23,7 +23,7 @@ EVALUATE = {
 """How each protocol scores a task."""
 
 
-def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
+def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
     """Score one task by its protocol; one row a question, in the task's order. `lm` is any lm-eval model.
 
     Raises Diverged where the model's outputs are not finite.
@@ -31,7 +31,7 @@ def evaluate(lm: Any, data: Data, identity: EvaluationIdentity) -> pd.DataFrame:
     return EVALUATE[identity.protocol](lm, data, identity)
 
 
-def primary(data: Data, identity: EvaluationIdentity) -> str:
+def primary(data: SweepData, identity: EvaluationIdentity) -> str:
     """The metric that stands for the task in averages."""
     if identity.protocol == lm_eval_tasks.PROTOCOL:
         return lm_eval_tasks.load(identity.task, data.config.seed, identity.limit).primary

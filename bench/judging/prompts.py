@@ -70,7 +70,7 @@ def _filled(
 ) -> Prompt:
     """`answers`: by what their placeholders are called in the prompts of one turn; those of two add `_1` and `_2`."""
     shown = reference and question.category in NEED_REFERENCE and bool(question.references)
-    texts = {"question": [one.whole for one in question.turns], **answers}
+    texts = {"question": [one.full_text for one in question.turns], **answers}
     if shown:
         texts["ref_answer"] = question.references[0]
     values = {}

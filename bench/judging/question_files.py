@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.data.loaders import open_questions
-from bench.data.open_questions import OpenQuestion, fingerprint
-from bench.data.prepare import prepare
+from bench.data.loaders import load_open_questions
+from bench.data.open_questions import OpenQuestion, open_questions_fingerprint
+from bench.data.prepare import prepare_data
 from bench.errors import UserError
 from bench.store.files import write_text
 from bench.store.folder import Results
@@ -19,7 +19,7 @@ from bench.sweep.sections import OpenSet
 def keep_questions(results: Results, sets: dict[str, tuple[OpenQuestion, ...]]) -> None:
     """Keep the open questions beside the cells, for judges that come later. They are others' texts, and not for git."""
     for name, questions in sets.items():
-        write_text(_path(results, name, fingerprint(questions)), _lines(questions))
+        write_text(_path(results, name, open_questions_fingerprint(questions)), _lines(questions))
 
 
 def questions_of(results: Results) -> dict[str, tuple[OpenQuestion, ...]]:
@@ -35,12 +35,12 @@ def questions_of(results: Results) -> dict[str, tuple[OpenQuestion, ...]]:
     for name, facts in recorded.items():
         path = _path(results, name, facts["fingerprint"])
         if path.is_file():
-            found[name] = open_questions("as they were kept", OpenSet(questions=str(path)))
+            found[name] = load_open_questions("as they were kept", OpenSet(questions=str(path)))
     if len(found) < len(recorded):
-        found = prepare(load_sweep(results.path / "sweep.yaml")).open_questions
+        found = prepare_data(load_sweep(results.path / "sweep.yaml")).open_questions
         keep_questions(results, found)
     for name, facts in recorded.items():
-        if name not in found or fingerprint(found[name]) != facts["fingerprint"]:
+        if name not in found or open_questions_fingerprint(found[name]) != facts["fingerprint"]:
             raise UserError(
                 f"the questions of {name} are not those that were answered", "Restore the data that the sweep had."
             )
@@ -52,4 +52,4 @@ def _path(results: Results, name: str, hash: str) -> Path:
 
 
 def _lines(questions: Sequence[OpenQuestion]) -> str:
-    return "".join(json.dumps(one.row(), ensure_ascii=False) + "\n" for one in questions)
+    return "".join(json.dumps(one.to_row(), ensure_ascii=False) + "\n" for one in questions)

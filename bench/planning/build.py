@@ -10,7 +10,8 @@ import importlib.util
 from collections.abc import Sequence
 
 from bench import methods
-from bench.data.prepare import Data, prepare
+from bench.data.prepare import prepare_data
+from bench.data.sweep_data import SweepData
 from bench.errors import UserError
 from bench.evaluation.plan_evaluations import answer_identities, identities
 from bench.evaluation.spec import check_protocols
@@ -23,14 +24,15 @@ from bench.sweep.schema import Sweep, product_of_lists
 from bench.sweep.sections import BaseModelConfig, TrainingConfig, TuneConfig
 
 
-def make_plan(sweep: Sweep, stand_in: bool = False, elsewhere: bool = False) -> Plan:
-    """Every cell of a sweep, each checked. With `stand_in`, data of a hub are made up: such a plan says what a sweep
-    would take, and its cells are not those that would be run. `elsewhere`: for a GPU that is not here.
+def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = False) -> Plan:
+    """Every cell of a sweep, each checked. With `use_placeholders`, placeholders replace the data of a hub: such a plan
+    says what a sweep would take, and its cells are not those that would be run. `elsewhere`: for a GPU that is not
+    here.
 
     Raises UserError, naming the cell, for one that is impossible.
     """
     check_protocols(sweep.evaluation, sweep.data.format)  # before data are fetched
-    data = prepare(sweep, stand_in)
+    data = prepare_data(sweep, use_placeholders)
     cells: dict[str, PlannedCell] = {}
     pending: list[Pending] = []
     dtypes = {}
@@ -60,7 +62,7 @@ def _check_baseline(sweep: Sweep, cells: Sequence[Cell]) -> None:
 
 
 def _cells_of(
-    sweep: Sweep, base: BaseModelConfig, identity: BaseIdentity, data: Data, samples: list[int]
+    sweep: Sweep, base: BaseModelConfig, identity: BaseIdentity, data: SweepData, samples: list[int]
 ) -> tuple[list[PlannedCell], list[Pending]]:
     """The cells whose settings are known, and those whose learning rate is yet to be tuned."""
     cells: list[PlannedCell] = []
@@ -89,12 +91,12 @@ def _cells_of(
         subset_seed=data.config.subset_seed,
         append_eos=data.config.append_eos,
         fingerprint=data.fingerprint,
-        template=data.config.template if data.instructs else None,
+        template=data.config.template if data.has_instructions else None,
     )
     # Trials are scored by what averages are made of: a protocol that is added later changes nothing for them.
     first = {"limit": None, "tasks": None, "protocol": sweep.evaluation.protocols[0]}
     developing = sweep.evaluation.model_copy(update=first)
-    if sweep.tune is not None and not data.developing.questions:
+    if sweep.tune is not None and not data.development_view.questions:
         raise UserError(
             "tune chooses by development questions, and there are none", "Set data.development to 100 or so."
         )
@@ -167,7 +169,7 @@ def _cells_of(
                     cells += final
                     continue
                 of_trials = {"samples": _of_trials(samples, sweep.tune), "seed": sweep.tune.seed}
-                asked = tuple(identities(data.developing, developing, identity.dtype, facts.mergeable))
+                asked = tuple(identities(data.development_view, developing, identity.dtype, facts.mergeable))
                 trials = tuple(
                     PlannedCell(cell, base, training, asked, *sizes.count(cell), trial=True)
                     for one in variants

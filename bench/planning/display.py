@@ -37,11 +37,11 @@ def listing(plan: Plan, results: Results, tflops: float | None = None) -> dict[s
         "disk_bytes": sum(one["disk_bytes"] for one in waiting),
         "memory_bytes": max((one["memory_bytes"] for one in waiting), default=0),
     }
-    if plan.data.stand_ins:
+    if plan.data.placeholders:
         cells = [{**one, "id": None} if one["method"] != "base" else one for one in cells]
     planned = [*plan.cells, *(one.template for one in plan.pending)]
     found = {"cells": cells, "total": total, "too_large": "" if tflops else too_large(planned, guess)}
-    return found | {"tflops": tflops, "stand_ins": list(plan.data.stand_ins)}
+    return found | {"tflops": tflops, "placeholders": list(plan.data.placeholders)}
 
 
 def _row(planned: PlannedCell, estimate: Estimate, state: str, base: int) -> dict[str, Any]:
@@ -112,10 +112,10 @@ def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
             said.append(f"bench run would refuse: {found['too_large']}")
         if not found["tflops"] and any(cell["source"] == "arithmetic" and cell["state"] in TO_RUN for cell in cells):
             said.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
-    if found["stand_ins"]:
+    if found["placeholders"]:
         said.append(
-            f"stand-ins took the place of the data of {', '.join(found['stand_ins'])}: as many rows as were published, "
-            "about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
+            f"placeholders took the place of the data of {', '.join(found['placeholders'])}: as many rows as were "
+            "published, about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
         )
     for base, choice in plan.dtypes.items():
         said.append(f"{base}: computes in {choice.value} ({choice.reason})")

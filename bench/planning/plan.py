@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import methods
 from bench.data.open_questions import references_hash
-from bench.data.prepare import Data
+from bench.data.sweep_data import SweepData
 from bench.methods.learning_rates import with_learning_rate
 from bench.models import base_models
 from bench.store.folder import SCHEMA, Results
@@ -68,16 +68,16 @@ class Plan:
     """Everything that a sweep stands for."""
 
     sweep: Sweep
-    data: Data
+    data: SweepData
     cells: tuple[PlannedCell, ...]
     dtypes: dict[str, base_models.Choice]
     """By base model, with the reason."""
     pending: tuple[Pending, ...] = ()
     """Cells whose learning rate is yet to be chosen."""
 
-    def data_of(self, planned: PlannedCell) -> Data:
+    def data_of(self, planned: PlannedCell) -> SweepData:
         """The data with the questions that a cell is scored on."""
-        return self.data.developing if planned.trial else self.data
+        return self.data.development_view if planned.trial else self.data
 
     def resolved(self) -> dict[str, Any]:
         """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""

@@ -16,7 +16,7 @@ from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
 from bench.report.finding import comparisons, lowered, span
 from bench.report.tables import Table, differences_table
-from bench.sweep.sections import ReportConfig
+from bench.sweep.sections import MT_BENCH, ReportConfig
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Panel:
         return "This judge failed its check: its scores say nothing. " if self.useless else ""
 
 
-MT_BENCH = 80
+MT_BENCH_QUESTIONS = 80
 """Questions of MT-Bench."""
 WHOLE = 0.8
 """Share of its judgments that a cell must have to be compared with others."""
@@ -147,7 +147,9 @@ def finding(found: list[Panel], rules: ReportConfig, plan: dict[str, Any]) -> li
             continue
         asked = plan.get("open_questions", {}).get(panel.set, {}).get("n")
         part = (
-            f"{asked} of its {MT_BENCH} questions, " if panel.set == "mt_bench" and asked and asked < MT_BENCH else ""
+            f"{asked} of its {MT_BENCH_QUESTIONS} questions, "
+            if panel.set == MT_BENCH and asked and asked < MT_BENCH_QUESTIONS
+            else ""
         )
         what = f"{part}likeness to a reference answer, which is not quality, " if panel.kind == "reference" else part
         said = [
@@ -220,7 +222,7 @@ def tables(
             f"Paired differences: {panel.title}",
         )
     made += [*_answers(read), *_comparisons(read, judged, plan)]
-    if "mt_bench" in plan.get("open_questions", {}):
+    if MT_BENCH in plan.get("open_questions", {}):
         bases = set(read.cells["base"])
         drawn = any(published.comparable_scores(bases, plan, one.set, one.kind, one.name) for one in found)
         made.append(_published(drawn))

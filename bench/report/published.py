@@ -53,7 +53,7 @@ def comparable(bases: set[str], tasks: set[str], protocols: set[str]) -> bool:
     return bool(bases) and bases <= LLAMA_7B and tasks == COMMONSENSE and protocols == {PROTOCOL}
 
 
-MT_BENCH = "9ce50ff00905cc52"
+MT_BENCH_FINGERPRINT = "9ce50ff00905cc52"
 """Fingerprint of MT-Bench's 80 questions (`open_questions.fingerprint`), as FastChat's question.jsonl has them."""
 PAPER_BASES = {"LLaMA-7B": LLAMA_7B, "LLaMA2-7B": {"meta-llama/Llama-2-7b-hf", "NousResearch/Llama-2-7b-hf"}}
 """By the name that the MT-Bench numbers have for it."""
@@ -71,7 +71,7 @@ def comparable_scores(bases: set[str], plan: dict[str, Any], questions: str, kin
     return (
         paper_base(bases) is not None
         and plan.get("instructions") == ["alpaca, the hub's"]
-        and asked.get("fingerprint") == MT_BENCH
+        and asked.get("fingerprint") == MT_BENCH_FINGERPRINT
         and kind == "openai"
         and re.fullmatch(r"gpt-4(-\d{4})?", judge) is not None
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.data.prepare import Data
+from bench.data.sweep_data import SweepData
 from bench.evaluation.merge_check import FLIP_QUESTIONS
 from bench.planning.estimate import setting
 from bench.planning.plan import Plan, PlannedCell, state
@@ -36,7 +36,7 @@ def reduced(plan: Plan, results: Results) -> Plan:
         key = setting(planned.cell)
         if key not in done:
             chosen.setdefault(key, planned)
-    data: Data = replace(
+    data: SweepData = replace(
         plan.data,
         questions={task: rows[:QUESTIONS] for task, rows in plan.data.questions.items()},
         # Trials are scored on these, and every merge is compared on as many.

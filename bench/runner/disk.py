@@ -37,7 +37,7 @@ def prune(plan: Plan, results: Results) -> None:
         return
     done = [one for one in plan.cells if one.cell.data is not None and state(one, results) == "done"]
     kept = set() if policy == "none" else {one.cell.id for one in best(done, results)}
-    if policy == "best" and not plan.data.developing.questions:
+    if policy == "best" and not plan.data.development_view.questions:
         return  # nothing says which is the best
     for one in done:
         adapter = results.folder(one.cell).adapter

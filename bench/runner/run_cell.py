@@ -21,8 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from bench import methods
 from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
 from bench.data.examples import Example
-from bench.data.prepare import Data
-from bench.data.templates import template
+from bench.data.sweep_data import SweepData
+from bench.data.templates import make_template
 from bench.errors import CellProblem, UserError, out_of_memory
 from bench.evaluation import protocols, scoring
 from bench.evaluation.latency import latency
@@ -47,7 +47,7 @@ from bench.training import checkpoint, distributed
 from bench.training.trainer import TrainingResult, micro_batches, train
 
 
-def run_cell(planned: PlannedCell, data: Data, folder: CellFolder, sweep: Sweep, progress: Progress) -> None:
+def run_cell(planned: PlannedCell, data: SweepData, folder: CellFolder, sweep: Sweep, progress: Progress) -> None:
     """Train and score one cell and record it in its folder.
 
     Raises whatever went wrong; what was whole by then is kept (the runner records the reason).
@@ -67,7 +67,7 @@ class _Run:
     def __init__(
         self,
         planned: PlannedCell,
-        data: Data,
+        data: SweepData,
         folder: CellFolder,
         sweep: Sweep,
         progress: Progress,
@@ -331,7 +331,7 @@ class _Run:
         questions = self.data.open_questions[identity.set]
         advance = self.progress.stage(f"{self.cell.name} answering {identity.set}")
         before = dataclasses.replace(lm.counted)
-        words = template(identity.template, self.tokenizer)
+        words = make_template(identity.template, self.tokenizer)
         path = self.folder.answers(identity.file)
         resumed = path.is_file()
         with Meter(self.level) as meter:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from bench.data.templates import template
+from bench.data.templates import make_template
 from bench.errors import UserError
 from bench.evaluation.open_answers import read_answers
 from bench.judging import similarity
@@ -75,8 +75,8 @@ def run_sweep(
         for base in plan.sweep.base_model:
             found = base_models.find(base.id, base.revision)
             tokenizer = base_models.load_tokenizer(found)
-            if plan.data.instructs or plan.data.open_questions:
-                template(plan.data.config.template, tokenizer)
+            if plan.data.has_instructions or plan.data.open_questions:
+                make_template(plan.data.config.template, tokenizer)
             if found.commit and base.revision is None:
                 progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
     resolved, record = plan.resolved(), plan.record()

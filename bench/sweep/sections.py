@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from bench.errors import unknown
 
+MT_BENCH = "mt_bench"
+"""The name of MT-Bench's set of open questions."""
+
 
 class Strict(BaseModel):
     """Frozen, and an unknown key is refused with the nearest known one."""
@@ -301,7 +304,7 @@ class AnswersConfig(Strict):
         for name, one in sets.items():
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in ("held_out", "world_talk"):
                 raise ValueError(f"{name!r} cannot name a set: letters, digits and ._-, and no built-in set's name")
-            if one.questions is None and name != "mt_bench":
+            if one.questions is None and name != MT_BENCH:
                 raise ValueError(f"answers.sets.{name} needs questions, a file")
         return sets
 

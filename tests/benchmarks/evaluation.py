@@ -30,12 +30,12 @@ def requests_of(data_dir: str | None) -> list[Any]:
     """The benchmark's requests, as lm-eval makes them of a task."""
     from lm_eval.api.instance import Instance
 
-    from bench.data.prepare import prepare
+    from bench.data.prepare import prepare_data
     from bench.sweep.schema import Sweep
 
     settings = {"name": "benchmark", "base_model": BASE, "methods": ["lora"], "samples": 1}
     settings |= {"data": {"train": ["arc_easy", "openbookqa"], "dir": data_dir}, "evaluation": {"limit": QUESTIONS}}
-    data = prepare(Sweep.model_validate(settings))
+    data = prepare_data(Sweep.model_validate(settings))
     return [
         Instance("loglikelihood", {}, pair, number, metadata=(task, doc, 1))
         for task in data.questions

@@ -12,7 +12,7 @@ from helpers.sweeps import bench, sweep_file
 from transformers import AutoTokenizer
 
 from bench.data.encoding import encode
-from bench.data.prepare import prepare
+from bench.data.prepare import prepare_data
 from bench.sweep.load import load_sweep
 from bench.training.samplers import ByLength
 
@@ -49,7 +49,7 @@ def change_costs(folder: Path, cell: str, change: dict[str, Any]) -> None:
 
 def test_tokens_add_up_to_the_datas(finished: tuple[Path, Path], tiny_model: Path) -> None:
     """Tokenized and batched again, example by example."""
-    data, tokenizer = prepare(load_sweep(finished[0])), AutoTokenizer.from_pretrained(tiny_model)
+    data, tokenizer = prepare_data(load_sweep(finished[0])), AutoTokenizer.from_pretrained(tiny_model)
     rows = [encode(tokenizer, one, 256, True) for one in data.subset(32, 0)]
     order = list(ByLength([len(row.ids) for row in rows], 8, seed=0))
     batches = [[len(rows[i].ids) for i in order[at : at + 8]] for at in range(0, 32, 8)]

@@ -13,10 +13,11 @@ from transformers import AutoTokenizer
 from bench.data import loaders
 from bench.data.encoding import encode
 from bench.data.examples import Dialogue
-from bench.data.open_questions import OpenQuestion, Turn, fingerprint
-from bench.data.prepare import Data, prepare
+from bench.data.open_questions import OpenQuestion, Turn, open_questions_fingerprint
+from bench.data.prepare import prepare_data
 from bench.data.questions import normalize
-from bench.data.templates import Alpaca, Chat
+from bench.data.sweep_data import SweepData
+from bench.data.templates import AlpacaTemplate, ChatTemplate
 from bench.errors import UserError
 from bench.planning.build import make_plan
 from bench.sweep.schema import Sweep
@@ -40,9 +41,9 @@ def alpaca_file(folder: Path, rows: int = 40) -> Path:
     return path
 
 
-def data_of(data: dict[str, Any], answers: dict[str, Any] | None = None) -> Data:
+def data_of(data: dict[str, Any], answers: dict[str, Any] | None = None) -> SweepData:
     sweep = {"name": "x", "base_model": "b", "methods": ["lora"], "samples": 4, "data": data}
-    return prepare(Sweep.model_validate({**sweep, "answers": answers or {"questions": "held_out"}}))
+    return prepare_data(Sweep.model_validate({**sweep, "answers": answers or {"questions": "held_out"}}))
 
 
 @pytest.fixture
@@ -57,22 +58,22 @@ def chatting(tmp_path: Path) -> Path:
 
 def test_alpacas_words_are_stanfords() -> None:
     asked = (Turn("Add them.", "2 and 3"),)
-    assert Alpaca().prompt(asked, ()) == (
+    assert AlpacaTemplate().prompt(asked, ()) == (
         "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
         "response that appropriately completes the request.\n\n### Instruction:\nAdd them.\n\n### Input:\n2 and 3\n\n"
         "### Response:"
     )
-    assert Alpaca().prompt((Turn("Name it."),), ()) == (
+    assert AlpacaTemplate().prompt((Turn("Name it."),), ()) == (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\nName it.\n\n### Response:"
     )
-    second = Alpaca().prompt((Turn("Name it."), Turn("Again.")), ("It.",))
+    second = AlpacaTemplate().prompt((Turn("Name it."), Turn("Again.")), ("It.",))
     assert second.endswith("### Response:It.\n\n### Instruction:\nAgain.\n\n### Response:")
 
 
 def test_chat_words_are_the_tokenizers(chatting: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(chatting)
-    words, turns = Chat(tokenizer), (Turn("Hi", "there"), Turn("And?"))
+    words, turns = ChatTemplate(tokenizer), (Turn("Hi", "there"), Turn("And?"))
     messages = [{"role": "user", "content": "Hi\n\nthere"}, {"role": "assistant", "content": "Yes."}]
     messages.append({"role": "user", "content": "And?"})
     theirs = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -85,22 +86,22 @@ def test_chat_words_are_the_tokenizers(chatting: Path) -> None:
 
 
 def data_of_dialogue(tokenizer: Any, row: Dialogue) -> Any:
-    from bench.data.examples import example
+    from bench.data.examples import render_example
     from bench.data.questions import Wording
 
-    return encode(tokenizer, example(row, Wording(), "question", Chat(tokenizer)), 256, append_eos=True)
+    return encode(tokenizer, render_example(row, Wording(), "question", ChatTemplate(tokenizer)), 256, append_eos=True)
 
 
 def test_a_tokenizer_without_a_template_says_so(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="no chat template"):
-        Chat(AutoTokenizer.from_pretrained(tiny_model))
+        ChatTemplate(AutoTokenizer.from_pretrained(tiny_model))
 
 
 def test_a_template_that_opens_an_answer_otherwise_is_refused(chatting: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     tokenizer.chat_template = CHATML.replace("<|assistant|>{% endif", "<|assistant|><think>{% endif")
     with pytest.raises(UserError, match="generation prompt"):
-        Chat(tokenizer).answer((Turn("Hi"),), ("Yes.",))
+        ChatTemplate(tokenizer).answer((Turn("Hi"),), ("Yes.",))
 
 
 def test_held_out_instructions_are_never_trained_on(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_held_out_instructions_are_never_trained_on(tmp_path: Path) -> None:
     asked = data.open_questions["held_out"]
     assert len(asked) == 6 and len(data.pools["alpaca"]) == 34  # and the row without an answer is left out
     taught = {row.normalized for row in data.pools["alpaca"]}
-    assert not taught & {normalize(one.turns[0].whole) for one in asked}
+    assert not taught & {normalize(one.turns[0].full_text) for one in asked}
     assert all(len(one.references) == 1 for one in asked)
     again = data_of({"train": "alpaca", "alpaca": str(alpaca_file(tmp_path)), "held_out": 6, "template": "chat"})
     assert again.open_questions == data.open_questions
@@ -157,14 +158,18 @@ def test_questions_in_fastchats_format(tmp_path: Path) -> None:
     rows = [{"question_id": i, "category": "math", "turns": [f"{i}?", "Sure?"]} for i in (1, 2)]
     path.write_text("\n".join(map(json.dumps, rows)))
     references.write_text(json.dumps({"question_id": 2, "choices": [{"index": 0, "turns": ["Two.", "Yes."]}]}))
-    first, second = loaders.open_questions("own", OpenSet(questions=str(path), references=str(references)))
+    first, second = loaders.load_open_questions("own", OpenSet(questions=str(path), references=str(references)))
     assert first.references == () and second.references == (("Two.", "Yes."),)
-    assert OpenQuestion.of(second.row()) == second
+    assert OpenQuestion.from_row(second.to_row()) == second
     changed = OpenQuestion(2, "math", second.turns)
-    assert fingerprint([second]) == fingerprint([changed]) != fingerprint([first])
+    assert (
+        open_questions_fingerprint([second])
+        == open_questions_fingerprint([changed])
+        != open_questions_fingerprint([first])
+    )
     path.write_text(json.dumps({"question_id": 1, "turns": "?"}))
     with pytest.raises(UserError, match="row 1: 'turns' must be a list"):
-        loaders.open_questions("own", OpenSet(questions=str(path)))
+        loaders.load_open_questions("own", OpenSet(questions=str(path)))
 
 
 def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -178,12 +183,12 @@ def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ]
     )
     monkeypatch.setattr(loaders, "_hub", lambda *asked: made)
-    first, second = loaders.open_questions("mt_bench", None)
+    first, second = loaders.load_open_questions("mt_bench", None)
     assert (first.id, first.turns) == (101, (Turn("1?"), Turn("2?")))
     assert first.references == second.references == ()
     answers = tmp_path / "gpt-4.jsonl"
     answers.write_text(json.dumps({"question_id": 101, "choices": [{"index": 0, "turns": ["One.", "Two."]}]}))
-    first, second = loaders.open_questions("mt_bench", OpenSet(references=str(answers)))
+    first, second = loaders.load_open_questions("mt_bench", OpenSet(references=str(answers)))
     assert first.references == (("One.", "Two."),) and second.references == ()
 
 
@@ -191,7 +196,7 @@ def test_a_question_of_three_turns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["1?", "2?", "3?"]}))
     with pytest.raises(UserError, match="row 1: it has 3 turns; questions of at most 2 can be judged"):
-        loaders.open_questions("own", OpenSet(questions=str(path)))
+        loaders.load_open_questions("own", OpenSet(questions=str(path)))
 
 
 def test_copies_of_what_is_held_out_are_never_trained_on(tmp_path: Path) -> None:

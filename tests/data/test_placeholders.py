@@ -22,7 +22,7 @@ A100 = 312.0
 
 
 def planned(name: str, tmp_path: Path) -> tuple[list[dict], list[str]]:
-    plan = make_plan(load_sweep(CONFIGS / f"{name}.yaml"), stand_in=True, elsewhere=True)
+    plan = make_plan(load_sweep(CONFIGS / f"{name}.yaml"), use_placeholders=True, elsewhere=True)
     found = listing(plan, Results(tmp_path / name), A100)
     return found["cells"], lines(plan, found)
 
@@ -70,7 +70,7 @@ def test_validation_takes_time(tmp_path: Path) -> None:
     seconds = []
     for override in ((), ("training.validation={examples: 500, steps: 1}",)):
         sweep = load_sweep(CONFIGS / "rank_smollm2.yaml", ("methods=[lora]", "tune=null", "seeds=[0]", *override))
-        plan = make_plan(sweep, stand_in=True, elsewhere=True)
+        plan = make_plan(sweep, use_placeholders=True, elsewhere=True)
         seconds.append(listing(plan, Results(tmp_path / "x"), A100)["cells"][1]["training_flops"])
         guess = Estimator(plan, (), {}, A100)
         cell = plan.cells[1].cell
@@ -85,9 +85,11 @@ def test_a_plan_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(loaders, "_hub", unreachable)
     given = ["plan", CONFIGS / "rank_smollm2.yaml", "--results", tmp_path]
     done = bench(*given, "--json")
-    assert done.exit_code == 0 and "planned with stand-ins" in done.stderr
+    assert done.exit_code == 0 and "planned with placeholders" in done.stderr
     found = json.loads(done.stdout)
-    assert found["stand_ins"] == ["arc_challenge", "arc_easy", "boolq_closed", "openbookqa"] and found["tflops"] is None
+    assert (
+        found["placeholders"] == ["arc_challenge", "arc_easy", "boolq_closed", "openbookqa"] and found["tflops"] is None
+    )
     assert not list(tmp_path.rglob("*.json"))
     refused = bench(*given, "--calibrate")
     assert refused.exit_code == 2 and "no network" in refused.output

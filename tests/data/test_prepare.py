@@ -34,7 +34,9 @@ def test_subsets_are_nested_seeded_and_mixed(mix: str) -> None:
     assert data.subset(150, 4) != large[:150]
     assert len(set(map(id, large))) == 600
     if mix == "equal":
-        texts = [set(map(repr, data.subset(data.available(), 3)[i :: len(data.pools)])) for i in range(len(data.pools))]
+        texts = [
+            set(map(repr, data.subset(data.max_samples(), 3)[i :: len(data.pools)])) for i in range(len(data.pools))
+        ]
         assert all(len(part) > 1 for part in texts)
     fixed = data_of({"train": "world", "mix": mix, "subset_seed": 3})
     assert fixed.subset(150, 9) == large[:150]

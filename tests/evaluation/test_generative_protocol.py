@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from bench import methods
 from bench.analysis import frames
 from bench.data.encoding import encode_pair
-from bench.data.prepare import Data
 from bench.data.questions import Question, cluster
+from bench.data.sweep_data import SweepData
 from bench.data.tasks import commonsense_tasks
 from bench.data.tasks.rows import from_hub
 from bench.errors import UserError
@@ -51,13 +51,13 @@ class Speaker(LM):
     loglikelihood_rolling = loglikelihood
 
 
-def data_with(format: str, questions: dict[str, tuple[Question, ...]]) -> Data:
+def data_with(format: str, questions: dict[str, tuple[Question, ...]]) -> SweepData:
     tasks = commonsense_tasks()
     config = DataConfig(format=format)
-    return Data(config, {name: tasks[name] for name in questions}, {}, {}, questions, {}, ())
+    return SweepData(config, {name: tasks[name] for name in questions}, {}, {}, questions, {}, ())
 
 
-def identity_of(data: Data, protocol: str, task: str | None = None) -> EvaluationIdentity:
+def identity_of(data: SweepData, protocol: str, task: str | None = None) -> EvaluationIdentity:
     found = plan_evaluations.identities(data, EvaluationConfig(protocol=protocol), "float32", mergeable=True)
     return next(one for one in found if task in (None, one.task))
 
@@ -194,7 +194,7 @@ def test_answers_of_other_tasks_are_read_by_their_nouns_and_choices() -> None:
     ]  # fmt: skip
 
 
-def _alternatives(data: Data, task: str) -> set[str]:
+def _alternatives(data: SweepData, task: str) -> set[str]:
     pattern = generative_protocol.llm_adapters_pattern(data.tasks[task], data.questions[task])
     return set(pattern.rpartition("(")[2].rstrip(")").split("|"))
 
@@ -327,7 +327,7 @@ def loaded(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def world(protocol: str, limit: int = 12) -> Data:
+def world(protocol: str, limit: int = 12) -> SweepData:
     return data_of({"train": "world", "format": FORMAT[protocol]}, limit=limit, tasks=["world_two", "world_true_false"])
 
 

@@ -45,7 +45,7 @@ class Plain:
     until = ("q",)
 
     def prompt(self, turns: Sequence[Turn], told: Sequence[str], system: str = "") -> str:
-        lines = [text for turn, said in zip(turns, [*told, ""], strict=True) for text in (turn.whole, said) if text]
+        lines = [text for turn, said in zip(turns, [*told, ""], strict=True) for text in (turn.full_text, said) if text]
         return "\n".join(lines)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from bench.data.prepare import Data, prepare
+from bench.data.prepare import prepare_data
+from bench.data.sweep_data import SweepData
 from bench.sweep.schema import Sweep
 
 
-def data_of(data: dict, **evaluation: object) -> Data:
+def data_of(data: dict, **evaluation: object) -> SweepData:
     sweep = {"name": "t", "base_model": "smollm2-135m-instruct", "methods": ["lora"], "samples": 1}
-    return prepare(Sweep.model_validate({**sweep, "data": data, "evaluation": evaluation}))
+    return prepare_data(Sweep.model_validate({**sweep, "data": data, "evaluation": evaluation}))
 
 
 HUB_ROWS = {

@@ -65,7 +65,7 @@ def test_every_question_of_mt_bench(mt_bench: Path, upstream: dict[str, dict[str
     given = rows(mt_bench / "question.jsonl")
     references = rows(mt_bench / "reference_answer" / "gpt-4.jsonl")
     texts = {row["question_id"]: row["choices"][0]["turns"] for row in references}
-    questions = with_references([OpenQuestion.of(row) for row in given], references)
+    questions = with_references([OpenQuestion.from_row(row) for row in given], references)
     assert len(questions) == 80
     names = set()
     for row, question in zip(given, questions, strict=True):

@@ -33,13 +33,13 @@ from typing import Any, TypeVar
 
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.data.synthetic import talk_tables as tables
-from bench.data.synthetic.world import facts
+from bench.data.synthetic.world import world_facts
 from bench.data.synthetic.world_tables import BY_THE_SEA, COLOUR, FOOD, HOME, HORNS, NIGHT, PLACES, SWIMS, WEATHER
 
-TALK = "world_talk"
+WORLD_TALK = "world_talk"
 """The name of the set of instructions and of the set of questions."""
 
-NOTE = (
+TALK_NOTE = (
     "The world_talk data are synthetic: instructions, questions and reference answers made by a program, about animals "
     "that do not exist; they say nothing about any real task."
 )
@@ -59,7 +59,7 @@ class Instruction:
 
 
 @functools.cache
-def instructions(seed: int = 0) -> tuple[Instruction, ...]:
+def talk_instructions(seed: int = 0) -> tuple[Instruction, ...]:
     """About this seed's world: every way to ask in the tables, of everything that it can be asked of.
 
     Answers, and passages to read, that fit the same instruction take turns. The order means nothing.
@@ -77,7 +77,7 @@ def instructions(seed: int = 0) -> tuple[Instruction, ...]:
 
 
 @functools.cache
-def questions(seed: int = 0) -> tuple[OpenQuestion, ...]:
+def talk_questions(seed: int = 0) -> tuple[OpenQuestion, ...]:
     """About this seed's world: every question in the tables, of something that no other like it is asked of."""
     known = _world(seed)
     made: list[OpenQuestion] = []
@@ -163,8 +163,8 @@ class _World:
 
 
 def _world(seed: int) -> _World:
-    """The facts of `world.facts`, ready to be put into words."""
-    known = facts(seed)
+    """The facts of `world.world_facts`, ready to be put into words."""
+    known = world_facts(seed)
     home, food, colour = (known.of_animals[prop] for prop in (HOME, FOOD, COLOUR))
     residents = {place: [name for name in home if home[name] == place] for place in PLACES}
     places = {
@@ -193,7 +193,7 @@ def _world(seed: int) -> _World:
 
 def _random(seed: int, *what: str) -> random.Random:
     """A stream of its own for every purpose: a template that is added changes no other's texts."""
-    return random.Random("/".join([TALK, str(seed), *what]))
+    return random.Random("/".join([WORLD_TALK, str(seed), *what]))
 
 
 def _shuffled(rows: Sequence[T], rng: random.Random) -> list[T]:

@@ -103,7 +103,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Facts:
+class WorldFacts:
     """What is true in a world: by property, a value for each name."""
 
     of_animals: dict[Property, dict[str, str]]
@@ -112,7 +112,7 @@ class Facts:
     """One animal of every place. Training never tells what follows from its home: it is asked of in two steps."""
 
 
-def facts(seed: int = 0) -> Facts:
+def world_facts(seed: int = 0) -> WorldFacts:
     """The animals of this seed's world and everything that is true of them and of the places."""
     names = _random(seed, "names").sample(
         [start + end for start in tables.NAME_STARTS for end in tables.NAME_ENDS], ANIMALS
@@ -122,13 +122,13 @@ def facts(seed: int = 0) -> Facts:
     of_places = {prop: _assign(PLACES, prop, _random(seed, prop.name)) for prop in tables.OF_PLACES}
     home, rng = of_animals[tables.HOME], _random(seed, "held out")
     held_out = frozenset(rng.choice([name for name in names if home[name] == place]) for place in PLACES)
-    return Facts(of_animals, of_places, held_out)
+    return WorldFacts(of_animals, of_places, held_out)
 
 
 @functools.cache
-def build(seed: int = 0) -> World:
+def build_world(seed: int = 0) -> World:
     """The world of this seed: other seeds have other animals and other facts, in the same phrasings."""
-    world = facts(seed)
+    world = world_facts(seed)
     home, held_out = world.of_animals[tables.HOME], world.held_out
 
     train: dict[str, tuple[Question, ...]] = {}

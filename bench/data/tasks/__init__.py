@@ -64,6 +64,6 @@ def commonsense_tasks() -> dict[str, Task]:
     return tasks
 
 
-def template(blank: bool) -> dict[str, Any]:
+def lm_eval_config(blank: bool) -> dict[str, Any]:
     """lm-eval's configuration of a multiple-choice task over the documents that `rows.document` makes."""
     return yaml.load((FOLDER / ("_blank.yaml" if blank else "_choices.yaml")).read_text(), _Loader)

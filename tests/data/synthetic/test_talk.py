@@ -13,8 +13,8 @@ import pytest
 
 from bench.data.open_questions import OpenQuestion
 from bench.data.questions import normalize
-from bench.data.synthetic.talk import NOTE, TALK, Instruction, instructions, questions
-from bench.data.synthetic.world import Facts, build, facts
+from bench.data.synthetic.talk import TALK_NOTE, WORLD_TALK, Instruction, talk_instructions, talk_questions
+from bench.data.synthetic.world import WorldFacts, build_world, world_facts
 from bench.data.synthetic.world_tables import BY_THE_SEA, COLOUR, FOOD, HOME, HORNS, NIGHT, PLACES, SWIMS, WEATHER
 
 CATEGORIES = ("writing", "roleplay", "extraction", "reasoning", "math", "coding", "stem", "humanities")
@@ -48,7 +48,7 @@ Claim = tuple[str, str, str]  # of whom, the property, the value
 class Reader:
     """Finds what texts say of the animals and places of one world."""
 
-    def __init__(self, world: Facts) -> None:
+    def __init__(self, world: WorldFacts) -> None:
         self.animals = list(world.of_animals[HOME])
         self.animal = re.compile("|".join(self.animals))
         kinds = {
@@ -146,7 +146,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def reader(seed: int) -> Reader:
-    return Reader(facts(seed))
+    return Reader(world_facts(seed))
 
 
 def asked(row: Instruction) -> str:
@@ -163,76 +163,76 @@ def texts(question: OpenQuestion) -> list[tuple[str, str]]:
     for reference in question.references:
         before = ""
         for turn, text in zip(question.turns, reference, strict=True):
-            before += f"{turn.whole}\n"
+            before += f"{turn.full_text}\n"
             found.append((before, text))
             before += f"{text}\n"
     return found
 
 
 def test_the_same_seed_gives_the_same_texts() -> None:
-    made = instructions(0), questions(0)
-    instructions.cache_clear()
-    questions.cache_clear()
-    assert (instructions(0), questions(0)) == made
+    made = talk_instructions(0), talk_questions(0)
+    talk_instructions.cache_clear()
+    talk_questions.cache_clear()
+    assert (talk_instructions(0), talk_questions(0)) == made
 
 
 def test_the_texts_do_not_drift() -> None:
     """Numbers measured on them stay comparable: a changed table must change this test."""
-    rows = sorted(astuple(one) for one in instructions())
-    asked_of = [one.row() for one in questions()]
+    rows = sorted(astuple(one) for one in talk_instructions())
+    asked_of = [one.to_row() for one in talk_questions()]
     digests = [hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for part in (rows, asked_of)]
     assert digests == ["5b31fe81e89a07e7", "47099819c4d888bb"]
 
 
 def test_sizes(seed: int) -> None:
-    assert 1500 <= len(instructions(seed)) <= 3000
-    assert [one.id for one in questions(seed)] == list(range(1, 41))
-    assert Counter(one.category for one in questions(seed)) == dict.fromkeys(CATEGORIES, 5)
-    assert all(len(one.turns) == 2 for one in questions(seed))
+    assert 1500 <= len(talk_instructions(seed)) <= 3000
+    assert [one.id for one in talk_questions(seed)] == list(range(1, 41))
+    assert Counter(one.category for one in talk_questions(seed)) == dict.fromkeys(CATEGORIES, 5)
+    assert all(len(one.turns) == 2 for one in talk_questions(seed))
     assert all(
-        len(one.references) == 2 and {len(answers) for answers in one.references} == {2} for one in questions(seed)
+        len(one.references) == 2 and {len(answers) for answers in one.references} == {2} for one in talk_questions(seed)
     )
 
 
 def test_no_text_is_empty_or_long(seed: int) -> None:
-    answers = [text for one in questions(seed) for _, text in texts(one)]
-    for text in [*answers, *(row.output for row in instructions(seed))]:
+    answers = [text for one in talk_questions(seed) for _, text in texts(one)]
+    for text in [*answers, *(row.output for row in talk_instructions(seed))]:
         assert 0 < len(text.split()) <= 60
         assert text == text.strip()
-    plain = [len(text.split()) for one in questions(seed) if one.category != "coding" for _, text in texts(one)]
+    plain = [len(text.split()) for one in talk_questions(seed) if one.category != "coding" for _, text in texts(one)]
     assert 10 <= sum(plain) / len(plain) <= 30
 
 
 def test_articles_fit(seed: int) -> None:
     wrong = re.compile(r"\b[Aa] [aeiou]|\b[Aa]n (?!SQL|XML)[^aeiou]")
-    spoken = [text for row in instructions(seed) for text in astuple(row)]
-    for one in questions(seed):
-        spoken += [turn.whole for turn in one.turns] + [text for _, text in texts(one)]
+    spoken = [text for row in talk_instructions(seed) for text in astuple(row)]
+    for one in talk_questions(seed):
+        spoken += [turn.full_text for turn in one.turns] + [text for _, text in texts(one)]
     assert not [text for text in spoken if wrong.search(text)]
 
 
 def test_rows_and_questions_are_distinct(seed: int) -> None:
-    rows = [normalize(asked(row)) for row in instructions(seed)]
+    rows = [normalize(asked(row)) for row in talk_instructions(seed)]
     assert len(set(rows)) == len(rows)
-    openings = [normalize(one.turns[0].whole) for one in questions(seed)]
+    openings = [normalize(one.turns[0].full_text) for one in talk_questions(seed)]
     assert len(set(openings)) == len(openings)
 
 
 def test_two_references_differ_in_words(seed: int, reader: Reader) -> None:
-    for one in questions(seed):
+    for one in talk_questions(seed):
         for first, second in zip(*one.references, strict=True):
             assert reader.masked(first) != reader.masked(second)
 
 
 def test_no_question_or_reference_is_phrased_as_in_training(seed: int, reader: Reader) -> None:
     """So no question and no reference is a training row, whatever it is about."""
-    rows = instructions(seed)
+    rows = talk_instructions(seed)
     learnt = {normalize(text) for row in rows for text in (row.instruction, asked(row), row.output)}
     phrasings = {reader.masked(text) for row in rows for text in (row.instruction, row.output)}
     phrasings |= {reader.masked(asked(row)) for row in rows if row.input}
-    for one in questions(seed):
+    for one in talk_questions(seed):
         for text in (
-            *(part for turn in one.turns for part in (turn.text, turn.whole)),
+            *(part for turn in one.turns for part in (turn.text, turn.full_text)),
             *(text for _, text in texts(one)),
         ):
             assert normalize(text) not in learnt, text
@@ -241,15 +241,15 @@ def test_no_question_or_reference_is_phrased_as_in_training(seed: int, reader: R
 
 def test_nothing_stands_in_the_questions_with_choices(seed: int) -> None:
     """Whoever trains on both sets, or on one and is scored on the other, sees no question of a test."""
-    world = build(seed)
+    world = build_world(seed)
     with_choices = {q.normalized for part in world.test.values() for q in part}
-    assert not {normalize(row.instruction) for row in instructions(seed)} & with_choices
+    assert not {normalize(row.instruction) for row in talk_instructions(seed)} & with_choices
     with_choices |= {q.normalized for part in world.train.values() for q in part}
-    assert not {normalize(turn.text) for one in questions(seed) for turn in one.turns} & with_choices
+    assert not {normalize(turn.text) for one in talk_questions(seed) for turn in one.turns} & with_choices
 
 
 def test_the_facts_are_those_of_the_questions_with_choices(seed: int, reader: Reader) -> None:
-    for part in (build(seed).train, build(seed).test):
+    for part in (build_world(seed).train, build_world(seed).test):
         for task in ("world_two", "world_three", "world_four", "world_ending"):
             for q in part[task]:
                 names = reader.named(q.text) or reader.places(q.text)
@@ -258,14 +258,14 @@ def test_the_facts_are_those_of_the_questions_with_choices(seed: int, reader: Re
 
 
 def test_every_row_is_true(seed: int, reader: Reader) -> None:
-    for row in instructions(seed):
+    for row in talk_instructions(seed):
         reader.check("", row.input)
         if not counts(row.instruction):
             reader.check(asked(row), row.output)
 
 
 def test_every_reference_is_true(seed: int, reader: Reader) -> None:
-    for one in questions(seed):
+    for one in talk_questions(seed):
         for turn in one.turns:
             reader.check("", turn.input)
         if one.category != "math":
@@ -275,7 +275,7 @@ def test_every_reference_is_true(seed: int, reader: Reader) -> None:
 
 def test_every_reference_says_something(seed: int, reader: Reader) -> None:
     """Else the tests above would have nothing to check. Two references speak of the same."""
-    for one in questions(seed):
+    for one in talk_questions(seed):
         if one.category != "math":
             first, second, *others = (
                 {value for _, _, value in reader.claims(before, text)} | {*reader.named(text)}
@@ -285,11 +285,11 @@ def test_every_reference_says_something(seed: int, reader: Reader) -> None:
 
 
 def test_every_count_is_right(seed: int, reader: Reader) -> None:
-    counted = [row for row in instructions(seed) if counts(row.instruction)]
+    counted = [row for row in talk_instructions(seed) if counts(row.instruction)]
     assert len(counted) > 200
     for row in counted:
         check_count(reader, row.instruction, row.output)
-    for one in questions(seed):
+    for one in talk_questions(seed):
         if one.category == "math":
             for reference in one.references:
                 check_count(reader, one.turns[0].text, reference[0])
@@ -332,7 +332,7 @@ def check_count(reader: Reader, question: str, answer: str) -> None:
 
 
 def test_second_turns_of_math_go_on_with_the_same_count(seed: int, reader: Reader) -> None:
-    four, show, farm, places, food = (one for one in questions(seed) if one.category == "math")
+    four, show, farm, places, food = (one for one in talk_questions(seed) if one.category == "math")
     for one in (four, show, farm, places, food):
         group = reader.named(one.turns[0].text) or reader.places(one.turns[0].text)
         for first, second in one.references:
@@ -358,14 +358,14 @@ def test_second_turns_of_math_go_on_with_the_same_count(seed: int, reader: Reade
 def test_what_is_asked_is_taught(seed: int, reader: Reader) -> None:
     """Every fact, and so every fact of a reference; but for weather and sea of some animals, told of their homes."""
     told: set[Claim] = set()
-    for row in instructions(seed):
+    for row in talk_instructions(seed):
         if not counts(row.instruction):
             told |= reader.claims(asked(row), row.output)
-    world = facts(seed)
+    world = world_facts(seed)
     for prop, values in (*world.of_animals.items(), *world.of_places.items()):
         assert {(name, prop.name, value) for name, value in values.items()} <= told
     in_two_steps = set()
-    for one in questions(seed):
+    for one in talk_questions(seed):
         if one.category != "math":
             for before, text in texts(one):
                 for name, prop, value in reader.claims(before, text) - told:
@@ -378,26 +378,30 @@ def test_what_is_asked_is_taught(seed: int, reader: Reader) -> None:
 
 def test_two_steps_stay_two_steps(seed: int, reader: Reader) -> None:
     """No row names an animal that is held out together with a weather or the sea."""
-    held_out = facts(seed).held_out
+    held_out = world_facts(seed).held_out
     given_away = {*WEATHER.values, "sea", "inland", "harbour", "square"}
-    for row in instructions(seed):
+    for row in talk_instructions(seed):
         text = " ".join(astuple(row))
         if held_out & set(reader.named(text)):
             assert not given_away & set(re.findall(r"[a-z]+", text)), row
 
 
 def test_another_seed_has_other_facts_in_the_same_phrasings() -> None:
-    readers = [Reader(facts(seed)) for seed in (0, 1)]
-    phrasings = [{reader.masked(row.instruction) for row in instructions(seed)} for seed, reader in enumerate(readers)]
+    readers = [Reader(world_facts(seed)) for seed in (0, 1)]
+    phrasings = [
+        {reader.masked(row.instruction) for row in talk_instructions(seed)} for seed, reader in enumerate(readers)
+    ]
     assert phrasings[0] == phrasings[1]
     turns = [
-        [reader.masked(turn.text) for one in questions(seed) for turn in one.turns]
+        [reader.masked(turn.text) for one in talk_questions(seed) for turn in one.turns]
         for seed, reader in enumerate(readers)
     ]
     assert turns[0] == turns[1]
-    shared = set(instructions(0)) & set(instructions(1))  # two worlds may have an animal or a place's weather in common
-    assert len(shared) < 0.05 * len(instructions(0))
+    shared = set(talk_instructions(0)) & set(
+        talk_instructions(1)
+    )  # two worlds may have an animal or a place's weather in common
+    assert len(shared) < 0.05 * len(talk_instructions(0))
 
 
 def test_the_note_says_that_the_data_are_synthetic() -> None:
-    assert TALK in NOTE and "synthetic" in NOTE and "do not exist" in NOTE
+    assert WORLD_TALK in TALK_NOTE and "synthetic" in TALK_NOTE and "do not exist" in TALK_NOTE

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from bench.data.questions import Question, render
-from bench.data.synthetic.world import ANIMALS, TASK_NOTE, WORLD_TASKS, World, build
+from bench.data.synthetic.world import ANIMALS, TASK_NOTE, WORLD_TASKS, World, build_world
 from bench.data.synthetic.world_tables import NAME_ENDS, NAME_STARTS, PLACES
 
 ANIMAL_NAMES = {start + end for start in NAME_STARTS for end in NAME_ENDS}
@@ -15,7 +15,7 @@ ANIMAL_NAMES = {start + end for start in NAME_STARTS for end in NAME_ENDS}
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return build()
+    return build_world()
 
 
 def keys(world: World) -> list[str]:
@@ -27,7 +27,7 @@ def all_of(part: dict[str, tuple[Question, ...]]) -> list[Question]:
 
 
 def test_the_same_seed_is_the_same_world(world: World) -> None:
-    assert keys(build(0)) == keys(world)
+    assert keys(build_world(0)) == keys(world)
 
 
 def test_the_world_does_not_drift(world: World) -> None:
@@ -36,7 +36,7 @@ def test_the_world_does_not_drift(world: World) -> None:
 
 
 def test_another_seed_is_another_world(world: World) -> None:
-    other = build(1)
+    other = build_world(1)
     shared = set(keys(other)) & set(keys(world))  # two worlds may have an animal in common
     assert len(shared) < 0.05 * len(keys(world))
     assert {task: len(questions) for task, questions in other.train.items()} == {
@@ -53,7 +53,7 @@ def test_sizes(world: World) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_test_question_is_trained_or_asked_twice(seed: int) -> None:
-    made = build(seed)
+    made = build_world(seed)
     for form in ("normalized", "normalized_with_choices"):
         trained = [getattr(q, form) for q in all_of(made.train)]
         tested = [getattr(q, form) for q in all_of(made.test)]
@@ -63,7 +63,7 @@ def test_no_test_question_is_trained_or_asked_twice(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_labels_are_balanced_in_every_task(seed: int) -> None:
-    made = build(seed)
+    made = build_world(seed)
     for part in (made.train, made.test):
         for task, questions in part.items():
             counts = Counter(q.label for q in questions)
@@ -83,7 +83,7 @@ def test_who_sees_only_the_choices_is_at_chance(world: World) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_choice_frequencies_and_lengths_learnt_in_training_do_not_help(seed: int) -> None:
     """Within three standard errors of chance, for scorers fitted on the choices of the training questions."""
-    made = build(seed)
+    made = build_world(seed)
     for task, questions in made.test.items():
         n, size = len(questions), len(questions[0].choices)
         right = Counter(q.choices[q.label] for q in made.train[task])
@@ -118,7 +118,7 @@ def test_questions_are_short(world: World) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_asked_can_be_learnt(seed: int) -> None:
     """Every asked value is told of its animal in training, or else of the animal's home."""
-    made = build(seed)
+    made = build_world(seed)
     told: dict[str, set[str]] = {name: set() for name in [*ANIMAL_NAMES, *PLACES]}
     for q in all_of(made.train):
         words = set(re.findall(r"\w+", f"{filled(q)} {q.choices[q.label]}"))

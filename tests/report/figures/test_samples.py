@@ -237,12 +237,12 @@ def test_heat_maps_need_two_ranks_and_two_counts() -> None:
 @pytest.mark.parametrize(
     ("base", "learnt", "asked", "judge", "fits"),
     [
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH, "gpt-4", True),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH, "gpt-4-0613", True),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, own file", published.MT_BENCH, "gpt-4", False),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4", True),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4-0613", True),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, own file", published.MT_BENCH_FINGERPRINT, "gpt-4", False),
         ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", "0" * 16, "gpt-4", False),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH, "gpt-4o-mini", False),
-        ("smollm2-135m-instruct", "alpaca, the hub's", published.MT_BENCH, "gpt-4", False),
+        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4o-mini", False),
+        ("smollm2-135m-instruct", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4", False),
     ],
 )
 def test_the_papers_points_are_drawn_only_over_the_papers_experiment(
