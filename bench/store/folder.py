@@ -1,23 +1,27 @@
-"""The results folder: the only truth. Files are written whole or not at all.
+"""The results folder: what is where. All files are written atomically.
 
     results/<sweep>/sweep.yaml                          the sweep as it was resolved
     results/<sweep>/plan.json                           its cells, for the report to count against
     results/<sweep>/cells/<name>-<hash8>/
         cell.json         the training cell, no default left implicit
         metrics.json      status, costs, and per evaluation its scores
-        training.jsonl    one line a logging step
-        items/<task>@<protocol>-<hash8>.parquet         one row a question
+        training.jsonl    one line per logging step
+        items/<task>@<protocol>-<hash8>.parquet         one row per question
         answers/<set>-<hash8>.jsonl                     open answers, in FastChat's format
-        judgments/<judge>-<hash8>.jsonl                 what a judge makes of them
+        judgments/<judge>-<hash8>.jsonl                 judgments of the answers
         environment.json  versions, commit, device, fingerprints
         adapter/          safetensors; not committed to git
-    results/<sweep>/judges/<judge>-<hash8>/             judge.json, its check and its comparisons of two
+    results/<sweep>/packed/                             the files of packed cells (`bench pack`), adapters excepted
+    results/<sweep>/judges/<judge>-<hash8>/             judge.json, the judge's check and pairwise comparisons
     results/<sweep>/report/
-    results/<sweep>/questions/                          open questions; others' texts, not committed to git
+    results/<sweep>/questions/                          open questions, texts of others; not committed to git
     results/<sweep>/sweep.log, locks/, calibration/     of running; not committed to git
 
-A process killed at any moment leaves a whole file or none: every file is written under a temporary name in its
-own folder, flushed to the disk and renamed.
+A process that is killed at any moment leaves each file complete or absent: a file is written under a temporary name in
+its own folder, flushed to the disk and renamed.
+
+A cell is read alike from its own folder and from the pack. A loose file wins over a packed one, and a cell with a loose
+cell.json is read from its loose files alone. Whoever changes a packed cell makes it loose first (`make_loose`).
 """
 
 from __future__ import annotations
@@ -25,26 +29,32 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
 
 from bench.errors import UserError
-from bench.store.files import write_json, write_text, writing, writing_folder
-from bench.store.migrate import migrated
-from bench.store.records import SCHEMA, CellRecord, EnvironmentRecord, PlanRecord, Record, TrainingLogRow
+from bench.store import packed
+from bench.store.files import write_bytes, write_json, write_text, writing, writing_folder
+from bench.store.packed import Pack
+from bench.store.record_json import (
+    RESTORE,
+    NewerSchema,
+    content_of,
+    content_of_cell,
+    parse_cell,
+    parse_record,
+    read_record,
+)
+from bench.store.records import SCHEMA, CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow
 from bench.sweep.cell import Cell
-from bench.sweep.schema import describe
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-
-RecordType = TypeVar("RecordType", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,54 @@ class CellFolder:
         """Scratch space of a running training; emptied before and after."""
         return self.path / "work"
 
+    @property
+    def pack(self) -> Pack:
+        """The pack of the cell's sweep; the cell may be in it or not."""
+        return Pack(self.path.parent.parent / packed.FOLDER)
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether the cell has its own files, from which alone it is then read."""
+        return (self.path / "cell.json").is_file()
+
+    def exists(self) -> bool:
+        """Whether the cell was ever begun."""
+        return self.is_loose or "cell.json" in self.pack.texts(self.path.name)
+
     def read_text(self, name: str) -> str | None:
-        """A text file of the cell, such as "metrics.json" or "answers/<file>"; None where it is not there."""
-        return _text(self.path / name)
+        """A text file of the cell, such as "metrics.json" or "answers/<file>"; None if there is none."""
+        text = _text(self.path / name)
+        if text is None and not self.is_loose:
+            return self.pack.texts(self.path.name).get(name)
+        return text
+
+    def make_loose(self) -> None:
+        """Write the files of a packed cell into its folder, so that they can be changed; nothing if it is loose.
+
+        Whoever calls it holds the cell's lock. cell.json comes last: after a kill the cell still counts as packed.
+        """
+        if self.is_loose:
+            return
+        import pyarrow.parquet as pq
+
+        texts = self.pack.texts(self.path.name)
+        for file in self.pack.items.files(self.path.name):
+            if not (self.path / "items" / file).is_file():
+                with writing(self.path / "items" / file) as temporary:
+                    pq.write_table(self.pack.items.table(self.path.name, file), temporary)
+        for name in sorted(texts, key=lambda name: (name == "cell.json", name)):
+            if not (self.path / name).is_file():
+                write_bytes(self.path / name, texts[name].encode())
 
     def cell(self) -> Cell:
-        """The cell as it was resolved. Raises UserError for a file that does not hold one."""
-        return _validated(self.path / "cell.json", Cell.model_validate)
+        """The cell as it was resolved. Raises UserError if it was never begun, and as `record` does."""
+        text = self.read_text("cell.json")
+        if text is None:
+            raise UserError(f"{self.path} is not a cell's folder: it has no cell.json", "Give a folder of cells/.")
+        return parse_cell(self.path / "cell.json", text)
+
+    def write_cell(self, cell: Cell) -> None:
+        write_json(self.path / "cell.json", content_of_cell(cell))
 
     def record(self) -> CellRecord:
         """What the cell came to so far; an empty record where nothing is written yet.
@@ -91,22 +142,24 @@ class CellFolder:
         """The lines of training.jsonl. Raises UserError for a line that is corrupt."""
         text = self.read_text("training.jsonl") or ""
         path = self.path / "training.jsonl"
-        return [_checked(path, line, TrainingLogRow) for line in text.splitlines() if line]
+        return [parse_record(path, line, TrainingLogRow) for line in text.split("\n") if line]
 
     def metrics(self) -> dict[str, Any]:
         """What the cell came to so far; an empty mapping where nothing is recorded.
 
         Raises UserError for a file that is no JSON mapping (truncated, or edited by hand).
         """
-        path = self.path / "metrics.json"
-        return _validated(path, dict) if path.is_file() else {}
+        return _mapping(self.path / "metrics.json", self.read_text("metrics.json")) or {}
 
     def set_aside(self) -> bool:
-        """Whether metrics.json could not be believed; then it lies beside, as metrics.damaged.json, and the cell counts
-        as not recorded."""
+        """If metrics.json is corrupt, rename it to metrics.damaged.json, so that the cell is run again; return whether
+        it was. Raises NewerSchema for one that a newer version wrote."""
         try:
-            self.metrics()
+            self.record()
+        except NewerSchema:
+            raise
         except UserError:
+            self.make_loose()
             (self.path / "metrics.json").replace(self.path / "metrics.damaged.json")
             return True
         return False
@@ -115,34 +168,41 @@ class CellFolder:
         write_json(self.path / "metrics.json", metrics)
 
     def items(self, file: str) -> pd.DataFrame | None:
-        """The rows of one evaluation, or None where they are not there."""
+        """The rows of an evaluation; None if they are missing."""
         import pandas as pd
 
         path = self.path / "items" / file
-        return pd.read_parquet(path) if path.is_file() else None
+        if path.is_file():
+            return pd.read_parquet(path)
+        table = None if self.is_loose else self.pack.items.table(self.path.name, file)
+        return None if table is None else table.to_pandas()
+
+    def items_files(self) -> list[str]:
+        """The names of all items files, sorted."""
+        names = {path.name for path in self.path.glob("items/*.parquet")}
+        return sorted(names if self.is_loose else {*names, *self.pack.items.files(self.path.name)})
 
     def columns(self, file: str, names: Sequence[str]) -> dict[str, pa.ChunkedArray] | None:
-        """Of the rows of one evaluation the named columns, those that it has, or None where they are not there.
+        """Those of the named columns that the rows of an evaluation have, (questions,) each; None if they are missing.
 
-        A sweep has thousands of these small files, so they come as they are stored: a table of pandas would take
+        A sweep has thousands of these small files, so columns come as they are stored: a pandas table would take
         several times as long to make as its file takes to read.
         """
         import pyarrow.parquet as pq
 
         path = self.path / "items" / file
-        if not path.is_file():
-            return None
-        # Without threads or reading ahead: for files as small as these, both cost more than they bring.
-        with pq.ParquetFile(path, pre_buffer=False) as stored:
+        # Without threads or reading ahead: for files as small as these, both cost more than they save.
+        with suppress(FileNotFoundError), pq.ParquetFile(path, pre_buffer=False) as stored:
             table = stored.read(names, use_threads=False)
-        return dict(zip(table.column_names, table.columns, strict=True))
+            return dict(zip(table.column_names, table.columns, strict=True))
+        return None if self.is_loose else self.pack.items.columns(self.path.name, file, names)
 
     def answers(self, file: str) -> Path:
-        """Where the answers to a set of open questions are kept."""
+        """Where the answers to a set of open questions are written. To read them: `read_text("answers/<file>")`."""
         return self.path / "answers" / file
 
     def judgments(self, judge: str) -> Path:
-        """Where a judge's judgments of these answers are kept; `judge` is its label."""
+        """Where a judge's judgments of these answers are written; `judge` is its label."""
         return self.path / "judgments" / f"{judge}.jsonl"
 
     def write_items(self, file: str, items: pd.DataFrame) -> None:
@@ -150,13 +210,13 @@ class CellFolder:
             items.to_parquet(temporary, index=False)
 
     def tidy(self) -> None:
-        """Remove what a killed process has left half-written. To be called by whoever runs the cell."""
+        """Remove the incomplete files of a killed process. Whoever calls it holds the cell's lock."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / ".adapter.part", ignore_errors=True)
 
     def save_adapter(self, save: Any) -> None:
-        """Call `save(folder)` on a temporary folder and put that in place as `adapter/`, whole."""
+        """Call `save(folder)` on a temporary folder, which then becomes `adapter/`."""
         with writing_folder(self.adapter) as part:
             save(part)
 
@@ -171,8 +231,13 @@ class Results:
     def report(self) -> Path:
         return self.path / "report"
 
+    @property
+    def pack(self) -> Pack:
+        """The packed files of the cells."""
+        return Pack(self.path / packed.FOLDER)
+
     def judge(self, label: str) -> Path:
-        """What is known of a judge as such: who it is, its check, its comparisons."""
+        """The folder of a judge: judge.json, its check, its pairwise comparisons."""
         return self.path / "judges" / label
 
     def judges(self) -> list[str]:
@@ -181,15 +246,20 @@ class Results:
 
     @property
     def calibration(self) -> Results:
-        """Small cells that were run to see what the sweep's will take."""
+        """Small cells that were run to estimate the sweep's time and memory."""
         return Results(self.path / "calibration")
 
     def folder(self, cell: Cell) -> CellFolder:
         return CellFolder(self.path / "cells" / cell.folder)
 
+    def folder_named(self, name: str) -> CellFolder:
+        """The folder of a cell by its name, e.g. as the plan has it."""
+        return CellFolder(self.path / "cells" / name)
+
     def folders(self) -> list[CellFolder]:
-        """Every cell that has been begun, by name."""
-        return [CellFolder(path.parent) for path in sorted(self.path.glob("cells/*/cell.json"))]
+        """Every cell that was begun, by name."""
+        loose = {path.parent.name for path in self.path.glob("cells/*/cell.json")}
+        return [self.folder_named(name) for name in sorted(loose | set(self.pack.cells()))]
 
     def write_plan(self, resolved: dict[str, Any], plan: dict[str, Any]) -> None:
         """Record the sweep as it was resolved, and the cells that it stands for."""
@@ -197,7 +267,7 @@ class Results:
         write_json(self.path / "plan.json", plan)
 
     def read_text(self, name: str) -> str | None:
-        """A text file of the folder, such as "sweep.yaml"; None where it is not there."""
+        """A text file of the folder, such as "sweep.yaml"; None if there is none."""
         return _text(self.path / name)
 
     def plan_record(self) -> PlanRecord:
@@ -209,9 +279,9 @@ class Results:
 
     def plan(self) -> dict[str, Any]:
         """The recorded plan. Raises UserError for a folder that holds no sweep."""
-        if not (self.path / "plan.json").is_file():
+        plan = _mapping(self.path / "plan.json", self.read_text("plan.json"))
+        if plan is None:
             raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
-        plan = _validated(self.path / "plan.json", dict)
         if plan.get("schema", 1) > SCHEMA:
             raise UserError(
                 f"{self.path} was written by a newer version (schema {plan['schema']}; this one knows {SCHEMA})",
@@ -220,53 +290,19 @@ class Results:
         return plan
 
 
-def _validated(path: Path, make: Any) -> Any:
+def _mapping(path: Path, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
     try:
-        return make(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} cannot be believed: {str(error).splitlines()[0]}",
-            "Files here are written whole, so it was edited or damaged. Restore it, or remove its folder to run again.",
-        ) from None
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is corrupt: {str(error).splitlines()[0]}", RESTORE) from None
 
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def read_record(path: Path, text: str | None, kind: type[RecordType]) -> RecordType | None:
-    """The content of a file as a record, brought up to date where an older version wrote it; None without a file.
-
-    Raises UserError, naming the file, where the text is not such a record or a newer version wrote it.
-    """
-    return None if text is None else _checked(path, text, kind)
-
-
-def _checked(path: Path, text: str, kind: type[RecordType]) -> RecordType:
-    try:
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError("it is not a JSON object")
-        schema = content.get("schema", 1)
-        if not isinstance(schema, int):
-            raise ValueError(f"its schema is {schema!r}, which is not a number")
-        if schema <= SCHEMA:
-            return kind.model_validate(migrated(content))
-    except (ValueError, TypeError) as error:
-        reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is corrupt: {reason}",
-            "Files here are written whole, so it was edited or damaged. Restore it, or remove its folder to run again.",
-        ) from None
-    raise UserError(
-        f"{path} was written by a newer version of bench (schema {schema}; this version reads up to {SCHEMA})",
-        "Upgrade bench, or choose another --results folder.",
-    )
-
-
-def content_of(record: Record) -> dict[str, Any]:
-    """A record as its JSON file holds it: what is None is left out."""
-    return record.model_dump(mode="json", by_alias=True, exclude_none=True)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is corrupt: {error}", RESTORE) from None

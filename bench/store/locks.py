@@ -41,3 +41,8 @@ def holding(results: Results, name: str) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def locked_names(results: Results) -> list[str]:
+    """The names of all locks that were ever held in the folder, whether or not they are held now."""
+    return sorted(path.stem for path in (results.path / "locks").glob("*.lock"))

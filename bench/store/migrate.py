@@ -4,39 +4,45 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from bench.store.records import PlanRecord, Record
 from bench.sweep.baseline import choose_baseline
 
 Content = dict[str, JsonValue]
 """A JSON file whose keys have not been checked yet."""
 
 
-def migrated(content: Content) -> Content:
-    """The content of a record's file of any earlier schema, as the current one has it.
+def migrated(content: Content, kind: type[Record]) -> Content:
+    """The content of a record's file of any earlier schema, as the current schema has it.
 
-    Schema 2 added its own number to every file and the baseline to plan.json. It took away what is said twice: the
-    learning rate of a trial is among its options.
+    Schema 2 added its own number to every file. In plan.json it added the baseline, and removed a trial's learning
+    rate, which is among the trial's options.
     """
     current = {key: value for key, value in content.items() if key != "schema"}
-    trials = current.get("trials")
+    if kind is PlanRecord:
+        _bring_plan_up_to_2(current)
+    return current
+
+
+def _bring_plan_up_to_2(plan: Content) -> None:
+    """Changes nothing in a plan of schema 2."""
+    trials, cells = plan.get("trials"), plan.get("cells")
     if isinstance(trials, list):
-        current["trials"] = [
+        plan["trials"] = [
             {key: value for key, value in trial.items() if key != "lr"} if isinstance(trial, dict) else trial
             for trial in trials
         ]
-    cells = current.get("cells")
-    if isinstance(cells, list) and "baseline" not in current:
-        current["baseline"] = choose_baseline(_trained(cells), _chosen(current.get("report")))
-    return current
+    if isinstance(cells, list) and "baseline" not in plan:
+        plan["baseline"] = choose_baseline(_trained(cells), _chosen(plan.get("report")))
 
 
 def _trained(cells: list[JsonValue]) -> list[tuple[str, int | None]]:
     """(method, rank) of the trained cells of a plan."""
-    found: list[tuple[str, int | None]] = []
+    methods: list[tuple[str, int | None]] = []
     for cell in cells:
         if isinstance(cell, dict) and isinstance(cell.get("method"), str) and cell["method"] != "base":
             rank = cell.get("rank")
-            found.append((str(cell["method"]), rank if isinstance(rank, int) else None))
-    return found
+            methods.append((str(cell["method"]), rank if isinstance(rank, int) else None))
+    return methods
 
 
 def _chosen(report: JsonValue) -> str | None:

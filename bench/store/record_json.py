@@ -1,0 +1,86 @@
+"""Records as JSON text: read with a clear error, brought up to date where an older version wrote them, and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from bench.store.migrate import migrated
+from bench.store.records import SCHEMA, Record
+from bench.sweep.cell import Cell
+from bench.sweep.schema import describe
+
+RecordType = TypeVar("RecordType", bound=Record)
+
+RESTORE = (
+    "Results are written atomically, so this file was edited or damaged. Restore it, or delete the cell's folder to "
+    "run the cell again."
+)
+
+
+class NewerSchema(UserError):
+    """A file that a newer version of bench wrote."""
+
+
+def read_record(path: Path, text: str | None, kind: type[RecordType]) -> RecordType | None:
+    """The content of a file as a record, brought up to date where an older version wrote it; None without a file.
+
+    Raises UserError, which names the file, if the text is no such record, and NewerSchema if a newer version wrote it.
+    """
+    return None if text is None else parse_record(path, text, kind)
+
+
+def parse_record(path: Path, text: str, kind: type[RecordType]) -> RecordType:
+    """As `read_record`, of a text that is there."""
+    try:
+        return kind.model_validate(migrated(_content(path, text), kind))
+    except (ValueError, TypeError) as error:
+        raise _corrupt(path, error) from None
+
+
+def parse_cell(path: Path, text: str) -> Cell:
+    """The cell that a cell.json holds. Raises as `read_record` does."""
+    try:
+        content = _content(path, text)
+        content.pop("schema", None)
+        return Cell.model_validate(content)
+    except (ValueError, TypeError) as error:
+        raise _corrupt(path, error) from None
+
+
+def content_of(record: Record) -> dict[str, Any]:
+    """A record as its JSON file holds it: fields that are None are left out."""
+    return record.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def content_of_cell(cell: Cell) -> dict[str, Any]:
+    """A cell as cell.json holds it. The schema's number is no part of the cell, so its hash does not depend on it."""
+    return {"schema": SCHEMA, **cell.model_dump(mode="json")}
+
+
+def check_schema(path: Path, schema: object) -> None:
+    """Raise NewerSchema for the schema number of a newer version, and ValueError for what is no number."""
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        raise ValueError(f"its schema is {schema!r}, which is not a number")
+    if schema > SCHEMA:
+        raise NewerSchema(
+            f"{path} was written by a newer version of bench (schema {schema}; this version reads up to {SCHEMA})",
+            "Upgrade bench, or choose another --results folder.",
+        )
+
+
+def _content(path: Path, text: str) -> dict[str, Any]:
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    check_schema(path, content.get("schema", 1))
+    return content
+
+
+def _corrupt(path: Path, error: Exception) -> UserError:
+    reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else str(error).splitlines()[0]
+    return UserError(f"{path} is corrupt: {reason}", RESTORE)
