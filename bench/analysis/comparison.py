@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench import statistics
 from bench.analysis.frames import PLACE, Frames, trained
-from bench.statistics import Answers
+from bench.statistics import TaskAnswers
 from bench.sweep.sections import ReportConfig
 
 DIFFERENCES = ("series", "baseline", "base", "rank", "baseline_rank", "samples", "seeds", "difference", "low", "high")
@@ -150,7 +150,7 @@ def _compared(
             steps.append(min(one.step if one is not None else 0.0 for _, a, b in pairs for one in (a, b)))
     adjusted = statistics.holm([row["mcnemar_p"] for row in rows])
     comparisons = sum(len(values) >= statistics.SEEDS for values in family)
-    verdicts = statistics.judge(family, margin, steps)
+    verdicts = statistics.compare_family(family, margin, steps)
     for row, values, step, judged, p in zip(rows, family, steps, verdicts, adjusted, strict=True):
         row |= _over_seeds(values, step, judged, comparisons, margin) | {"mcnemar_p_adjusted": p}
     return pd.DataFrame(rows, columns=DIFFERENCES)
@@ -162,16 +162,16 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _over_seeds(
-    values: Sequence[float], step: float, judged: statistics.Comparison, comparisons: int, margin: float
+    values: Sequence[float], step: float, judged: statistics.SeedComparison, comparisons: int, margin: float
 ) -> dict[str, Any]:
-    interval, deviation = judged.interval, statistics.spread(values, step)
+    interval, deviation = judged.interval, statistics.standard_deviation(values, step)
     needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin) if interval else None
     return {
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
         "p": judged.p,
         "p_adjusted": judged.p_adjusted,
-        "detectable": statistics.detectable(deviation, len(values)) if interval else None,
+        "detectable": statistics.detectable_difference(deviation, len(values)) if interval else None,
         "seeds_needed": needed if judged.verdict == "unresolved" else None,
         "verdict": judged.verdict,
     }
@@ -225,7 +225,7 @@ def _answered(questions: pd.DataFrame) -> dict[str, _Answered]:
         tasks = of_task[mine]
         averages = statistics.resampled_averages(
             {
-                task: Answers(correct[:, tasks == task], labels[mine][tasks == task])
+                task: TaskAnswers(correct[:, tasks == task], labels[mine][tasks == task])
                 for task in dict.fromkeys(tasks.tolist())
             }
         )

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from bench import statistics
 from bench.evaluation.scoring import check, right, scores
-from bench.statistics import question_noise
+from bench.statistics import question_half_width
 from bench.store.folder import CellFolder, Results
 from bench.sweep.identity import label
 
@@ -110,7 +110,7 @@ def read(results: Results) -> Frames:
                 "evaluation_seconds": _total(one["seconds"] for one in found),
                 **_answering([one for one in answered if one is not None]),
                 "average": 100 * sum(score for score, _ in average) / len(average) if average else None,
-                "question_noise": 100 * question_noise(average) if average else None,
+                "question_noise": 100 * question_half_width(average) if average else None,
             }
         )
         scored += [(planned["folder"], one) for one in found]

@@ -48,7 +48,7 @@ def interval_over_questions(name: str, values: Sequence[float], questions: Seque
     clusters = np.array([repr(one) for one in questions])
     if len(set(clusters.tolist())) < 2:
         return None
-    answers = statistics.Answers(np.asarray(values, dtype=float)[None], clusters)
+    answers = statistics.TaskAnswers(np.asarray(values, dtype=float)[None], clusters)
     return statistics.percentile_interval(statistics.resampled_averages({name: answers})[:, 0])
 
 

@@ -280,7 +280,7 @@ def noise_text(done: pd.DataFrame, of: str = "") -> str:
     where = f" ({of})" if of else ""
     return (
         f"The noise floor{where}: by their seed alone two single runs of one setting lie up to {floor.difference:.1f} "
-        f"points apart, 95 % of the time (s.d. over seeds {floor.spread:.2f}, {floor.degrees} degrees of freedom)."
+        f"points apart, 95 % of the time (s.d. over seeds {floor.deviation:.2f}, {floor.degrees} degrees of freedom)."
     )
 
 

@@ -159,8 +159,8 @@ def test_verdicts_are_adjusted_for_the_rows_of_the_table() -> None:
     dora = found.loc["dora"]
     assert dora["p"] < 0.05 < dora["p_adjusted"] == pytest.approx(2 * dora["p"])
     assert dora["low"] > 0 and dora["verdict"] == "unresolved"
-    spread = statistics.spread(leads["dora"])
-    assert dora["detectable"] == pytest.approx(statistics.detectable(spread, 3))
+    spread = statistics.standard_deviation(leads["dora"])
+    assert dora["detectable"] == pytest.approx(statistics.detectable_difference(spread, 3))
     assert dora["seeds_needed"] == statistics.seeds_needed(2.7, spread, 2) > 3
     assert found.loc["single", "verdict"] == "these two runs"
     assert found.loc["single", ["p", "p_adjusted", "detectable", "seeds_needed"]].isna().all()
@@ -224,7 +224,7 @@ def test_each_cell_is_resampled_as_it_would_be_alone(categories: bool) -> None:
         mine = mine.sort_values(["task", "question_id"])
         assert list(one.correct) == list(mine["correct"])
         alone = {
-            task: statistics.Answers(
+            task: statistics.TaskAnswers(
                 part[["correct"]].to_numpy(dtype=float).T, part["cluster"].fillna(part["question_id"]).to_numpy(str)
             )
             for task, part in mine.groupby("task")

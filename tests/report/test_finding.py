@@ -9,7 +9,7 @@ from scipy import stats
 
 from bench.analysis import comparison
 from bench.report.finding import noise_text, span, uncompared
-from bench.statistics import judge
+from bench.statistics import compare_family
 from bench.sweep.sections import ReportConfig
 
 
@@ -136,5 +136,5 @@ def test_methods_without_an_equal_are_named() -> None:
 
 def test_a_wider_margin_makes_a_tie() -> None:
     differences = [[2.0, 1.4, 1.6], [0.2, 0.1, 0.3]]
-    assert [one.verdict for one in judge(differences, 1.0)] == ["better", "tie"]
-    assert [one.verdict for one in judge(differences, 2.5)] == ["tie", "tie"]
+    assert [one.verdict for one in compare_family(differences, 1.0)] == ["better", "tie"]
+    assert [one.verdict for one in compare_family(differences, 2.5)] == ["tie", "tie"]

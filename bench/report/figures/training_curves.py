@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from bench.analysis import frames
 from bench.report.figures.accuracy import STYLE, Drawn, drawn, look_beside_its_name
 from bench.report.tables import Table
-from bench.statistics import spread
+from bench.statistics import standard_deviation
 from bench.store.folder import CellFolder, Results
 
 LOSSES, NORMS = NAMES = ("losses", "gradient_norms")
@@ -121,7 +121,7 @@ def table(cells: pd.DataFrame) -> list[Table]:
     for label, own in done.assign(label=frames.labels(done)).groupby("label", sort=False):
         scores = list(own["average"])
         if len(scores) > 1:
-            values = (np.mean(scores), spread(scores), min(scores), max(scores))
+            values = (np.mean(scores), standard_deviation(scores), min(scores), max(scores))
             rows.append([label, str(len(scores)), *(f"{value:.2f}" for value in values)])
     if not rows:
         return []
