@@ -46,3 +46,8 @@ def unknown(kind: str, given: object, allowed: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return UserError(f"unknown {kind} {given!r}", f"{hint}Allowed: {', '.join(names)}.")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -77,16 +77,17 @@ def push(folder: Path, repository: str) -> str:
 def _merged(cell: Cell, method: Any, folder: CellFolder, to: Path, base: str | None) -> None:
     import torch
 
-    from bench.models import base_models
+    from bench.models.load import load_model, load_tokenizer
+    from bench.models.locate import find_base
 
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         raise UserError(f"{cell.method} cannot be merged: {facts.cannot_merge}", "Leave out --merged.")
-    found = base_models.find(base or cell.base.id, None if base else _revision(cell))
-    loading = {"dtype": cell.base.dtype, "attn_implementation": "sdpa", **method.load_kwargs(cell)}
-    model = method.merge(method.load(base_models.load(found, **loading), folder.adapter, cell).float())
+    found = find_base(base or cell.base.id, None if base else _revision(cell))
+    model = load_model(found, cell.base.dtype, method_kwargs=method.load_kwargs(cell))
+    model = method.merge(method.load(model, folder.adapter, cell).float())
     model.to(getattr(torch, cell.base.dtype)).save_pretrained(to)
-    base_models.load_tokenizer(found).save_pretrained(to)
+    load_tokenizer(found).save_pretrained(to)
 
 
 def _revision(cell: Cell) -> str | None:

@@ -12,7 +12,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
-from bench.models import base_models
+from bench.models.load import load_model
+from bench.models.locate import find_base
 from bench.store.folder import CellFolder
 
 TEXTS = ["Question: what is 3?\nAnswer: it is 21", "Anna put the"]
@@ -31,7 +32,7 @@ def test_an_adapter_is_pefts(name: str, finished: tuple[Path, Path], tiny_model:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path / "out")
     record = CellFolder(cell).cell()
-    base = base_models.load(base_models.find(str(tiny_model), None), dtype="float32", attn_implementation="sdpa")
+    base = load_model(find_base(str(tiny_model), None), dtype="float32", attn_implementation="sdpa")
     ours = methods.get(record.method).load(base, cell / "adapter", record)
     for a, b in zip(logits(theirs, tokenizer), logits(ours, tokenizer), strict=True):
         assert (a - b).abs().max() < 1e-5
@@ -54,7 +55,7 @@ def test_a_merged_model_is_transformers(
     assert done.exit_code == 0, done.output
     record = CellFolder(cell).cell()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    base = base_models.load(base_models.find(str(tiny_model), None), dtype="float32", attn_implementation="sdpa")
+    base = load_model(find_base(str(tiny_model), None), dtype="float32", attn_implementation="sdpa")
     ours = methods.get(record.method).load(base, cell / "adapter", record)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     for a, b in zip(logits(merged, tokenizer), logits(ours, tokenizer), strict=True):

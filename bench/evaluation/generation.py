@@ -23,7 +23,7 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 
 from bench.costs.flops import seen
 from bench.errors import Diverged, out_of_memory
-from bench.models.base_models import computing_in
+from bench.models.dtype import computing_in
 from bench.models.hooks import PromptMaskInGeneration, causal_lm
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from bench.data.sweep_data import SweepData
 from bench.evaluation.loglikelihood_protocol import choice_scores
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.methods.method import Method
-from bench.models.base_models import computing_in, resolve_dtype
+from bench.models.dtype import computing_in, resolve_dtype
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 

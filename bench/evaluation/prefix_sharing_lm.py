@@ -23,7 +23,7 @@ from bench.evaluation.generation import generate_until
 from bench.evaluation.prefix_tree import Row, Scored, rows
 from bench.methods.method import SharedPrefix
 from bench.models.attention_masks import shares_rows
-from bench.models.base_models import computing_in
+from bench.models.dtype import computing_in
 from bench.models.hooks import HeadAt, drop_prompt_mask
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)

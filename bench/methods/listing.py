@@ -61,9 +61,9 @@ def method_rows(base: str | None = None, rank: int | None = None) -> list[Method
     if base is None:
         return [_row(method) for method in METHODS.values()]
     from bench.methods.parameter_count import layers_alike
-    from bench.models import base_models
+    from bench.models.load import load_skeleton
 
-    skeleton = base_models.skeleton(base)
+    skeleton = load_skeleton(base)
     alike = layers_alike(skeleton)
     rows = []
     for method in METHODS.values():

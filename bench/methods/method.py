@@ -131,7 +131,7 @@ class Method:
             raise UserError(f"method {self.name}: {text}") from None
 
     def load_kwargs(self, cell: Cell) -> dict[str, Any]:
-        """How the base must be loaded, as keywords of `base_models.load` (`dtype`, a name) or `from_pretrained`."""
+        """How the base must be loaded, as keywords of `load_model` (`dtype`, a name) or `from_pretrained`."""
         return {}
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:

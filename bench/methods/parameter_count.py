@@ -12,7 +12,7 @@ from bench.errors import UserError
 from bench.methods.learning_rates import without_learning_rate
 from bench.methods.method import Method
 from bench.methods.registry import get
-from bench.models import base_models
+from bench.models.load import build_model, load_config, load_skeleton
 from bench.sweep.cell import Cell
 from bench.sweep.sections import BaseModelConfig
 
@@ -27,8 +27,8 @@ class ParameterCounter:
 
     def __init__(self, base: BaseModelConfig) -> None:
         self.base = base
-        self.config = base_models.config(base.id, base.revision)
-        self.skeleton = base_models.skeleton(base.id, base.revision)
+        self.config = load_config(base.id, base.revision)
+        self.skeleton = load_skeleton(base.id, base.revision)
         self.alike = layers_alike(self.skeleton)
         self.counted: dict[str, tuple[int, int]] = {}
 
@@ -67,7 +67,7 @@ def layers_alike(skeleton: PreTrainedModel) -> bool:
     try:
         layers = skeleton.config.get_text_config().num_hidden_layers
         with torch.device("meta"):
-            one, two = (_modules(base_models.from_config(_of_depth(skeleton.config, depth))) for depth in (1, 2))
+            one, two = (_modules(build_model(_of_depth(skeleton.config, depth))) for depth in (1, 2))
     except Exception:  # whatever an architecture says to a depth that it was not made for
         return False
     whole = _modules(skeleton)
@@ -108,7 +108,7 @@ def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, a
 
     def whole(config: PretrainedConfig = config) -> tuple[int, int]:
         torch.manual_seed(0)
-        return _parameters(method.attach(base_models.from_config(config), cell))
+        return _parameters(method.attach(build_model(config), cell))
 
     def by_two() -> tuple[int, int]:
         layers = config.get_text_config().num_hidden_layers

@@ -17,7 +17,8 @@ from bench.evaluation.plan_evaluations import answer_identities, identities
 from bench.evaluation.spec import check_protocols
 from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
 from bench.methods.parameter_count import ParameterCounter
-from bench.models import base_models
+from bench.models.dtype import resolve_dtype
+from bench.models.locate import pin_base
 from bench.planning.plan import Pending, Plan, PlannedCell
 from bench.sweep.cell import BaseIdentity, Cell, CellData
 from bench.sweep.schema import Sweep, product_of_lists
@@ -38,9 +39,9 @@ def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = Fa
     dtypes = {}
     samples = [data.resolve_samples(n) for n in sweep.samples]
     for base in sweep.base_model:
-        choice = base_models.resolve_dtype(base.dtype, elsewhere)
+        choice = resolve_dtype(base.dtype, elsewhere)
         dtypes[base.id] = choice
-        id, revision = base_models.identify(base.id, base.revision)
+        id, revision = pin_base(base.id, base.revision)
         identity = BaseIdentity(id=id, revision=revision, dtype=choice.value)
         known, later = _cells_of(sweep, base, identity, data, samples)
         for planned in known:

@@ -186,11 +186,11 @@ class Estimator:
 
     def _work(self, planned: PlannedCell) -> Work:
         """As `run` counts it of the model itself, but that all that is trained is taken to meet every token."""
-        from bench.models import base_models
+        from bench.models.load import load_skeleton
 
         key = planned.base.id
         if key not in self.skeletons:
-            self.skeletons[key] = base_models.skeleton(planned.base.id, planned.base.revision)
+            self.skeletons[key] = load_skeleton(planned.base.id, planned.base.revision)
         if (key, planned.total) not in self.works:
             self.works[key, planned.total] = Work.of(self.skeletons[key], total=planned.total)
         work = self.works[key, planned.total]

@@ -10,7 +10,7 @@ from bench import methods
 from bench.data.open_questions import references_hash
 from bench.data.sweep_data import SweepData
 from bench.methods.learning_rates import with_learning_rate
-from bench.models import base_models
+from bench.models.dtype import DtypeChoice
 from bench.store.folder import SCHEMA, Results
 from bench.sweep.cell import BaseIdentity, Cell
 from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
@@ -70,7 +70,7 @@ class Plan:
     sweep: Sweep
     data: SweepData
     cells: tuple[PlannedCell, ...]
-    dtypes: dict[str, base_models.Choice]
+    dtypes: dict[str, DtypeChoice]
     """By base model, with the reason."""
     pending: tuple[Pending, ...] = ()
     """Cells whose learning rate is yet to be chosen."""

@@ -9,12 +9,13 @@ import torch
 
 from bench.data.sweep_data import SweepData
 from bench.environment import harness_commit, package_versions
-from bench.models.base_models import Base, resolve_dtype
 from bench.models.device import machine
+from bench.models.dtype import resolve_dtype
+from bench.models.locate import ModelFolder
 from bench.planning.plan import PlannedCell
 
 
-def environment(base: Base, data: SweepData, planned: PlannedCell) -> dict[str, Any]:
+def environment(base: ModelFolder, data: SweepData, planned: PlannedCell) -> dict[str, Any]:
     """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
     return {
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench import methods
 from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
@@ -32,9 +32,10 @@ from bench.evaluation.open_answers import answer
 from bench.evaluation.prefix_sharing_lm import Counted, LanguageModel
 from bench.judging import similarity
 from bench.methods.method import Method
-from bench.models import base_models
 from bench.models.device import compute_device
 from bench.models.hooks import drop_prompt_mask
+from bench.models.load import load_model, load_skeleton, load_tokenizer
+from bench.models.locate import find_base
 from bench.planning.plan import PlannedCell
 from bench.progress import Progress
 from bench.runner.cell_environment import environment
@@ -79,8 +80,8 @@ class _Run:
         self.begun = time.perf_counter()
         self.method: Method = methods.get(self.cell.method)
         self.facts = self.method.facts_for(self.cell.options)
-        self.base = base_models.find(planned.base.id, planned.base.revision)
-        self.tokenizer: PreTrainedTokenizerBase = base_models.load_tokenizer(self.base)
+        self.base = find_base(planned.base.id, planned.base.revision)
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.base)
         self.metrics = folder.metrics()
         self.before: Mapping[str, Any] = dict(self.metrics.get("costs", {}))
         self.model: nn.Module | None = None
@@ -89,15 +90,12 @@ class _Run:
     @functools.cached_property
     def skeleton(self) -> PreTrainedModel:
         """The base without weights."""
-        return base_models.skeleton(self.planned.base.id, self.planned.base.revision)
+        return load_skeleton(self.planned.base.id, self.planned.base.revision)
 
-    def load(self, **kwargs: Any) -> PreTrainedModel:
-        """The base anew; `kwargs` are the method's."""
-        loading = {"dtype": self.cell.base.dtype, "attn_implementation": self.planned.training.attn_implementation}
-        set_seed(self.cell.seed)
-        model = base_models.load(self.base, **{**loading, **kwargs})
-        set_seed(self.cell.seed)  # loading may have drawn from it
-        return model
+    def load(self, method_kwargs: Mapping[str, object] | None = None) -> PreTrainedModel:
+        """The base anew, as the cell's method loads it if its keywords are given."""
+        attention = self.planned.training.attn_implementation
+        return load_model(self.base, self.cell.base.dtype, attention, method_kwargs=method_kwargs, seed=self.cell.seed)
 
     def train(self) -> None:
         """Leaves the model with what was saved on it, now and after any restart."""
@@ -122,7 +120,7 @@ class _Run:
             self.metrics["costs"]["inference"] = {}
             self._time("base", LanguageModel(self.load(), self.tokenizer, None, "any"))
             release_memory()
-        self.model = self.method.load(self.load(**self.method.load_kwargs(self.cell)), self.folder.adapter, self.cell)
+        self.model = self.method.load(self.load(self.method.load_kwargs(self.cell)), self.folder.adapter, self.cell)
         drop_prompt_mask(self.model)
 
     def _trained(self) -> dict[str, Any]:
@@ -135,7 +133,7 @@ class _Run:
             first = min(found.so_far["micro_batch"], first or config.per_device)
             self.begun -= found.so_far["cost"]["seconds"]
         for micro in micro_batches(config.per_device, first):
-            model = self.load(**self.method.load_kwargs(self.cell))
+            model = self.load(self.method.load_kwargs(self.cell))
             base_bytes = model_bytes(model)
             self.model = self.method.attach(model, self.cell)
             costs = self._sizes(base_bytes)

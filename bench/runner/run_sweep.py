@@ -16,7 +16,8 @@ from bench.judging import similarity
 from bench.judging.judge_check import check
 from bench.judging.judges import Reference
 from bench.judging.question_files import keep_questions
-from bench.models import base_models
+from bench.models.load import load_tokenizer
+from bench.models.locate import find_base
 from bench.planning.estimate import estimator, too_large
 from bench.planning.plan import TO_RUN, Plan, PlannedCell, state
 from bench.planning.tuning import groups, settle
@@ -73,8 +74,8 @@ def run_sweep(
         raise UserError(problem, "Take a smaller base model, a quantized method (qlora), or a larger device.")
     if todo:  # what must be downloaded is asked for before anything is written
         for base in plan.sweep.base_model:
-            found = base_models.find(base.id, base.revision)
-            tokenizer = base_models.load_tokenizer(found)
+            found = find_base(base.id, base.revision)
+            tokenizer = load_tokenizer(found)
             if plan.data.has_instructions or plan.data.open_questions:
                 make_template(plan.data.config.template, tokenizer)
             if found.commit and base.revision is None:

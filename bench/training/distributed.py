@@ -24,17 +24,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, spawn
-from transformers import set_seed
 
 from bench import methods
 from bench.costs import Meter, Reading, release_memory, resident_level
 from bench.data.examples import Example
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
 from bench.methods.method import Method
-from bench.models import base_models
-from bench.models.base_models import Base
 from bench.models.device import compute_device
 from bench.models.hooks import causal_lm
+from bench.models.load import load_model, load_tokenizer
+from bench.models.locate import ModelFolder
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 from bench.training import trainer
@@ -61,7 +60,7 @@ class Job:
 
     cell: Cell
     config: TrainingConfig
-    base: Base
+    base: ModelFolder
     examples: Sequence[Example]
     work: Path
     """Scratch space."""
@@ -87,7 +86,7 @@ def work(rank: int, tell: Tell, job: Job) -> None:
     level = resident_level()
     cell, config, sharded = job.cell, job.config, job.config.parallel == "fsdp"
     method = methods.get(cell.method)
-    tokenizer = base_models.load_tokenizer(job.base)
+    tokenizer = load_tokenizer(job.base)
     model = _attached(method, job)
     try:
         if sharded:
@@ -235,10 +234,13 @@ def _end_with_parent() -> None:
 
 def _attached(method: Method, job: Job) -> nn.Module:
     """The model to train, the same in every process and every time."""
-    loading = {"dtype": job.cell.base.dtype, "attn_implementation": job.config.attn_implementation}
-    set_seed(job.cell.seed)
-    model = base_models.load(job.base, **{**loading, **method.load_kwargs(job.cell)})
-    set_seed(job.cell.seed)  # loading may have drawn from it
+    model = load_model(
+        job.base,
+        job.cell.base.dtype,
+        job.config.attn_implementation,
+        method_kwargs=method.load_kwargs(job.cell),
+        seed=job.cell.seed,
+    )
     return method.attach(model, job.cell)
 
 

@@ -47,10 +47,10 @@ def requests_of(data_dir: str | None) -> list[Any]:
 def dora_cell() -> Any:
     """A DoRA cell with PEFT's own weight norm, as a user of HFLM would load it."""
     from bench import methods
-    from bench.models import base_models
+    from bench.models.load import load_skeleton
     from bench.sweep.cell import BaseIdentity, Cell
 
-    skeleton = base_models.skeleton(BASE, None)
+    skeleton = load_skeleton(BASE, None)
     options = methods.get("dora").resolve({"rank": RANK, "lr": 1e-3, "norm": "peft"}, skeleton)
     base = BaseIdentity(id=BASE, revision="", dtype="bfloat16")
     return Cell(base=base, method="dora", method_version="1", options=options, samples=1, seed=0)
@@ -61,9 +61,10 @@ def model_of(weights: str, adapter: Path) -> Any:
     import torch
 
     from bench import methods
-    from bench.models import base_models
+    from bench.models.load import load_model
+    from bench.models.locate import find_base
 
-    model = base_models.load(base_models.find(BASE, None), "bfloat16", "sdpa").eval()
+    model = load_model(find_base(BASE, None), "bfloat16", "sdpa").eval()
     if weights == "base":
         return model
     method = methods.get("dora")
@@ -76,11 +77,12 @@ def make_adapter(spec: dict[str, Any]) -> None:
     import torch
 
     from bench import methods
-    from bench.models import base_models
+    from bench.models.load import load_model
+    from bench.models.locate import find_base
 
     torch.manual_seed(0)
     method = methods.get("dora")
-    model = base_models.load(base_models.find(BASE, None), "bfloat16", "sdpa")
+    model = load_model(find_base(BASE, None), "bfloat16", "sdpa")
     model = method.attach(model, dora_cell())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -96,11 +98,12 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from bench.costs import Meter
-    from bench.models import base_models
+    from bench.models.load import load_tokenizer
+    from bench.models.locate import find_base
 
     requests = requests_of(spec["data"])
     model = model_of(spec["weights"], Path(spec["adapter"]))
-    tokenizer = base_models.load_tokenizer(base_models.find(BASE, None))
+    tokenizer = load_tokenizer(find_base(BASE, None))
     if "threads" in spec:
         torch.set_num_threads(spec["threads"])
     if spec.get("compile"):
@@ -143,15 +146,16 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
 
     from bench.data.encoding import encode_pair
     from bench.evaluation.prefix_tree import Scored, rows
-    from bench.models import base_models
     from bench.models.device import compute_device
+    from bench.models.load import load_config, load_model, load_tokenizer
+    from bench.models.locate import find_base
 
     requests = requests_of(spec["data"])
-    tokenizer = base_models.load_tokenizer(base_models.find(BASE, None))
+    tokenizer = load_tokenizer(find_base(BASE, None))
     scored = [Scored(*encode_pair(tokenizer, *one.args)) for one in requests]
     trees = rows(scored, [(one.task_name, one.doc_id) for one in requests], 8192)
-    config = base_models.config(BASE, None)
-    model = base_models.load(base_models.find(BASE, None), "bfloat16", "sdpa")
+    config = load_config(BASE, None)
+    model = load_model(find_base(BASE, None), "bfloat16", "sdpa")
     head = config.hidden_size * config.vocab_size
     body = sum(one.numel() for one in model.model.layers.parameters() if one.dim() == 2)
     at_head = sum(len({token for _, path in row.paths for token in path}) for row in trees)

@@ -29,7 +29,8 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     """Train once: a method at a rank, on so many examples, of their own lengths or all of one."""
     from bench import methods
     from bench.data.encoding import encode_all
-    from bench.models import base_models
+    from bench.models.load import load_model, load_tokenizer
+    from bench.models.locate import find_base
     from bench.planning.build import make_plan
     from bench.sweep.schema import Sweep
     from bench.training.samplers import ByLength
@@ -44,13 +45,13 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     plan = make_plan(Sweep.model_validate(settings))
     planned = next(one for one in plan.cells if one.cell.data is not None)
     cell, config = planned.cell, planned.training
-    method, base = methods.get(cell.method), base_models.find(BASE, None)
-    tokenizer = base_models.load_tokenizer(base)
+    method, base = methods.get(cell.method), find_base(BASE, None)
+    tokenizer = load_tokenizer(base)
     examples = plan.data.subset(spec["samples"], 0)
     if spec.get("length"):
         examples = of_one_length(tokenizer, examples, spec["length"], spec["samples"])
     rows = encode_all(tokenizer, examples, config.max_length, append_eos=True)
-    model = method.attach(base_models.load(base, cell.base.dtype, "sdpa"), cell)
+    model = method.attach(load_model(base, cell.base.dtype, "sdpa"), cell)
     log: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         where = (Path(folder), log.append, lambda *told: None)

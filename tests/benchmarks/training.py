@@ -49,17 +49,17 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
 
     from bench import methods
     from bench.costs import Meter
-    from bench.models import base_models
+    from bench.models.load import load_model, load_tokenizer
+    from bench.models.locate import find_base
 
     cell, config, examples = cell_and_examples(spec)
-    method, base = methods.get(cell.method), base_models.find(BASE, None)
-    tokenizer = base_models.load_tokenizer(base)
-    loading = {"dtype": cell.base.dtype, "attn_implementation": "sdpa", **method.load_kwargs(cell)}
+    method, base = methods.get(cell.method), find_base(BASE, None)
+    tokenizer = load_tokenizer(base)
     train = {"ours": ours, "trainer": stock, "grouped": stock, "same batches": stock, "bare": bare}[spec["how"]]
     seconds, losses = 0.0, []
     for chosen in (examples[EXAMPLES:], examples[:EXAMPLES]):
         set_seed(0)
-        model = method.attach(base_models.load(base, **loading), cell)
+        model = method.attach(load_model(base, cell.base.dtype, method_kwargs=method.load_kwargs(cell)), cell)
         with Meter() as meter:
             seconds, losses = train(model, tokenizer, method, cell, config, chosen, spec)
     return {
@@ -133,8 +133,8 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     from transformers import get_linear_schedule_with_warmup
 
     from bench.data.encoding import Collator, encode
-    from bench.models.base_models import computing_in
     from bench.models.device import compute_device
+    from bench.models.dtype import computing_in
     from bench.models.hooks import HeadAt, drop_prompt_mask
     from bench.training.samplers import ByLength
 
@@ -183,12 +183,13 @@ def where_time_goes(spec: dict[str, Any]) -> dict[str, float]:
     from torch.profiler import ProfilerActivity, profile
 
     from bench import methods
-    from bench.models import base_models
+    from bench.models.load import load_model, load_tokenizer
+    from bench.models.locate import find_base
 
     cell, config, examples = cell_and_examples({**spec, "method": "lora"})
-    method, base = methods.get(cell.method), base_models.find(BASE, None)
-    tokenizer = base_models.load_tokenizer(base)
-    model = method.attach(base_models.load(base, cell.base.dtype, "sdpa"), cell)
+    method, base = methods.get(cell.method), find_base(BASE, None)
+    tokenizer = load_tokenizer(base)
+    model = method.attach(load_model(base, cell.base.dtype, "sdpa"), cell)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         ours(model, tokenizer, method, cell, config, examples[: 4 * BATCH], spec)
     spent = dict.fromkeys((*PARTS, "the rest"), 0.0)
@@ -204,20 +205,21 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     from bench.costs import Work
     from bench.costs.flops import seen
     from bench.data.encoding import encode
-    from bench.models import base_models
+    from bench.models.load import load_config, load_skeleton, load_tokenizer
+    from bench.models.locate import find_base
     from bench.training.samplers import ByLength
 
     cell, config, examples = cell_and_examples({**spec, "method": "lora"})
-    base = base_models.find(BASE, None)
-    tokenizer = base_models.load_tokenizer(base)
+    base = find_base(BASE, None)
+    tokenizer = load_tokenizer(base)
     rows = [encode(tokenizer, one, config.max_length, append_eos=True) for one in examples[:EXAMPLES]]
     order = list(ByLength([len(row.ids) for row in rows], BATCH, cell.seed))
     batches = [[len(rows[i].ids) for i in order[at : at + BATCH]] for at in range(0, len(rows), BATCH)]
-    config = base_models.config(BASE, None)
+    config = load_config(BASE, None)
     tokens = sum(len(row.ids) for row in rows)
     supervised = sum(len(row.ids) - row.prompt_length for row in rows)
-    skeleton = base_models.skeleton(BASE, None)
-    model = methods.get("lora").attach(base_models.skeleton(BASE, None), cell)
+    skeleton = load_skeleton(BASE, None)
+    model = methods.get("lora").attach(load_skeleton(BASE, None), cell)
     flops = Work.of(skeleton, model, sum(one.numel() for one in model.parameters()))
     return {
         "examples": EXAMPLES,

@@ -18,10 +18,11 @@ import torch
 from bench import methods
 from bench.evaluation import protocols
 from bench.evaluation.prefix_sharing_lm import LanguageModel
-from bench.models import base_models
-from bench.models.base_models import computing_in
 from bench.models.device import compute_device
+from bench.models.dtype import computing_in
 from bench.models.hooks import PromptMaskInGeneration, drop_prompt_mask
+from bench.models.load import load_model, load_tokenizer
+from bench.models.locate import find_base
 from bench.planning.build import make_plan
 from bench.store.files import write_json
 from bench.store.folder import Results
@@ -40,10 +41,10 @@ def main() -> None:
     for planned in plan.cells:
         cell, folder = planned.cell, results.folder(planned.cell)
         method, dtype = methods.get(cell.method), planned.cell.base.dtype
-        base = base_models.find(planned.base.id, planned.base.revision)
-        tokenizer = base_models.load_tokenizer(base)
-        loading = {"dtype": dtype, "attn_implementation": planned.training.attn_implementation}
-        model = base_models.load(base, **loading | method.load_kwargs(cell))
+        base = find_base(planned.base.id, planned.base.revision)
+        tokenizer = load_tokenizer(base)
+        attention = planned.training.attn_implementation
+        model = load_model(base, dtype, attention, method_kwargs=method.load_kwargs(cell))
         model = method.load(model, folder.adapter, cell).eval()
         drop_prompt_mask(model)
         identity = planned.evaluations[-1]

@@ -15,7 +15,8 @@ from pathlib import Path
 from lm_eval.models.huggingface import HFLM
 
 from bench.evaluation import protocols
-from bench.models import base_models
+from bench.models.load import load_model, load_tokenizer
+from bench.models.locate import find_base
 from bench.planning.build import make_plan
 from bench.store.files import write_json
 from bench.store.folder import Results
@@ -31,9 +32,9 @@ def main() -> None:
     plan = make_plan(load_sweep(given.config, tuple(given.set)))
     untuned = plan.cells[0]
     results = Results(given.results / plan.sweep.name)
-    base = base_models.find(untuned.base.id, untuned.base.revision)
-    model = base_models.load(base, untuned.cell.base.dtype, untuned.training.attn_implementation).eval()
-    tokenizer = base_models.load_tokenizer(base)
+    base = find_base(untuned.base.id, untuned.base.revision)
+    model = load_model(base, untuned.cell.base.dtype, untuned.training.attn_implementation).eval()
+    tokenizer = load_tokenizer(base)
     stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=16, logits_cache=False)
     found = {}
     for identity in untuned.evaluations:

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.methods import dvora
 from bench.methods.dvora import DvoraConfig, DvoraLinear, DvoraModel
-from bench.models import base_models
+from bench.models.load import load_skeleton
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IDS = torch.arange(20).reshape(2, 10) + 5
@@ -450,7 +450,7 @@ def test_llama_7b_parameter_counts_are_the_papers() -> None:
     """Per cent trained of base and trained together, all seven linear layers, r = 1024; DoRA's Table 11 rounds them
     to 0.02 and 0.04."""
     for config, exact in ((VeraConfig, 0.0236), (DvoraConfig, 0.0437)):
-        base = base_models.skeleton("huggyllama/llama-7b")
+        base = load_skeleton("huggyllama/llama-7b")
         parameters = list(get_peft_model(base, config(r=1024, target_modules=ALL)).parameters())
         assert all(one.is_meta for one in parameters)
         trained = sum(one.numel() for one in parameters if one.requires_grad)

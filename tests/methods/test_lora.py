@@ -22,9 +22,10 @@ from bench.evaluation.merge_check import probe
 from bench.methods.lora import INITIAL, Lora
 from bench.methods.parameter_count import count_parameters
 from bench.methods.target_modules import linear_layers
-from bench.models import base_models
-from bench.models.base_models import computing_in
+from bench.models.dtype import computing_in
 from bench.models.hooks import causal_lm, drop_prompt_mask
+from bench.models.load import load_config, load_model, load_skeleton
+from bench.models.locate import find_base
 from bench.report import published
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
@@ -41,7 +42,7 @@ EXACT = {
 def test_llama_7b_parameter_counts_are_the_papers(method: str) -> None:
     table = published.read("dora_table15_rank").set_index(["method", "rank"])["params_pct"]
     for rank, exact in EXACT[method].items():
-        base = base_models.skeleton("huggyllama/llama-7b")
+        base = load_skeleton("huggyllama/llama-7b")
         cell = cell_of(method, base, rank=rank, target_modules="llm_adapters")
         parameters = list(methods.get(method).attach(base, cell).parameters())
         assert all(one.is_meta for one in parameters)
@@ -69,8 +70,8 @@ MORE = [
 def test_parameter_counts_of_other_llamas(
     base: str, method: str, rank: int, modules: str, expected: float, tolerance: float
 ) -> None:
-    cell = cell_of(method, base_models.skeleton(base), rank=rank, target_modules=modules)
-    trainable, total = count_parameters(cell, base_models.config(base))
+    cell = cell_of(method, load_skeleton(base), rank=rank, target_modules=modules)
+    trainable, total = count_parameters(cell, load_config(base))
     assert 100 * trainable / total == pytest.approx(expected, abs=tolerance)
 
 
@@ -167,7 +168,7 @@ def test_the_committed_cells_keep_their_identity() -> None:
         cell = Cell.model_validate_json(path.read_text())
         assert path.parent.name.endswith(f"-{cell.id}"), path
         if cell.method in ("lora", "dora"):
-            skeleton = base_models.skeleton(cell.base.id)
+            skeleton = load_skeleton(cell.base.id)
             given = {key: value for key, value in cell.options.items() if key != "target_modules"}
             resolved = methods.get(cell.method).resolve(given, skeleton)
             assert cell.model_copy(update={"options": resolved}).id == cell.id, path
@@ -233,14 +234,14 @@ def test_a_quantized_base_trains_saves_and_loads(method: str, quantization: str,
     one = methods.get(method)
     one.check_machine({"quantization": quantization})
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    base = base_models.find(str(folder))
-    cell = cell_of(method, base_models.load(base, "float32"), rank=4, quantization=quantization, lr=1e-2, dropout=0)
+    base = find_base(str(folder))
+    cell = cell_of(method, load_model(base, "float32"), rank=4, quantization=quantization, lr=1e-2, dropout=0)
 
     def load() -> Any:
-        return base_models.load(base, **{"dtype": "float32", **one.load_kwargs(cell)})
+        return load_model(base, "float32", method_kwargs=one.load_kwargs(cell))
 
     fresh = load()
-    assert model_bytes(fresh) < model_bytes(base_models.load(base, "float32"))
+    assert model_bytes(fresh) < model_bytes(load_model(base, "float32"))
     packed = {name: value.clone() for name, value in fresh.named_parameters()}
     torch.manual_seed(0)
     model = one.attach(fresh, cell)
@@ -267,16 +268,16 @@ def test_a_quantized_base_is_evaluated_as_it_is_trained(method: str, dtype: str,
     """The adapter is the identity at the start also in evaluation, where bitsandbytes would repack its weights on some
     CPUs, and evaluation gives the logits of a pass with gradients (fp32: 1e-5; bfloat16: its rounding)."""
     pytest.importorskip("bitsandbytes")
-    base = base_models.find(str(make_tiny_model(tmp_path / "model", hidden=64)))
+    base = find_base(str(make_tiny_model(tmp_path / "model", hidden=64)))
     one = methods.get(method)
     settings = {"rank": 4} if "+" in method else {"rank": 4, "dropout": 0}
-    cell = cell_of(method, base_models.load(base, "float32"), **settings)
+    cell = cell_of(method, load_model(base, "float32"), **settings)
     cell = cell.model_copy(update={"base": cell.base.model_copy(update={"dtype": dtype})})
     inputs = {"input_ids": torch.arange(20).reshape(2, 10) + 5, "attention_mask": torch.ones(2, 10, dtype=torch.long)}
     inputs["prompt_mask"] = inputs["input_ids"] < 0  # no prompt: LoReFT edits nothing
 
     def load() -> Any:
-        return base_models.load(base, **{"dtype": dtype, **one.load_kwargs(cell)})
+        return load_model(base, dtype, method_kwargs=one.load_kwargs(cell))
 
     plain = load().train()  # in training mode nothing is repacked
     drop_prompt_mask(plain)

@@ -12,7 +12,7 @@ from bench import methods
 from bench.errors import UserError
 from bench.methods import Method, parameter_count
 from bench.methods.parameter_count import count_parameters, layers_alike
-from bench.models import base_models
+from bench.models.load import build_model, load_config
 from bench.sweep.cell import BaseIdentity, Cell
 from bench.sweep.sections import BaseModelConfig
 
@@ -28,11 +28,11 @@ def cell_of(method: str, options: dict[str, Any]) -> Cell:
 
 def skeleton_of(config: PretrainedConfig) -> Any:
     with torch.device("meta"):
-        return base_models.from_config(config)
+        return build_model(config)
 
 
 def test_two_layers_tell_what_every_method_trains_in_five() -> None:
-    config = base_models.config(BASE)
+    config = load_config(BASE)
     config.num_hidden_layers = 5
     skeleton = skeleton_of(config)
     assert layers_alike(skeleton)
@@ -59,7 +59,7 @@ def test_two_layers_tell_what_every_method_trains_in_five() -> None:
     ],
 )
 def test_settings_that_pick_layers_are_counted_on_all(settings: dict[str, Any]) -> None:
-    config = base_models.config(BASE)
+    config = load_config(BASE)
     config.num_hidden_layers = 5
     method = methods.get(settings.pop("method"))
     cell = cell_of(method.name, method.resolve(settings, skeleton_of(config)))
@@ -79,7 +79,7 @@ class FourthNorm(Method):
 
 
 def test_a_method_of_ones_own_sees_the_whole_model() -> None:
-    config = base_models.config(BASE)
+    config = load_config(BASE)
     config.num_hidden_layers = 5
     cell = cell_of(f"{__name__}:FourthNorm", {"lr": 1e-3})
     assert count_parameters(cell, config, alike=True)[0] == config.hidden_size

@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from bench import methods
 from bench.errors import UserError
 from bench.methods.reft import REFT_METHODS, prompt_ends
-from bench.models import base_models
 from bench.models.hooks import PromptMaskInGeneration, causal_lm
+from bench.models.load import load_skeleton
 from bench.sweep.cell import BaseIdentity, Cell
 
 METHODS = {method.name: method for method in REFT_METHODS}
@@ -391,7 +391,7 @@ def test_a_shared_prefix_scores_as_one_by_one(tied: bool, tiny_model: Path) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_parameter_counts_are_the_papers(name: str, base: str, percent: float) -> None:
     """../shared/published/README.md: rank 8, all layers, tied, as per cent of the base alone; no weights are made."""
-    model = base_models.skeleton(base)
+    model = load_skeleton(base)
     total = sum(one.numel() for one in model.parameters())
     model = METHODS[name].attach(model, cell_of(name, model))
     assert all(one.is_meta for one in [*model.parameters(), *model.reft.buffers()])
@@ -405,7 +405,7 @@ def test_parameter_counts_are_the_papers(name: str, base: str, percent: float) -
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_without_weights_are_those_with_weights(name: str, rank: int, tiny_model: Path) -> None:
     counts = []
-    for model in (base_models.skeleton(str(tiny_model)), AutoModelForCausalLM.from_pretrained(tiny_model)):
+    for model in (load_skeleton(str(tiny_model)), AutoModelForCausalLM.from_pretrained(tiny_model)):
         METHODS[name].attach(model, cell_of(name, model, rank=rank, tied=False, layers=[1]))
         counts.append({key: one.shape for key, one in model.reft.named_parameters()})
     assert counts[0] == counts[1]
@@ -519,7 +519,7 @@ def test_gradient_checkpointing_changes_nothing(reentrant: bool, tiny_model: Pat
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str, tiny_model: Path) -> None:
     with pytest.raises(UserError, match=message) as error:
-        METHODS["direft"].resolve(settings, base_models.skeleton(str(tiny_model)))
+        METHODS["direft"].resolve(settings, load_skeleton(str(tiny_model)))
     assert "direft" in str(error.value)
 
 

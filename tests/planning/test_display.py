@@ -9,7 +9,7 @@ from helpers.paths import CONFIGS
 from helpers.sweeps import bench, sweep_file
 
 from bench import methods
-from bench.models import base_models
+from bench.models.load import load_skeleton
 from bench.sweep.load import load_sweep
 from bench.sweep.schema import product_of_lists
 
@@ -35,7 +35,7 @@ def test_the_settings_of_every_config_fit_their_base(path: Path) -> None:
     """Without data and weights: a setting that a method does not know would show only where the data are."""
     sweep = load_sweep(path)
     for base in sweep.base_model:
-        skeleton = base_models.skeleton(base.id, base.revision)
+        skeleton = load_skeleton(base.id, base.revision)
         for entry in sweep.methods:
             method = methods.get(entry["method"])
             settings = {key: value for key, value in entry.items() if key != "method"}

@@ -19,7 +19,7 @@ from helpers.paths import ROOT
 from helpers.sweeps import bench, outcome, sweep_file
 
 from bench.analysis import frames
-from bench.models.base_models import resolve_dtype
+from bench.models.dtype import resolve_dtype
 from bench.store.folder import Results
 
 

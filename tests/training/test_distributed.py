@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.errors import CellProblem, Diverged, out_of_memory
-from bench.models import base_models
+from bench.models.locate import find_base
 from bench.planning.build import make_plan
 from bench.store.folder import Results
 from bench.sweep.load import load_sweep
@@ -54,7 +54,7 @@ def job_of(folder: Path, tiny: Path, name: str, devices: int) -> Job:
     if devices == 1:
         asked.pop("parallel", None)
     config = TrainingConfig(batch_size=8, epochs=2, logging_steps=1, devices=devices, **asked)
-    base = base_models.find(str(tiny))
+    base = find_base(str(tiny))
     cell = cell_of(method, AutoModelForCausalLM.from_pretrained(tiny), epochs=2, batch_size=8, **options)
     cell = cell.model_copy(update={"samples": len(examples)})
     adapter = folder / f"{name} {devices}"

@@ -1,0 +1,133 @@
+"""Loading a base model: its configuration, the model with or without weights, its tokenizer.
+
+Only safetensors are read, and no remote code is run. `load_model` is the one sequence that training, evaluation,
+distributed processes and the export load a base with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError, first_line
+from bench.models.device import compute_device
+from bench.models.locate import ModelFolder, download_from_hub, pin_base
+from bench.models.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+ARCHITECTURES = {
+    "smollm2-135m-instruct": "smollm2-135m-instruct",
+    "huggyllama/llama-7b": "llama-7b",
+    "yahma/llama-7b-hf": "llama-7b",
+    "huggyllama/llama-13b": "llama-13b",
+    "yahma/llama-13b-hf": "llama-13b",
+    "meta-llama/Llama-2-7b-hf": "llama2-7b",
+    "meta-llama/Meta-Llama-3-8B": "llama3-8b",
+    "meta-llama/Llama-3.1-8B": "llama3-8b",
+}
+"""Models whose configuration ships here (facts of their config.json), so that a plan needs no network."""
+
+
+def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
+    """The configuration alone: enough to count parameters and to check target modules.
+
+    Raises UserError if transformers does not know the architecture.
+    """
+    from transformers import AutoConfig
+
+    if name in ARCHITECTURES:
+        return AutoConfig.from_pretrained(Path(__file__).parent / "architectures" / f"{ARCHITECTURES[name]}.json")
+    pin_base(name, revision)
+    folder = Path(name).expanduser()
+    try:
+        path = folder if folder.is_dir() else download_from_hub(name, revision, ["config.json"])
+        return AutoConfig.from_pretrained(path)
+    except (ValueError, KeyError) as error:
+        raise _unknown_architecture(name, error) from error
+
+
+def load_skeleton(name: str, revision: str | None = None) -> PreTrainedModel:
+    """The model without weights, on the meta device."""
+    import torch
+
+    with torch.device("meta"):
+        return build_model(load_config(name, revision))
+
+
+def build_model(config: PretrainedConfig) -> PreTrainedModel:
+    """A model of this architecture with random weights, on the current default device.
+
+    Raises UserError if transformers has no causal language model of this architecture.
+    """
+    from transformers import AutoModelForCausalLM
+
+    quiet_libraries()
+    try:
+        return AutoModelForCausalLM.from_config(config)
+    except (ValueError, KeyError) as error:
+        raise _unknown_architecture(f"a model of the type {config.model_type}", error) from error
+
+
+def load_model(
+    base: ModelFolder,
+    dtype: str,
+    attn_implementation: str = "sdpa",
+    *,
+    method_kwargs: Mapping[str, object] | None = None,
+    seed: int | None = None,
+) -> PreTrainedModel:
+    """The model with its weights, on the compute device.
+
+    `method_kwargs` are those of the cell's method (`Method.load_kwargs`: a quantization, another `dtype`) and win over
+    the other arguments. With a `seed`, the random state afterwards is the same however much loading draws from it.
+    Raises UserError for a folder whose files do not make a causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, set_seed
+
+    quiet_libraries()
+    options = {"dtype": dtype, "attn_implementation": attn_implementation, **(method_kwargs or {})}
+    options["dtype"] = getattr(torch, str(options["dtype"]))
+    if seed is not None:
+        set_seed(seed)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load {base.id}: {error}",
+            "The folder must hold config.json and *.safetensors of a causal language model.",
+        ) from error
+    if not getattr(model, "hf_device_map", None):
+        model = model.to(compute_device())  # type: ignore[arg-type]  # transformers wraps torch's method
+    if seed is not None:
+        set_seed(seed)
+    return model
+
+
+def load_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a padding token (the end-of-text token if it defines none).
+
+    Raises UserError if the folder holds no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.path)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{base.id} has no tokenizer that can be loaded: {first_line(error)}",
+            "Save the tokenizer beside the model (tokenizer.json).",
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _unknown_architecture(what: str, error: Exception) -> UserError:
+    return UserError(
+        f"{what} is no causal language model that transformers knows: {first_line(error)}",
+        "Give a model of a known architecture; remote code is not run.",
+    )
