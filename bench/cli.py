@@ -382,6 +382,46 @@ def export(
         print(f"pushed: {upload(written, push)}")
 
 
+@app.command(epilog="Examples:  bench pack results/quickstart  |  bench pack results/rank_smollm2 results/samples_smollm2")
+@_exits_on_user_error
+def pack(
+    folders: Annotated[list[Path], typer.Argument(help="Sweeps' results folders.", show_default=False)],
+) -> None:
+    """Turn the many small files of a results folder's cells into two, for git or for moving them.
+
+    All other commands read packed and loose cells alike, and new cells are written beside the pack. Pack again to add
+    them. Adapters, logs and the report stay as they are. A cell with a corrupt file stays loose: exit code 1.
+    """
+    from bench.store.folder import Results
+    from bench.store.pack import pack as write_pack
+
+    left = 0
+    for folder in folders:
+        packed = write_pack(Results(folder))
+        left += len(packed.left)
+        print(
+            f"{folder}: {packed.added} cells packed; the pack holds {packed.files:,} files of {packed.cells} cells "
+            f"({packed.size / 1e6:.1f} MB)"
+        )
+        for cell, reason in packed.left.items():
+            print(f"{cell} stays loose: {reason}", file=sys.stderr)
+    if left:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command(epilog="Example:  bench unpack results/quickstart")
+@_exits_on_user_error
+def unpack(
+    folders: Annotated[list[Path], typer.Argument(help="Sweeps' results folders.", show_default=False)],
+) -> None:
+    """Write the files of packed cells again, each into its cell's folder, and remove the pack."""
+    from bench.store.folder import Results
+    from bench.store.pack import unpack as write_files
+
+    for folder in folders:
+        print(f"{folder}: {write_files(Results(folder))} cells unpacked")
+
+
 @app.command(epilog="Example:  bench methods --base huggyllama/llama-7b --rank 16")
 @_exits_on_user_error
 def methods(
