@@ -382,7 +382,7 @@ def export(
         print(f"pushed: {upload(written, push)}")
 
 
-@app.command(epilog="Examples:  bench pack results/quickstart  |  bench pack results/rank_smollm2 results/samples_smollm2")
+@app.command(epilog="Examples:  bench pack results/quickstart  |  bench pack results/one results/other")
 @_exits_on_user_error
 def pack(
     folders: Annotated[list[Path], typer.Argument(help="Sweeps' results folders.", show_default=False)],

@@ -26,7 +26,7 @@ def export(folder: CellFolder, to: Path, merged: bool = False, base: str | None 
     """
     from bench import methods
 
-    if not (folder.path / "cell.json").is_file():
+    if not folder.exists():
         raise UserError(f"{folder.path} is no cell", "Give a folder of results/<sweep>/cells/.")
     cell, metrics = folder.cell(), folder.metrics()
     if to.exists():
@@ -105,8 +105,7 @@ def _name_base(folder: Path, cell: Cell) -> None:
 
 
 def _environment(folder: CellFolder) -> dict[str, Any]:
-    path = folder.path / "environment.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return json.loads(folder.read_text("environment.json") or "{}")
 
 
 def card(cell: Cell, metrics: dict[str, Any], environment: dict[str, Any], merged: bool) -> str:

@@ -76,7 +76,7 @@ def read(results: Results) -> Frames:
     for planned, line in zip(plan["cells"], series, strict=True):
         name = _name(planned, line)
         folder = CellFolder(results.path / "cells" / planned["folder"])
-        metrics = folder.metrics() if (folder.path / "cell.json").is_file() else {}
+        metrics = folder.metrics() if folder.exists() else {}
         recorded = metrics.get("evaluations", {})
         found, answers = [], []
         for id in (id for id in planned["evaluations"] if id in recorded):

@@ -14,10 +14,10 @@ def tables(results: Results, plan: dict[str, Any]) -> list[Table]:
     """One table, a column a variety of environment. Empty without a cell; a record that cannot be read says so."""
     kinds: dict[tuple[tuple[str, str], ...], int] = {}
     for cell in plan["cells"]:
-        path = results.path / "cells" / cell["folder"] / "environment.json"
-        if path.is_file():
+        text = results.folder_named(cell["folder"]).read_text("environment.json")
+        if text is not None:
             try:
-                facts = _facts(json.loads(path.read_text(encoding="utf-8")))
+                facts = _facts(json.loads(text))
             except (json.JSONDecodeError, KeyError):
                 facts = (("", "its environment.json cannot be read"),)
             kinds[facts] = kinds.get(facts, 0) + 1
@@ -39,9 +39,9 @@ def mixed(results: Results, plan: dict[str, Any]) -> list[str]:
     """That cells ran on several kinds of machine, where they did: then seconds are not to be compared."""
     kinds = set()
     for cell in plan["cells"]:
-        path = results.path / "cells" / cell["folder"] / "environment.json"
-        with suppress(OSError, json.JSONDecodeError, KeyError):
-            recorded = json.loads(path.read_text(encoding="utf-8"))
+        text = results.folder_named(cell["folder"]).read_text("environment.json")
+        with suppress(json.JSONDecodeError, KeyError):
+            recorded = json.loads(text or "{}")
             kinds.add((recorded.get("processor"), recorded["device"], recorded["threads"]))
     if len(kinds) < 2:
         return []

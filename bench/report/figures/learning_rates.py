@@ -29,7 +29,7 @@ def trials(results: Results, plan: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for one in plan.get("trials", ()):
         folder = CellFolder(results.path / "cells" / one["folder"])
-        metrics = folder.metrics() if (folder.path / "cell.json").is_file() else {}
+        metrics = folder.metrics() if folder.exists() else {}
         found = [metrics.get("evaluations", {}).get(id) for id in one["evaluations"]]
         own = [row["score"] for row in found if row is not None and row["protocol"] == (found[0] or row)["protocol"]]
         whole = bool(found) and None not in found

@@ -17,7 +17,7 @@ from bench.analysis import frames
 from bench.report.figures.accuracy import STYLE, Drawn, drawn, look_beside_its_name
 from bench.report.tables import Table
 from bench.statistics import standard_deviation
-from bench.store.folder import CellFolder, Results
+from bench.store.folder import Results
 
 LOSSES, NORMS = NAMES = ("losses", "gradient_norms")
 """The figures' files."""
@@ -67,13 +67,12 @@ def _panels(results: Results, cells: pd.DataFrame) -> dict[str, list[list[dict[s
 
 def _log(results: Results, folder: str) -> Iterator[dict[str, Any]]:
     """A cell's logged steps; a last line that a kill cut off is left out."""
-    path = CellFolder(results.path / "cells" / folder).path / "training.jsonl"
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
+    text = results.folder_named(folder).read_text("training.jsonl") or ""
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
 
 
 def _line(log: list[dict[str, Any]], column: str) -> np.ndarray:  # (points, 2): step, running mean
