@@ -27,10 +27,10 @@ def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
 def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> Outcome:
     """Run what is missing of a sweep in `results/<its name>`, as `bench run` does, and keep its report up to date.
 
-    `options` are those of `bench.runner.Options` (workers, only, retry_failed, fail_fast, seconds, ...). The outcome
-    says how many cells failed and how many are left; it is no error if some did. Workers are processes of their own:
-    call it under `if __name__ == "__main__":`. Raises UserError for an error that the
-    user must fix before a cell can run.
+    `options` are those of `bench.runner.options.Options` (workers, only, retry_failed, fail_fast, seconds, ...). The
+    outcome says how many cells failed and how many are left; it is no error if some did. Workers are processes of their
+    own: call it under `if __name__ == "__main__":`. Raises UserError for an error that the user must fix before a cell
+    can run.
     """
     from bench.planning.build import make_plan
     from bench.runner.options import Options

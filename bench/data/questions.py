@@ -151,7 +151,7 @@ def render(question: Question, wording: Wording, format: Format) -> Rendered:
     if format in ("llm_adapters", "loreft"):
         instruction = wording.llm_adapters_instruction(question.text, question.choices)
         # pyreft's task_prompt_template is "%s\n". White space at a prompt's end is supervised with the answer
-        # (training.encode_pair), so the tokens of the prompt are those of the instruction alone.
+        # (`encoding.encode_pair`), so the tokens of the prompt are those of the instruction alone.
         context = (
             LLM_ADAPTERS_PROMPT.format(instruction=instruction) if format == "llm_adapters" else f"{instruction}\n"
         )

@@ -10,9 +10,9 @@
   parser is that of `llm-adapters-v1`.
 
 In the last two the prompt's tokens are exactly those that training marks as prompt: white space at the prompt's end is
-the model's to say, because in training it was supervised with the answer (training.encode_pair). In `loreft-v1` this is
-the one departure from pyreft, which gives the newline after the instruction. Upstream decodes prompt and answer as one
-text and looks in that; here only what was generated is looked at, which differs where a question itself holds
+the model's to say, because in training it was supervised with the answer (`encoding.encode_pair`). In `loreft-v1` this
+is the one departure from pyreft, which gives the newline after the instruction. Upstream decodes prompt and answer as
+one text and looks in that; here only what was generated is looked at, which differs where a question itself holds
 `### Response:` or the trigger.
 """
 
@@ -161,7 +161,7 @@ def _evaluation_prompt(question: Question, rendered: Rendered, task: Task) -> st
 
 
 def _trained_prompt(question: Question, rendered: Rendered, task: Task) -> str:
-    """The part of the training text that is tokenized as its prompt (training.encode_pair)."""
+    """The part of the training text that is tokenized as its prompt (`encoding.encode_pair`)."""
     return rendered.contexts[0].rstrip()
 
 
@@ -171,4 +171,4 @@ GENERATIVE = {
     "loreft-v1": Generative(_trained_prompt, loreft_pattern),
     "generative-v2": Generative(_trained_prompt, llm_adapters_pattern, until=(RESPONSE,)),
 }
-"""By protocol; the formats that each scores stand in `identity.PROTOCOLS`."""
+"""By protocol; the formats that each scores stand in `spec.PROTOCOLS`."""

@@ -54,7 +54,7 @@ def comparable(bases: set[str], tasks: set[str], protocols: set[str]) -> bool:
 
 
 MT_BENCH_FINGERPRINT = "9ce50ff00905cc52"
-"""Fingerprint of MT-Bench's 80 questions (`open_questions.fingerprint`), as FastChat's question.jsonl has them."""
+"""Fingerprint of MT-Bench's 80 questions (`open_questions_fingerprint`), as FastChat's question.jsonl has them."""
 PAPER_BASES = {"LLaMA-7B": LLAMA_7B, "LLaMA2-7B": {"meta-llama/Llama-2-7b-hf", "NousResearch/Llama-2-7b-hf"}}
 """By the name that the MT-Bench numbers have for it."""
 

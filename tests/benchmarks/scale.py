@@ -6,7 +6,7 @@ The plan is LoRA and DoRA at five ranks, ten learning rates, ten sample counts a
 recorded cells are those of results/rank_real_small (three tasks, 500 questions each) under other ranks, rates, sample
 counts and seeds, with other log-likelihoods and the answers and scores that follow from them; they lie in a temporary
 folder. Every timing is a process of its own, with OMP_NUM_THREADS=1: seconds of the wall (`s`) and of the processor
-(`cpu_s`), the least of the repeats of each, its start and its imports included; of the loading, `frames.read` alone.
+(`_cpu_s`), the least of the repeats of each, its start and its imports included; of the loading, `frames.read` alone.
 Writes results/benchmarks/scale.json.
 """
 

@@ -1,6 +1,6 @@
 """What is said about the invented world in sentences: instructions, questions, and the words of traits.
 
-`world_talk.py` fills these templates. A template names what it speaks of: ``{a}`` and ``{b}`` are animals, ``{p}`` is
+`talk.py` fills these templates. A template names what it speaks of: ``{a}`` and ``{b}`` are animals, ``{p}`` is
 a place, ``{a.food}`` is the food of the one and ``{p.weather}`` the weather of the other. ``{a.swim}`` says whether the
 animal swims, and ``{a.swim[also]}`` says it in another form of `TRAIT_FORMS`. What there is depends on `Block.about`.
 
@@ -74,7 +74,7 @@ class Block:
     category: str
     """One of MT-Bench's, or `facts`."""
     about: str
-    """What the templates are filled with: a key of `SUBJECTS` in `world_talk.py`."""
+    """What the templates are filled with: a key of `SUBJECTS` in `talk.py`."""
     asks: tuple[str, ...]
     inputs: tuple[str, ...]
     answers: tuple[str, ...]

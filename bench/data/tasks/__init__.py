@@ -2,7 +2,7 @@
 
 A task file is an lm-eval task file (it runs in lm-eval alone, too); `metadata` says what lm-eval has no field
 for: the version, the primary metric (acc_norm where lm-eval's users report it, else acc), LLM-Adapters' folder
-and wording. The built-in world's tasks come from `bench.data.synthetic.world`, one's own from `bench.data.own`.
+and wording. The built-in world's tasks come from `bench.data.synthetic.world`; `bench.data.loaders` reads a user's own.
 """
 
 from __future__ import annotations
