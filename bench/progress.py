@@ -20,7 +20,11 @@ QUIET_SECONDS = 15.0
 """Between two plain lines of one stage."""
 
 Advance = Callable[[int, int, str], None]
-"""Told (done, total, note) as a stage of work goes on."""
+"""Called with (done, total, note) as a stage of work advances."""
+
+
+def ignore_progress(done: int, total: int, note: str) -> None:
+    """The `Advance` of a caller who shows no progress."""
 
 
 class Listener(Protocol):

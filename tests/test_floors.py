@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 
-GROUND = ("errors", "progress", "environment", "statistics")
+GROUND = ("errors", "progress", "environment", "hashing", "statistics")
 FLOORS = (
     *("sweep", "store", "models", "methods", "data", "costs", "training", "evaluation", "judging"),
     *("planning", "runner", "analysis", "report"),

@@ -5,7 +5,6 @@ B rows, T tokens of the longest row, N supervised positions of a batch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.data.examples import Example
 from bench.errors import UserError
+from bench.hashing import short_hash
 from bench.models.packaged import cache_folder
 from bench.store.files import writing
 
@@ -94,10 +94,8 @@ def _tokens_key(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example])
     """Hash of all that the tokens follow from; of a tokenizer without a serialized form, its class and vocabulary."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    digest = hashlib.sha256(content.encode())
     whole = [SPLITTING, type(tokenizer).__name__, tokenizer.bos_token, tokenizer.eos_token_id]
-    digest.update(json.dumps([whole, [[one.prompt, one.answer] for one in examples]]).encode())
-    return digest.hexdigest()[:32]
+    return short_hash(content, json.dumps([whole, [[one.prompt, one.answer] for one in examples]]), digits=32)
 
 
 def _kept(path: Path) -> list[tuple[list[int], list[int]]] | None:

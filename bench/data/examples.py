@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from functools import cached_property
 from bench.data.open_questions import Turn
 from bench.data.questions import Format, Question, Wording, normalize, render
 from bench.data.templates import Template
+from bench.hashing import short_hash
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Pair:
     def key(self) -> str:
         """Content hash, 16 hex digits."""
         content = json.dumps([self.task, self.prompt, self.answer], ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return short_hash(content)
 
     @cached_property
     def normalized(self) -> str:
@@ -58,7 +58,7 @@ class Dialogue:
         """Content hash, 16 hex digits."""
         turns = [[one.text, one.input] for one in self.turns]
         content = json.dumps([self.task, self.system, turns, self.answers], ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return short_hash(content)
 
     @cached_property
     def normalized(self) -> str:

@@ -6,11 +6,12 @@ A set of them is a JSONL file in FastChat's format (`question_id, category, turn
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from bench.hashing import short_hash
 
 MAX_TURNS = 2
 """FastChat's prompts for judges know no more."""
@@ -77,11 +78,10 @@ class OpenQuestion:
 
 def open_questions_fingerprint(questions: Iterable[OpenQuestion]) -> str:
     """Hash of what is asked, in its order, 16 hex digits. References have no part in it: they change no answer."""
-    digest = hashlib.sha256()
-    for one in questions:
-        asked = [one.id, one.category, [[turn.text, turn.input] for turn in one.turns]]
-        digest.update(json.dumps(asked, ensure_ascii=False).encode())
-    return digest.hexdigest()[:16]
+    contents = (
+        [question.id, question.category, [[turn.text, turn.input] for turn in question.turns]] for question in questions
+    )
+    return short_hash(*(json.dumps(content, ensure_ascii=False) for content in contents))
 
 
 def with_references(questions: Sequence[OpenQuestion], answers: Iterable[dict[str, Any]]) -> tuple[OpenQuestion, ...]:
@@ -98,7 +98,5 @@ def with_references(questions: Sequence[OpenQuestion], answers: Iterable[dict[st
 
 def references_hash(questions: Iterable[OpenQuestion]) -> str:
     """Hash of the reference answers, in the questions' order, 16 hex digits: other references, other scores."""
-    digest = hashlib.sha256()
-    for one in questions:
-        digest.update(json.dumps([one.id, one.references], ensure_ascii=False).encode())
-    return digest.hexdigest()[:16]
+    contents = ([question.id, question.references] for question in questions)
+    return short_hash(*(json.dumps(content, ensure_ascii=False) for content in contents))

@@ -14,13 +14,14 @@ Three formats, as docs/protocols.md has them:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+
+from bench.hashing import short_hash
 
 Format = Literal["question", "llm_adapters", "loreft"]
 
@@ -73,7 +74,7 @@ class Question:
     def key(self) -> str:
         """Content hash, 16 hex digits: the question's identity, and its place in the canonical order."""
         content = json.dumps([self.task, self.text, self.choices, self.label], ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return short_hash(content)
 
     @cached_property
     def normalized(self) -> str:
@@ -88,7 +89,7 @@ class Question:
 
 def cluster(question: Question) -> str:
     """Which rows are one question asked again, 16 hex digits: their answers are not independent of one another."""
-    return hashlib.sha256(question.normalized.encode()).hexdigest()[:16]
+    return short_hash(question.normalized)
 
 
 def normalize(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from bench.data.questions import Question, Rendered, render
 from bench.data.tasks import Task
 from bench.data.templates import make_template
 from bench.errors import UserError
+from bench.hashing import short_hash
 from bench.sweep.sections import DataConfig
 
 if TYPE_CHECKING:
@@ -57,19 +57,15 @@ class SweepData:
     def fingerprint(self) -> str:
         """Hash of the training pools and their wording, 16 hex digits: equal content has an equal fingerprint,
         whatever its origin."""
-        digest = hashlib.sha256()
+        parts: list[str] = []
         for name in sorted(self.pools):
-            digest.update(f"{name}:{self.tasks[name].wording}".encode())
-            for row in self.pools[name]:
-                digest.update(row.key.encode())
-        return digest.hexdigest()[:16]
+            parts += [f"{name}:{self.tasks[name].wording}", *(row.key for row in self.pools[name])]
+        return short_hash(*parts)
 
     def questions_fingerprint(self, task: str) -> str:
         """Hash of the questions that a task is scored on, in their order, with their wording and format."""
-        digest = hashlib.sha256(f"{self.config.format}:{self.tasks[task].wording}".encode())
-        for question in self.questions[task]:
-            digest.update(question.key.encode())
-        return digest.hexdigest()[:16]
+        wording = f"{self.config.format}:{self.tasks[task].wording}"
+        return short_hash(wording, *(question.key for question in self.questions[task]))
 
     def open_fingerprint(self, name: str) -> str:
         """Hash of the open questions of a set, in their order."""

@@ -25,6 +25,7 @@ from bench.costs.flops import seen
 from bench.errors import Diverged, out_of_memory
 from bench.models.dtype import computing_in
 from bench.models.hooks import PromptMaskInGeneration, causal_lm
+from bench.progress import Advance, ignore_progress
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -58,7 +59,7 @@ def generate_until(
     batch_tokens: int,
     most_rows: int | None = None,
     dtype: str = "float32",
-    advance: Callable[[int, int, str], None] = lambda done, total, note: None,
+    advance: Advance = ignore_progress,
     pads_left: bool = True,
     count: Callable[[int, int, float], None] = lambda tokens, at_head, pairs: None,
     done_with: Callable[[int, str], None] = lambda number, text: None,

@@ -18,7 +18,6 @@ one text and looks in that; here only what was generated is looked at, which dif
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Questi
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import Task
 from bench.evaluation.scoring import check, samples_of
+from bench.hashing import short_hash
 from bench.sweep.identity import EvaluationIdentity
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataF
             {
                 "question_id": question.key,
                 "cluster": cluster(question),
-                "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
+                "prompt_hash": short_hash(prompt),
                 "text": sample["resps"][0][0],
                 "parsed": parsed,
                 "prediction": names.index(parsed) if parsed in names else -1,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bench.evaluation.generation import exactly
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.models.device import synchronize
+from bench.progress import Advance, ignore_progress
 
 NEW_TOKENS = 64
 BATCHES = (1, 8)
@@ -18,9 +19,7 @@ PROMPT_TOKENS = 32
 """Of each prompt; prompts of one length need no padding, which some methods cannot bear."""
 
 
-def latency(
-    lm: LanguageModel, texts: Sequence[str], advance: Callable[[int, int, str], None] = lambda *told: None
-) -> dict[str, dict[str, float]]:
+def latency(lm: LanguageModel, texts: Sequence[str], advance: Advance = ignore_progress) -> dict[str, dict[str, float]]:
     """By batch size (as text): the median `seconds` of greedy generation of NEW_TOKENS tokens, whether the text ends or
     not, and the `tokens_per_second` that they make; `prompt_tokens` of each prompt.
 

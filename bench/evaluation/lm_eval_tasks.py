@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import json
 import random
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UserError
 from bench.evaluation.loglikelihood_protocol import choice_row
 from bench.evaluation.scoring import check, samples_of
+from bench.hashing import short_hash
 from bench.sweep.identity import EvaluationIdentity
 from bench.sweep.sections import LM_EVAL
 
@@ -86,7 +86,7 @@ def load(name: str, seed: int, limit: int | None) -> Harness:
     task.build_all_requests(samples=drawn, rank=0, world_size=1)
     asked = [list(one.arguments) for one in sorted(task.instances, key=lambda one: (one.doc_id, one.idx))]
     content = json.dumps(asked, ensure_ascii=False)
-    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+    fingerprint = short_hash(content)
     return Harness(name, task, str(task.VERSION), tuple(drawn), fingerprint)
 
 

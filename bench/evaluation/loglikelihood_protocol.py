@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from bench.data.sweep_data import SweepData
 from bench.data.tasks import lm_eval_config
 from bench.data.tasks.rows import document
 from bench.evaluation.scoring import check, samples_of
+from bench.hashing import short_hash
 from bench.sweep.identity import EvaluationIdentity
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataF
             {
                 "question_id": question.key,
                 "cluster": cluster(question),
-                "prompt_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
+                "prompt_hash": short_hash(text),
                 **choice_row(scores, lengths, rendered.label),
                 "acc": float(sample["acc"]),
                 "protocol": identity.label,

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.open_questions import OpenQuestion
 from bench.data.templates import Template
 from bench.errors import UserError
+from bench.hashing import short_hash
+from bench.progress import Advance, ignore_progress
 from bench.store.files import write_text
 from bench.store.folder import CellFolder
 from bench.sweep.identity import AnswersIdentity
@@ -67,7 +69,7 @@ def answer(
     identity: AnswersIdentity,
     seed: int,
     path: Path,
-    advance: Callable[[int, int, str], None] = lambda done, total, note: None,
+    advance: Advance = ignore_progress,
 ) -> Answers:
     """Answer all questions that `path` does not answer yet, and keep the answers there.
 
@@ -134,4 +136,4 @@ def _write(path: Path, questions: Sequence[OpenQuestion], answers: Mapping[int |
 
 def answers_hash(turns: Sequence[str]) -> str:
     """Of the answers up to a turn, 16 hex digits: a judgment is of these very texts."""
-    return hashlib.sha256(json.dumps(list(turns), ensure_ascii=False).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(list(turns), ensure_ascii=False))

@@ -25,6 +25,7 @@ from bench.methods.method import SharedPrefix
 from bench.models.attention_masks import shares_rows
 from bench.models.dtype import computing_in
 from bench.models.hooks import HeadAt, drop_prompt_mask
+from bench.progress import Advance, ignore_progress
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
@@ -126,7 +127,7 @@ class LanguageModel(HFLM):
         self.most_rows, self.pads_left = batch_size, pads_left
         self.batch_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.computing_dtype = autocast or "float32"
-        self.advance: Callable[[int, int, str], None] = lambda done, total, note: None
+        self.advance: Advance = ignore_progress
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(sum of log-probabilities in nats, whether greedy decoding would give it) a request, in their order."""
@@ -160,7 +161,7 @@ class LanguageModel(HFLM):
             return
         few, alone = [scored[number] for number in kept], [None] * len(kept)
         exact = self.computing_dtype == "float32" and self.model.dtype == torch.float32
-        advance, self.advance = self.advance, lambda done, total, note: None
+        advance, self.advance = self.advance, ignore_progress
         counted, self.counted = self.counted, Counted()  # a measurement, no part of the scoring's work
         most, self.most_rows = self.most_rows, 1
         try:
@@ -220,7 +221,7 @@ class LanguageModel(HFLM):
         self,
         prompts: Sequence[str],
         kwargs: Sequence[dict[str, Any]],
-        advance: Callable[[int, int, str], None],
+        advance: Advance,
         done_with: Callable[[int, str], None],
     ) -> None:
         """Generate a text for each prompt, by its own generation kwargs; `done_with` is told of each by its place.

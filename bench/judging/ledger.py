@@ -8,7 +8,6 @@ reference answers) that the judge was given. Of two that differ in the last alon
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from typing import Any
 from bench.data.open_questions import OpenQuestion
 from bench.errors import UserError
 from bench.evaluation.open_answers import answers_hash
+from bench.hashing import short_hash
 from bench.store.files import write_text
 
 Row = dict[str, Any]
@@ -116,7 +116,7 @@ class JudgeIdentity:
         """The name with 8 hex digits of all that the judge is; names its files."""
         content = json.dumps([self.kind, self.name, self.scale, self.settings], sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9._-]", "-", self.name)
-        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return f"{name}-{short_hash(content, digits=8)}"
 
     def record(self) -> dict[str, Any]:
         """As judge.json holds it."""

@@ -7,12 +7,13 @@ unchanged in judge_prompts.jsonl. The rule is that of its gen_judgment.py and co
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bench.hashing import short_hash
 
 if TYPE_CHECKING:
     from bench.data.open_questions import OpenQuestion
@@ -94,4 +95,4 @@ def _templates() -> dict[str, tuple[str, str]]:
 
 
 def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(content, sort_keys=True))

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from bench.errors import UserError
 from bench.judging.endpoint import Endpoint
 from bench.judging.request import Outcome, Reply, ask, connect, key_of
+from bench.progress import Advance, ignore_progress
 
 if TYPE_CHECKING:
     from bench.judging.prompts import Prompt
-    from bench.progress import Advance
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -67,7 +67,7 @@ def ask_all(
     endpoint: Endpoint,
     asked: Iterable[tuple[Key, Prompt]],
     record: Callable[[Key, Prompt, Reply], None],
-    advance: Advance = lambda done, total, note: None,
+    advance: Advance = ignore_progress,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Spent, dict[Key, str]]:
     """Ask a model everything. Returns what it took, and of what was not answered the reasons, by their keys.

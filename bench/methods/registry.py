@@ -5,12 +5,12 @@ A user's own method needs no entry: the sweep file names it `package.module:Clas
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 from pathlib import Path
 
 from bench.errors import UserError, unknown
+from bench.hashing import short_hash
 from bench.methods.full import Base, Full
 from bench.methods.galore import Galore
 from bench.methods.lora import LORA_METHODS
@@ -60,5 +60,5 @@ def _users_own(name: str) -> Method:
         method.name = name
     # Nobody raises the version of a user's class: the hash of its source is its version.
     source = Path(inspect.getfile(cls)).read_bytes()
-    method.version = f"sha256:{hashlib.sha256(source).hexdigest()[:16]}"
+    method.version = f"sha256:{short_hash(source)}"
     return method

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import UserError, first_line, unknown
+from bench.hashing import short_hash
 from bench.models.packaged import ALIASES, packaged
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
@@ -133,10 +134,9 @@ def _check_folder(folder: Path) -> None:
 @functools.cache
 def _fingerprint(folder: Path) -> str:
     """sha256 over the configuration, the weights and the tokenizer: a changed model makes new cells."""
-    digest = hashlib.sha256()
     tokenizer = [path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)]
+    parts: list[str | bytes] = []
     for path in sorted({folder / "config.json", *folder.glob("*.safetensors"), *tokenizer}):
-        digest.update(path.name.encode())
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}"
+            parts += [path.name, hashlib.file_digest(file, "sha256").digest()]
+    return f"sha256:{short_hash(*parts)}"

@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.planning.estimate import Estimator, estimator
 from bench.planning.plan import PlannedCell, state
 from bench.planning.tuning import settle
-from bench.progress import Progress, duration
+from bench.progress import Advance, Progress, duration, ignore_progress
 from bench.runner import webhook
 from bench.runner.disk import check_room, prune
 from bench.runner.options import Options, named
@@ -52,7 +52,7 @@ class Running:
     begun: float
     heard: float
     expected: float | None
-    advance: Callable[[int, int, str], None] = lambda *_: None
+    advance: Advance = ignore_progress
 
 
 class Stop(Exception):

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from bench.planning.plan import Plan, PlannedCell, state
-from bench.progress import Listener
+from bench.progress import Advance, Listener
 from bench.runner.outcome import Ended, attempt
 from bench.store.folder import Results
 from bench.store.locks import holding
@@ -339,7 +339,7 @@ class Teller:
     def line(self, text: str) -> None:
         self.tell("line", text)
 
-    def stage(self, name: str) -> Callable[[int, int, str], None]:
+    def stage(self, name: str) -> Advance:
         self.tell("stage", name)
         said = 0.0
 

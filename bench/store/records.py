@@ -6,7 +6,6 @@ date. No other module knows the keys of these files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from enum import StrEnum
@@ -14,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.hashing import short_hash
 from bench.sweep.cell import Settings
 from bench.sweep.identity import AnswersSettings, EvaluationSettings
 from bench.sweep.sections import ReportConfig
@@ -370,4 +370,4 @@ class JudgeRecord(Record):
         """The name and 8 hex digits of the hash of all fields. The judge's files are named after it."""
         content = json.dumps([self.kind, self.name, self.scale, self.settings], sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9._-]", "-", self.name)
-        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return f"{name}-{short_hash(content, digits=8)}"

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from functools import cached_property
 
 from pydantic import JsonValue
 
+from bench.hashing import short_hash
 from bench.sweep.sections import Strict, TrainingConfig
 
 Settings = dict[str, JsonValue]
@@ -83,7 +83,7 @@ class Cell(Strict):
         if self.data and self.data.template is None:  # data without instructions had no template either
             del content["data"]["template"]
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return short_hash(text, digits=8)
 
     @cached_property
     def training_config(self) -> TrainingConfig:

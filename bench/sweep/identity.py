@@ -6,10 +6,10 @@ Records hold the settings; a plan holds identities, which are the settings with 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 
+from bench.hashing import short_hash
 from bench.sweep.sections import Strict
 
 
@@ -63,7 +63,7 @@ class EvaluationSettings(_Settings):
 def _hash8(settings: _Settings) -> str:
     """8 hex digits of all settings."""
     content = settings.model_dump(mode="json", exclude=None if settings.autocast else {"autocast"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return short_hash(json.dumps(content, sort_keys=True), digits=8)
 
 
 class AnswersIdentity(AnswersSettings):

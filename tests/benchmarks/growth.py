@@ -32,6 +32,7 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     from bench.models.load import load_model, load_tokenizer
     from bench.models.locate import find_base
     from bench.planning.build import make_plan
+    from bench.progress import ignore_progress
     from bench.sweep.schema import Sweep
     from bench.training.samplers import ByLength
     from bench.training.trainer import train
@@ -54,7 +55,7 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     model = method.attach(load_model(base, cell.base.dtype, "sdpa"), cell)
     log: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        where = (Path(folder), log.append, lambda *told: None)
+        where = (Path(folder), log.append, ignore_progress)
         result = train(model, tokenizer, method, cell, config, examples, *where)
     lengths = [len(row.ids) for row in rows]
     order = list(ByLength(lengths, spec["batch"], cell.seed))

@@ -71,12 +71,13 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def ours(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
+    from bench.progress import ignore_progress
     from bench.training.trainer import train
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        train(model, tokenizer, method, cell, config, examples, Path(folder), rows.append, lambda *seen: None)
+        train(model, tokenizer, method, cell, config, examples, Path(folder), rows.append, ignore_progress)
         return time.perf_counter() - begun, [row["loss"] for row in rows]
 
 

@@ -25,6 +25,7 @@ from bench.data.tasks.rows import from_hub
 from bench.errors import UserError
 from bench.evaluation import generative_protocol, plan_evaluations, protocols, scoring, spec
 from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.progress import ignore_progress
 from bench.store.folder import Results
 from bench.sweep.identity import EvaluationIdentity
 from bench.sweep.sections import DataConfig, EvaluationConfig, TrainingConfig
@@ -317,7 +318,7 @@ def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cell = cell_of("full", model, lr=1e-2)
     model = methods.get("full").attach(model, cell)
     settings = TrainingConfig(epochs=2, batch_size=8)
-    train(model, tokenizer, methods.get("full"), cell, settings, examples, folder, lambda _: None, lambda *_: None)
+    train(model, tokenizer, methods.get("full"), cell, settings, examples, folder, lambda _: None, ignore_progress)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.data.examples import Example
+from bench.progress import ignore_progress
 from bench.sweep.cell import BaseIdentity, Cell, CellData
 from bench.sweep.sections import TrainingConfig
 from bench.training.trainer import train
@@ -39,5 +40,5 @@ def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **o
     model = methods.get(method).attach(model, cell)
     log: list[dict] = []
     config = TrainingConfig(**{"logging_steps": 1, **settings})
-    train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, log.append, lambda *_: None)
+    train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, log.append, ignore_progress)
     return model, log

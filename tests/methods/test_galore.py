@@ -18,6 +18,7 @@ from bench.costs import optimizer_state_bytes
 from bench.data.examples import Example
 from bench.errors import Diverged, UserError
 from bench.methods.galore import Galore
+from bench.progress import ignore_progress
 from bench.sweep.cell import BaseIdentity, Cell, CellData
 from bench.sweep.sections import TrainingConfig
 from bench.training.trainer import train
@@ -197,7 +198,7 @@ def trained(folder: Path, tiny: Path, settings: dict[str, Any], dtype: str = "fl
     model = method.attach(model, cell)
     log: list[dict] = []
     config = TrainingConfig(logging_steps=1, **settings)
-    train(model, tokenizer, method, cell, config, EXAMPLES, folder, log.append, lambda *_: None)
+    train(model, tokenizer, method, cell, config, EXAMPLES, folder, log.append, ignore_progress)
     return model, log
 
 

@@ -26,6 +26,7 @@ from bench.models.dtype import computing_in
 from bench.models.hooks import causal_lm, drop_prompt_mask
 from bench.models.load import load_config, load_model, load_skeleton
 from bench.models.locate import find_base
+from bench.progress import ignore_progress
 from bench.report import published
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
@@ -247,7 +248,7 @@ def test_a_quantized_base_trains_saves_and_loads(method: str, quantization: str,
     model = one.attach(fresh, cell)
     log: list[dict] = []
     config = TrainingConfig(batch_size=4, epochs=2, logging_steps=1)
-    train(model, tokenizer, one, cell, config, EXAMPLES, tmp_path, log.append, lambda *_: None)
+    train(model, tokenizer, one, cell, config, EXAMPLES, tmp_path, log.append, ignore_progress)
     assert sum(row["loss"] for row in log[-3:]) < sum(row["loss"] for row in log[:3])
     for name, value in model.named_parameters():
         if not value.requires_grad:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
+from bench.progress import ignore_progress
 from bench.sweep.sections import TrainingConfig
 from bench.training import checkpoint
 from bench.training.trainer import TrainingResult, train
@@ -49,7 +50,7 @@ def trained(
             raise Stopped
 
     try:
-        result = train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, hear, lambda *_: None)
+        result = train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, hear, ignore_progress)
     except Stopped:
         return {}, log, None
     kept = {name: one.detach().clone() for name, one in model.named_parameters()}

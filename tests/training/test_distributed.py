@@ -20,6 +20,7 @@ from bench import methods
 from bench.errors import CellProblem, Diverged, out_of_memory
 from bench.models.locate import find_base
 from bench.planning.build import make_plan
+from bench.progress import ignore_progress
 from bench.store.folder import Results
 from bench.sweep.load import load_sweep
 from bench.sweep.sections import TrainingConfig
@@ -92,9 +93,7 @@ def alone(folder: Path, tiny: Path, name: str) -> tuple[Path, list[dict], Traini
     model = AutoModelForCausalLM.from_pretrained(tiny)
     set_seed(job.cell.seed)
     model = method.attach(model, job.cell)
-    result = train(
-        model, tokenizer, method, job.cell, job.config, job.examples, job.work, log.append, lambda *seen: None
-    )
+    result = train(model, tokenizer, method, job.cell, job.config, job.examples, job.work, log.append, ignore_progress)
     method.save(model, job.adapter)
     return job.adapter, log, result
 
@@ -161,7 +160,7 @@ def failing(rank: int, tell: Tell) -> None:
 
 def test_the_error_of_a_process_is_that_of_the_training() -> None:
     with pytest.raises(Diverged, match="loss is nan"):
-        distributed.launch(failing, 2, lambda *told: None)
+        distributed.launch(failing, 2, lambda *message: None)
     first, later = (1, "MemoryError", "no room"), (0, "RuntimeError", " at x.py:3: connection closed")
     assert out_of_memory(distributed._error([first, later], Exception()))
     assert "process 0 at x.py:3" in str(distributed._error([later], Exception()))

@@ -11,6 +11,7 @@ from helpers.training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
+from bench.progress import ignore_progress
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 from bench.training.samplers import MEGA_BATCH, ByLength
@@ -85,9 +86,7 @@ def test_training_follows_it_in_every_epoch(
         base = AutoModelForCausalLM.from_pretrained(tiny_model)
         cell = cell_of(name, base, epochs=2, batch_size=4)
         model = methods.get(name).attach(base, cell)
-        train(
-            model, tokenizer, methods.get(name), cell, config, EXAMPLES, tmp_path, lambda row: None, lambda *seen: None
-        )
+        train(model, tokenizer, methods.get(name), cell, config, EXAMPLES, tmp_path, lambda row: None, ignore_progress)
     assert seen["lora"] == seen["full"]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in seen["lora"]]
     n = len(EXAMPLES)

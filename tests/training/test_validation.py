@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from bench import methods
 from bench.data.encoding import encode
 from bench.errors import Diverged
+from bench.progress import ignore_progress
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 from bench.training import checkpoint
@@ -45,7 +46,7 @@ def trained(
             raise Stopped
 
     try:
-        result = train(model, tokenizer, methods.get("lora"), cell, config, EXAMPLES, folder, hear, lambda *_: None)
+        result = train(model, tokenizer, methods.get("lora"), cell, config, EXAMPLES, folder, hear, ignore_progress)
     except Stopped:
         return model, log, None
     return model, log, result
