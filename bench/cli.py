@@ -285,8 +285,8 @@ def judge(
     from dataclasses import replace
 
     from bench.judging.endpoint import Endpoint
-    from bench.judging.judge_folder import Work, judge_folder
-    from bench.judging.judges import OpenAI, Reference
+    from bench.judging.judge_folder import JudgingOptions, judge_folder
+    from bench.judging.judges import EndpointJudge, SimilarityJudge
     from bench.progress import Progress
     from bench.report import write_report
     from bench.store.folder import Results
@@ -313,9 +313,11 @@ def judge(
     if key_variable is None and endpoint.is_openai:  # another server is sent no key that was not named for it
         endpoint = replace(endpoint, key_variable="OPENAI_API_KEY")
     results = Results(folder)
-    work = Work(cells=cells, sets=_listed(sets), repeats=repeats, check=check, pairs=pairwise)
+    options = JudgingOptions(cells=cells, sets=_listed(sets), repeats=repeats, check=check, pairs=pairwise)
     with Progress() as progress:
-        found = judge_folder(results, OpenAI(endpoint) if judge == "openai" else Reference(), work, progress)
+        found = judge_folder(
+            results, EndpointJudge(endpoint) if judge == "openai" else SimilarityJudge(), options, progress
+        )
     print(*found.lines(), sep="\n")
     print(f"report: {write_report(results)}")
     if found.failed:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.errors import UserError
 from bench.evaluation.open_answers import answers_hash, read_answers
-from bench.judging.judge_check import Checked, checked, read_wanted
-from bench.judging.ledger import JudgeIdentity, Row, latest, read_rows
+from bench.judging.judge_check import CheckResult, check_results
+from bench.judging.judgment_records import (
+    JudgmentType,
+    ModelRating,
+    PairwiseVerdict,
+    SimilarityRating,
+    latest,
+)
+from bench.judging.ledger import (
+    JudgmentFile,
+    cell_ratings,
+    check_ratings,
+    pairwise_verdicts,
+    read_check_counts,
+    read_judge,
+)
 from bench.judging.measures import interval_over_questions
 from bench.store.folder import CellFolder, Results
+from bench.store.records import JudgeRecord
 
 JUDGMENTS = ("judge", "set", "folder", "question_id", "category", "turn", "repeat", "score", "fastchat")
 COMPARISONS = ("judge", "set", "question_id", "turn", "game", "model_1", "model_2", "winner")
@@ -26,14 +39,14 @@ SCORES = ("judge", "set", "folder", "n", "missing", "disagree", "mean", "low", "
 class Judged:
     """What the judges of a folder say."""
 
-    judges: dict[str, JudgeIdentity]
+    judges: dict[str, JudgeRecord]
     """By label."""
     rows: pd.DataFrame
     """One row a judgment of an answer that is there. `score` is what is believed: of an endpoint the strict parser's
     rating, missing where it found none; `fastchat` is FastChat's own reading."""
     pairs: pd.DataFrame
     """One row a comparison; `winner` is `A`, `B` or `tie`, by the strict parser."""
-    checks: dict[str, list[Checked]]
+    checks: dict[str, list[CheckResult]]
     """By judge: what its check came to, a set each. A judge that was not checked is not in it."""
     wanted: dict[tuple[str, str, str], int]
     """By judge, set and cell: the judgments that its answers call for, those that could not be had among them."""
@@ -76,37 +89,38 @@ class Judged:
 def read(results: Results, plan: dict[str, Any]) -> Judged:
     """All judgments of the cells of a plan, of whatever judge. What cannot be believed is a problem and no end: a
     report is written while a night goes on."""
-    judges: dict[str, JudgeIdentity] = {}
+    judges: dict[str, JudgeRecord] = {}
     problems: list[str] = []
     answers = {cell["folder"]: dict(_answers(results, cell, problems)) for cell in plan["cells"]}
-    rows: list[Row] = []
-    games: list[Row] = []
-    checks, wanted, served, stale = {}, {}, {}, 0
+    rows: list[dict[str, Any]] = []
+    games: list[dict[str, Any]] = []
+    checks: dict[str, list[CheckResult]] = {}
+    wanted: dict[tuple[str, str, str], int] = {}
+    served: dict[str, list[str]] = {}
+    stale = 0
     sets = plan.get("open_questions", {})
-    for path in sorted(results.path.glob("judges/*/judge.json")):
-        label, identity = path.parent.name, JudgeIdentity.of(json.loads(path.read_text(encoding="utf-8")))
-        judges[label] = identity
-        asked = read_wanted(path.parent)
-        if asked:
-            checks[label] = checked(_rows(path.parent / "check.jsonl", problems), _believed(identity), asked)
-        mine: list[Row] = []
+    for label in results.judges():
+        judge = read_judge(results, label)
+        judges[label] = judge
+        counts = read_check_counts(results, label)
+        if counts:
+            checks[label] = check_results(_read(check_ratings(results, label), problems), counts)
+        ratings: list[tuple[str, SimilarityRating | ModelRating]] = []
         for folder, turns in answers.items():
-            for row in latest(_rows(CellFolder(results.path / "cells" / folder).judgments(label), problems)):
-                if row["set"] not in sets:
+            for rating in latest(_read(cell_ratings(CellFolder(results.path / "cells" / folder), label), problems)):
+                if rating.set not in sets:
                     continue
-                if _hash(turns, row) != row["answers"]:
+                if _hash(turns, rating) != rating.answers:
                     stale += 1
                     continue
-                rating = {"score": row[_believed(identity)]}
-                rating["fastchat"] = row["score"] if identity.kind == "openai" else None
-                mine.append({**row, **rating, "judge": label, "folder": folder})
-        rows += mine
-        served[label] = sorted({row["served"] for row in mine if row.get("served")})
-        wanted |= _wanted(label, identity, mine, sets)
-        for row in latest(_rows(path.parent / "pairs.jsonl", problems)):
-            both = [(row[f"model_{place}"], row[f"answers_{place}"]) for place in (1, 2)]
-            if all(_hash(answers.get(model, {}), row) == known for model, known in both):
-                games.append({**row, "judge": label, "winner": row["strict"]})
+                ratings.append((folder, rating))
+        rows += [_rating_row(label, folder, rating) for folder, rating in ratings]
+        served[label] = sorted({rating.served for _, rating in ratings if isinstance(rating, ModelRating)} - {""})
+        wanted |= _wanted(label, judge, ratings, sets)
+        for verdict in latest(_read(pairwise_verdicts(results, label), problems)):
+            both = ((verdict.model_1, verdict.answers_1), (verdict.model_2, verdict.answers_2))
+            if all(_hash(answers.get(model, {}), verdict) == known for model, known in both):
+                games.append({**verdict.model_dump(), "judge": label, "winner": verdict.strict})
             else:
                 stale += 1
     if stale:
@@ -122,35 +136,48 @@ def read(results: Results, plan: dict[str, Any]) -> Judged:
     )
 
 
+def _rating_row(label: str, folder: str, rating: SimilarityRating | ModelRating) -> dict[str, Any]:
+    return {
+        "judge": label,
+        "set": rating.set,
+        "folder": folder,
+        "question_id": rating.question_id,
+        "category": rating.category,
+        "turn": rating.turn,
+        "repeat": rating.repeat,
+        "score": rating.reported_score,
+        "fastchat": rating.fastchat_score,
+    }
+
+
 def _wanted(
-    label: str, identity: JudgeIdentity, rows: list[Row], sets: dict[str, dict[str, Any]]
+    label: str,
+    judge: JudgeRecord,
+    ratings: list[tuple[str, SimilarityRating | ModelRating]],
+    sets: dict[str, dict[str, Any]],
 ) -> dict[tuple[str, str, str], int]:
     """How many judgments each set of a cell calls for, where it has any: its turns times the judge's repeats there."""
     repeats: dict[tuple[str, str], int] = {}
-    for row in rows:
-        key = row["folder"], row["set"]
-        repeats[key] = max(repeats.get(key, 0), row["repeat"] + 1)
-    turns = "with_reference" if identity.kind == "reference" else "turns"
+    for folder, rating in ratings:
+        key = folder, rating.set
+        repeats[key] = max(repeats.get(key, 0), rating.repeat + 1)
+    turns = "with_reference" if judge.kind == "reference" else "turns"
     return {(label, name, folder): sets[name][turns] * count for (folder, name), count in repeats.items()}
 
 
-def _rows(path: Path, problems: list[str]) -> list[Row]:
+def _read(file: JudgmentFile[JudgmentType], problems: list[str]) -> list[JudgmentType]:
     try:
-        return read_rows(path)
+        return file.read()
     except UserError as error:
         problems.append(error.problem)
         return []
 
 
-def _hash(answers: dict[tuple[str, int | str], list[str]], row: Row) -> str:
+def _hash(
+    answers: dict[tuple[str, int | str], list[str]], judgment: SimilarityRating | ModelRating | PairwiseVerdict
+) -> str:
     """Of the answers that are there to what a judgment is of."""
-    return answers_hash(answers.get((row["set"], row["question_id"]), [])[: row["turn"]])
-
-
-def _believed(identity: JudgeIdentity) -> str:
-    """The column of the rows that holds the score which is believed: of FastChat's two readings the strict one, because
-    the other takes `[[95]]` for a rating from 1 to 10."""
-    return "strict" if identity.kind == "openai" else "score"
+    return answers_hash(answers.get((judgment.set, judgment.question_id), [])[: judgment.turn])
 
 
 def _answers(

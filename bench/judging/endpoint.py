@@ -1,4 +1,4 @@
-"""Where a judging model is asked, and how."""
+"""The settings of an endpoint: its address, its model, its limits and its prices."""
 
 from __future__ import annotations
 
@@ -17,43 +17,51 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model is asked, and how. Raises UserError for settings that cannot work."""
+    """A model behind an OpenAI-compatible endpoint. Raises UserError for settings that cannot work."""
 
     model: str
     base_url: str | None = None
-    """None: OpenAI's own, whatever the library's environment variables say."""
+    """None: OpenAI's own address, whatever the openai package reads from the environment."""
     key_variable: str | None = "OPENAI_API_KEY"
-    """The name of the environment variable that holds the key; None: none is sent."""
+    """The name of the environment variable that holds the key; None: no key is sent."""
     temperature: float = 0.0
+    """FastChat's default."""
     max_tokens: int = 2048
-    """Of one reply. Both are FastChat's."""
+    """The largest number of tokens in a reply; FastChat's default."""
     concurrency: int = 8
-    """Requests in flight at most."""
+    """The largest number of requests in flight."""
     timeout: float = 120.0
-    """Seconds of one request: as long as a server may be silent before it counts as lost."""
+    """Seconds that a server may be silent before the request counts as lost."""
     tries: int = 6
+    """How often a request is sent before it is given up."""
     price_in: float | None = None
-    """Dollars for a million tokens of prompts."""
+    """Dollars per million prompt tokens."""
     price_out: float | None = None
-    """Dollars for a million tokens of replies."""
+    """Dollars per million completion tokens."""
     spending_limit: float | None = None
-    """Dollars that one call of `ask_all` may spend. Needs both prices."""
+    """Dollars that one call of `send_all` may spend. Needs both prices."""
     seed: int | None = None
-    """Sent where it is given: some servers refuse fields that they do not know."""
+    """Sent only where it is set: some servers refuse fields that they do not know."""
 
     def __post_init__(self) -> None:
-        # Neither message repeats what was given where it may hold a key or a password.
+        # Neither message repeats the value in a place where a key or a password may have been put.
         if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable):
-            raise UserError("key_variable is no name of an environment variable", "Give the name, and never the key.")
+            raise UserError(
+                "key_variable is not the name of an environment variable",
+                "Give the name of the variable, never the key itself.",
+            )
         if not is_address(self.url):
             raise UserError(
-                f"base_url {self.url.rpartition('@')[2]!r} is no address", "Give one like http://localhost:8000/v1."
+                f"base_url {self.url.rpartition('@')[2]!r} is not an http address",
+                "Give an address such as http://localhost:8000/v1.",
             )
         for name in ("max_tokens", "concurrency", "timeout", "tries"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}", "It must be above 0.")
         if self.spending_limit is not None and not self.priced:
-            raise UserError("a spending limit needs both prices", "Give price_in and price_out, dollars a million.")
+            raise UserError(
+                "a spending limit needs both prices", "Give price_in and price_out, in dollars per million tokens."
+            )
 
     @property
     def url(self) -> str:
@@ -61,7 +69,7 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """The same for messages: without a user's name, a password or a query, which may be secret."""
+        """The address for messages and records: without user name, password and query, which may be secret."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
@@ -74,16 +82,17 @@ class Endpoint:
         return self.price_in is not None and self.price_out is not None
 
     def dollars(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """What so many tokens cost; 0 without prices."""
+        """The price of a request in dollars; 0 without prices."""
         return ((self.price_in or 0) * prompt_tokens + (self.price_out or 0) * completion_tokens) / 1e6
 
-    def set_aside(self, prompt: Prompt) -> float:
-        """Dollars that a request is taken to cost while in flight: four letters are a token, and all of max_tokens."""
+    def reserve(self, prompt: Prompt) -> float:
+        """Dollars reserved for a request while it is in flight: four characters count as a token, and the reply is
+        assumed to have `max_tokens`."""
         return self.dollars((len(prompt.system) + len(prompt.user)) / 4, self.max_tokens)
 
 
 def is_address(url: str) -> bool:
-    """Whether a text is an http address as far as can be seen."""
+    """True for the form of an http address; nothing is contacted."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -1,145 +1,153 @@
-"""Does a judge judge at all? Gold answers set against answers of other questions and against truncated ones.
+"""The check of a judge: does it rate gold answers above answers to other questions, and above truncated answers?
 
-Gold answers are the reference answers. A judge behind an endpoint is asked about them by the prompt that shows no
-reference. A judge that measures similarity to the reference passes that by construction, so for it the gold answer is a
-second, independent reference answer, and where there is none the check says so.
+Gold answers are the reference answers. A judge behind an endpoint rates them with the prompt that shows no reference.
+The judge that measures similarity to the reference would pass that check by construction, so its gold answer is a
+second, independent reference answer; where a question has none, the check reports that the judge cannot be checked.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.data.open_questions import OpenQuestion
 from bench.data.questions import normalize
-from bench.judging.judges import Judge, Round
-from bench.judging.ledger import Asked, Ledger, Row, key_of, latest, read_rows
-from bench.judging.measures import Separation, noise, separation
-from bench.store.files import write_json
+from bench.judging.judges import Judge, JudgingResult
+from bench.judging.judgment_records import AnswerToRate, Rating, latest
+from bench.judging.ledger import Ledger, check_ratings, read_check_counts, write_check_counts
+from bench.judging.measures import Separation, judgment_noise, separation
 from bench.store.folder import Results
 
 if TYPE_CHECKING:
     from bench.progress import Listener
 
 GOLD, OTHER, TRUNCATED = "gold", "other", "truncated"
-KINDS = {OTHER: "answers of other questions", TRUNCATED: "the same answers, cut off after a third"}
-"""What gold answers are set against."""
+INFERIOR = {OTHER: "answers of other questions", TRUNCATED: "the same answers, cut off after a third"}
+"""The kinds of answers that gold answers are compared with, and their names in the report."""
 
-ENOUGH = 0.9
-"""Share of a check's judgments that must have come for it to say anything."""
+COMPLETE_SHARE = 0.9
+"""The share of its judgments that a check needs to be complete."""
 
 MOST_QUESTIONS = 60
-"""Of a set, drawn by a fixed seed: a check costs four judgments a turn."""
+"""Per set, drawn with a fixed seed: a check takes four judgments a turn."""
 
 
-def asked(sets: Mapping[str, Sequence[OpenQuestion]], needs_reference: bool) -> list[Asked]:
-    """The judgments of a check: of each question with a gold answer the gold one twice (its noise), another question's
-    and a truncated one; empty where no set has gold answers that mean anything to the judge."""
-    found: list[Asked] = []
+def check_answers(sets: Mapping[str, Sequence[OpenQuestion]], needs_reference: bool) -> list[AnswerToRate]:
+    """The answers that a check has rated: for each question the gold answer twice (for the noise), another question's
+    answer and a truncated answer. Sets without suitable gold answers contribute none."""
+    answers: list[AnswerToRate] = []
     for name, questions in sets.items():
-        usable = [one for one in questions if len(one.references) > needs_reference]
+        usable = [question for question in questions if len(question.references) > needs_reference]
         if len(usable) < 2:
             continue
         draw = random.Random(f"check:{name}")
         usable = draw.sample(usable, min(MOST_QUESTIONS, len(usable)))
-        for question, other in zip(usable, [*usable[1:], usable[0]], strict=True):  # a cycle: nobody is its own
-            gold, strange = question.references[-1], other.references[-1]
-            shown = replace(question, references=question.references[:1])
-            for turn in range(1, len(question.turns) + 1):
-                wrong = strange[min(turn, len(strange)) - 1]
-                # What came before is the gold answer's in any case: the turn itself is what is judged.
-                before = gold[: turn - 1]
-                answers = {GOLD: gold[turn - 1], OTHER: wrong, TRUNCATED: truncated(gold[turn - 1])}
-                if len(set(map(normalize, answers.values()))) < len(answers):
-                    continue  # too short to be cut, or the same as another question's
-                for kind, text in answers.items():
-                    one = Asked(name, shown, turn, (*before, text), kind, 0, blind=not needs_reference)
-                    found += [one, replace(one, repeat=1)] if kind == GOLD else [one]
-    return found
+        for question, other in zip(usable, [*usable[1:], usable[0]], strict=True):  # a cycle: never the same question
+            answers += _of_question(name, question, other, blind=not needs_reference)
+    return answers
+
+
+def _of_question(name: str, question: OpenQuestion, other: OpenQuestion, blind: bool) -> list[AnswerToRate]:
+    """The answers of a check to one question; `other` is the question whose gold answer serves as a wrong answer."""
+    answers: list[AnswerToRate] = []
+    gold, other_gold = question.references[-1], other.references[-1]
+    shown = replace(question, references=question.references[:1])
+    for turn in range(1, len(question.turns) + 1):
+        # Earlier turns always have the gold answer: the turn itself is rated.
+        before = gold[: turn - 1]
+        texts = {
+            GOLD: gold[turn - 1],
+            OTHER: other_gold[min(turn, len(other_gold)) - 1],
+            TRUNCATED: truncated(gold[turn - 1]),
+        }
+        if len(set(map(normalize, texts.values()))) < len(texts):
+            continue  # too short to be truncated, or the same as the other question's answer
+        for kind, text in texts.items():
+            answer = AnswerToRate(name, shown, turn, (*before, text), kind, 0, blind)
+            answers += [answer, replace(answer, repeat=1)] if kind == GOLD else [answer]
+    return answers
 
 
 def truncated(text: str) -> str:
-    """An answer up to the end of its first third of words, one at least."""
-    kept = max(1, len(text.split()) // 3)
-    return re.match(rf"(?:\s*\S+){{0,{kept}}}", text).group()
+    """The first third of a text's words, at least one word."""
+    words = max(1, len(text.split()) // 3)
+    match = re.match(rf"(?:\s*\S+){{0,{words}}}", text)
+    return match.group() if match else ""
 
 
-def check(
+def run_check(
     results: Results, judge: Judge, questions: Mapping[str, Sequence[OpenQuestion]], progress: Listener
-) -> tuple[int, int, Round]:
-    """Ask a judge what it was not asked yet, and keep what it says; what belongs to another check (of other questions
-    or references) is removed. Returns how many judgments a check takes, how many of them were there, and how the asking
-    went."""
-    wanted = {(one.key, judge.prompt_hash(one)): one for one in asked(questions, judge.needs_reference)}
-    folder = results.judge(judge.identity.label)
-    before = read_wanted(folder)
-    counts = {name: sum(one.set == name for one in wanted.values()) for name in questions}
-    write_json(folder / "check.json", {"wanted": {**before, **counts}})
-    ledger = Ledger(folder / "check.jsonl")
-    others = {(key_of(row), row.get("prompt_hash")) for row in read_rows(ledger.path) if row["set"] not in questions}
-    ledger.keep_only({*wanted, *others})
-    lacking = [one for (_, prompt), one in wanted.items() if ledger.lacks(one, prompt)]
-    outcome = judge.judge(lacking, ledger.add, progress.stage(f"checking {judge.identity.name}"))
-    return len(wanted), len(wanted) - len(lacking), outcome
+) -> tuple[int, int, JudgingResult]:
+    """Have the missing ratings of a judge's check made, and append them to its ledger. Ratings that belong to other
+    questions or references are removed.
 
-
-def read_wanted(folder: Path) -> dict[str, int]:
-    """How many judgments a check of each set takes, as it was begun; none for a set that it cannot be checked on.
-    Empty for a judge that was never checked."""
-    path = folder / "check.json"
-    return json.loads(path.read_text(encoding="utf-8"))["wanted"] if path.is_file() else {}
+    Returns how many ratings the check takes, how many were there before, and the result of the judging.
+    """
+    label = judge.identity.label
+    wanted = {
+        (answer.key, judge.prompt_hash(answer)): answer for answer in check_answers(questions, judge.needs_reference)
+    }
+    counts = {name: sum(answer.set == name for answer in wanted.values()) for name in questions}
+    write_check_counts(results, label, {**read_check_counts(results, label), **counts})
+    ledger = Ledger(check_ratings(results, label))
+    of_other_sets = {(key, prompt_hash) for key, prompt_hash in ledger.present if key.set not in questions}
+    ledger.keep_only({*wanted, *of_other_sets})
+    missing = [answer for (_, prompt_hash), answer in wanted.items() if ledger.lacks(answer, prompt_hash)]
+    result = judge.rate(missing, ledger.add, progress.stage(f"checking {judge.identity.name}"))
+    return len(wanted), len(wanted) - len(missing), result
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What a check says of a judge and a set of questions."""
+class CheckResult:
+    """The result of a check of a judge on one set of questions."""
 
     set: str
     separations: dict[str, Separation]
-    """By what the gold answers were set against (`KINDS`)."""
+    """By the kind of answers that gold answers were compared with (`INFERIOR`)."""
     noise: float | None
-    """The s.d. of one judgment, from gold answers that were judged twice."""
+    """The standard deviation of one rating, from gold answers that were rated twice."""
     wanted: int
-    """Judgments that the check takes; none where the judge cannot be checked on this set."""
-    had: int
-    """Those that came and had a rating."""
+    """Ratings that the check takes; 0 where the judge cannot be checked on this set."""
+    rated: int
+    """Ratings that arrived and hold a score."""
 
     @property
-    def whole(self) -> bool:
-        return self.wanted > 0 and self.had >= ENOUGH * self.wanted
+    def complete(self) -> bool:
+        return self.wanted > 0 and self.rated >= COMPLETE_SHARE * self.wanted
 
     @property
-    def useless(self) -> bool:
-        """Whether the judge tells gold answers from either of the others too badly to be believed, or says nothing."""
-        silent = self.wanted > 0 and self.had == 0
-        return silent or any(one.useless for one in self.separations.values())
+    def failed(self) -> bool:
+        """True if no rating holds a score, or if the AUC against either kind of answers is below the minimum."""
+        unrated = self.wanted > 0 and self.rated == 0
+        return unrated or any(separation.insufficient for separation in self.separations.values())
 
 
-def checked(rows: Iterable[Row], score: str, wanted: Mapping[str, int]) -> list[Checked]:
-    """What the judgments of a check come to, by set. `score` is the rows' column that is believed; `wanted` says how
-    many judgments the check of each set takes."""
-    by_set: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in latest(rows):
-        by_set[row["set"]].append(row)
-    return [_checked(name, by_set[name], score, count) for name, count in wanted.items()]
+def check_results(ratings: Iterable[Rating], wanted: Mapping[str, int]) -> list[CheckResult]:
+    """The results of a judge's check, by set; `wanted` has the number of ratings that the check of each set takes."""
+    by_set: defaultdict[str, list[Rating]] = defaultdict(list)
+    for rating in latest(ratings):
+        by_set[rating.set].append(rating)
+    return [_check_result(name, by_set[name], count) for name, count in wanted.items()]
 
 
-def _checked(name: str, rows: Sequence[Row], score: str, wanted: int) -> Checked:
-    found: dict[str, defaultdict[Hashable, list[float]]] = {kind: defaultdict(list) for kind in (GOLD, *KINDS)}
-    twice: defaultdict[Any, dict[int, float]] = defaultdict(dict)
-    known = [row for row in rows if row[score] is not None]
-    for row in known:
-        if row["model"] == GOLD:
-            twice[row["question_id"], row["turn"]][row["repeat"]] = row[score]
-        if row["repeat"] == 0:
-            found[row["model"]][row["question_id"]].append(row[score])
-    pairs = [(one[0], one[1]) for one in twice.values() if len(one) == 2]
-    separations = {kind: one for kind in KINDS if (one := separation(found[GOLD], found[kind])) is not None}
-    spread = noise(*zip(*pairs, strict=True)) if pairs else None
-    return Checked(name, separations, spread, wanted, len(known))
+def _check_result(name: str, ratings: Sequence[Rating], wanted: int) -> CheckResult:
+    scores: dict[str, defaultdict[Hashable, list[float]]] = {kind: defaultdict(list) for kind in (GOLD, *INFERIOR)}
+    repeated: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
+    rated = 0
+    for rating in ratings:
+        score = rating.reported_score
+        if score is None:
+            continue
+        rated += 1
+        if rating.model == GOLD:
+            repeated[rating.question_id, rating.turn][rating.repeat] = score
+        if rating.repeat == 0:
+            scores[rating.model][rating.question_id].append(score)
+    pairs = [(twice[0], twice[1]) for twice in repeated.values() if len(twice) == 2]
+    separations = {kind: found for kind in INFERIOR if (found := separation(scores[GOLD], scores[kind])) is not None}
+    noise = judgment_noise(*zip(*pairs, strict=True)) if pairs else None
+    return CheckResult(name, separations, noise, wanted, rated)

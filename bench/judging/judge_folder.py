@@ -1,167 +1,199 @@
-"""A results folder judged: what its cells answered, what a judge is still to be asked, and where its judgments go."""
+"""Judging a results folder: which answers its cells gave, which judgments are missing, and where they are written."""
 
 from __future__ import annotations
 
 import fnmatch
 import itertools
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Literal
 
 from bench.data.open_questions import OpenQuestion
 from bench.errors import UserError, unknown
 from bench.evaluation.open_answers import read_answers
-from bench.judging import judge_check
-from bench.judging.judges import Judge, OpenAI, Round
-from bench.judging.ledger import Asked, Ledger, Pair, baseline_of, turns_of
-from bench.judging.question_files import questions_of
-from bench.judging.request_queue import Spent
-from bench.progress import Progress
-from bench.store.files import write_json
+from bench.judging.judge_check import run_check
+from bench.judging.judges import Judge, JudgingResult, PairwiseJudge
+from bench.judging.judgment_records import AnswersToCompare, AnswerToRate, JudgmentKey, Rating, answers_to_rate
+from bench.judging.ledger import Ledger, cell_ratings, pairwise_verdicts, write_judge
+from bench.judging.question_files import load_questions
+from bench.judging.request_queue import Usage
+from bench.progress import Listener
 from bench.store.folder import CellFolder, Results
 from bench.store.locks import holding
+from bench.store.records import PlannedRecord, PlanRecord
+
+Pairs = Literal["none", "baseline", "all"]
 
 
 @dataclass(frozen=True)
-class Work:
-    """What of a folder is to be judged."""
+class JudgingOptions:
+    """Which answers of a folder are judged, and how."""
 
     cells: str = "*"
     """A pattern of the cells' names."""
     sets: tuple[str, ...] = ()
     """Sets of questions; empty: all."""
     repeats: int = 1
+    """Ratings of each answer."""
     check: bool = False
     """Check the judge as well."""
-    pairs: str = "none"
-    """`baseline`: each cell against the baseline method's at equal samples and seed; `all`: each against each."""
+    pairs: Pairs = "none"
+    """`baseline`: compare each cell with the baseline method's at equal samples and seed; `all`: every two cells."""
 
 
 @dataclass
-class Tally:
-    """What a round of judging came to."""
+class JudgingSummary:
+    """Counts of the judgments of one call of `judge_folder`."""
 
     wanted: int = 0
-    there: int = 0
+    present: int = 0
     """Judgments that were there before."""
     made: int = 0
-    spent: Spent | None = None
-    failed: dict[Any, str] = field(default_factory=dict)
-    """Why judgments could not be had, by their keys."""
+    usage: Usage | None = None
+    failed: dict[JudgmentKey, str] = field(default_factory=dict)
+    """Why a judgment failed, by key."""
 
-    def add(self, wanted: int, there: int, outcome: Round) -> None:
-        """Count one part of the round."""
+    def add(self, wanted: int, present: int, result: JudgingResult) -> None:
+        """Add the check, the ratings or the comparisons."""
         self.wanted += wanted
-        self.there += there
-        self.made += wanted - there - len(outcome.failed)
-        self.failed |= outcome.failed
-        if outcome.spent is not None:
-            self.spent = outcome.spent if self.spent is None else self.spent + outcome.spent
+        self.present += present
+        self.made += wanted - present - len(result.failed)
+        self.failed |= result.failed
+        if result.usage is not None:
+            self.usage = result.usage if self.usage is None else self.usage + result.usage
 
     def lines(self) -> list[str]:
-        """The round in words."""
-        said = [f"{self.wanted:,} judgments wanted, {self.there:,} were there, {self.made:,} made"]
-        if self.spent is not None:
-            dollars = "" if self.spent.dollars is None else f", {self.spent.dollars:.2f} dollars"
-            said.append(
-                f"{self.spent.requests:,} requests ({self.spent.retried:,} of them retries), "
-                f"{self.spent.prompt_tokens:,} tokens in, {self.spent.completion_tokens:,} out{dollars}"
+        """The counts as sentences."""
+        lines = [f"{self.wanted:,} judgments wanted, {self.present:,} were there, {self.made:,} made"]
+        if self.usage is not None:
+            dollars = "" if self.usage.dollars is None else f", {self.usage.dollars:.2f} dollars"
+            lines.append(
+                f"{self.usage.requests:,} requests ({self.usage.retried:,} of them retries), "
+                f"{self.usage.prompt_tokens:,} prompt tokens, {self.usage.completion_tokens:,} completion tokens"
+                f"{dollars}"
             )
         for reason, count in Counter(self.failed.values()).most_common(5):
-            said.append(f"{count:,} missing: {reason}; the same command asks again")
-        return said
+            lines.append(f"{count:,} failed: {reason}; run the same command to try again")
+        return lines
 
 
-def judge_folder(results: Results, judge: Judge, work: Work, progress: Progress) -> Tally:
-    """Have a judge judge what is there and not judged yet; what it says is kept as it comes.
+def judge_folder(results: Results, judge: Judge, options: JudgingOptions, progress: Listener) -> JudgingSummary:
+    """Have a judge make the judgments that are missing; each is written as it arrives.
 
-    Raises UserError where another process is at it with the same judge, for a set or cells that are not there, and
-    for what the judge cannot do.
+    Raises UserError where another process judges this folder with the same judge, for a set or cells that are not
+    there, and for what the judge cannot do.
     """
-    questions = questions_of(results)
-    for name in work.sets:
+    questions = load_questions(results)
+    for name in options.sets:
         if name not in questions:
             raise unknown("set of open questions", name, questions)
-    chosen = {name: rows for name, rows in questions.items() if not work.sets or name in work.sets}
-    # What cannot be done is said before anything is asked, and paid.
-    answered = _answered(results, work, chosen)
-    pairs = _pairs(results, judge, work, answered) if work.pairs != "none" else []
-    total = Tally()
+    chosen = {name: of_set for name, of_set in questions.items() if not options.sets or name in options.sets}
+    plan = results.plan_record()
+    answers = _answers(results, plan, options.cells, chosen)
+    # What the judge cannot do fails here, before a request is paid for.
+    pairwise = _pairwise(judge) if options.pairs != "none" else None
+    pairs = [] if pairwise is None else _pairs(plan, answers, options.pairs)
+    summary = JudgingSummary()
+    with holding(results, f"judge-{judge.identity.label}") as held:
+        if not held:
+            raise UserError(
+                f"another process is judging {results.path} with {judge.identity.name}", "Wait until it has finished."
+            )
+        write_judge(results, judge.identity)
+        if options.check:
+            summary.add(*run_check(results, judge, chosen, progress))
+        summary.add(*_rate(results, judge, answers, options.repeats, progress))
+        if pairwise is not None:
+            summary.add(*_compare(results, pairwise, pairs, progress))
+    return summary
+
+
+def _rate(
+    results: Results, judge: Judge, answers: Mapping[str, list[AnswerToRate]], repeats: int, progress: Listener
+) -> tuple[int, int, JudgingResult]:
+    """Have the missing ratings made. Returns how many are wanted, how many were there, and the result."""
+    wanted = [
+        replace(answer, repeat=repeat)
+        for answer in itertools.chain(*answers.values())
+        if answer.question.references or not judge.needs_reference
+        for repeat in range(repeats)
+    ]
     label = judge.identity.label
-    with holding(results, f"judge-{label}") as mine:
-        if not mine:
-            raise UserError(f"another process is judging {results.path} by {judge.identity.name}", "Wait for it.")
-        write_json(results.judge(label) / "judge.json", judge.identity.record())
-        if work.check:
-            total.add(*judge_check.check(results, judge, chosen, progress))
-        wanted = [
-            replace(one, repeat=repeat)
-            for own in answered.values()
-            for one in own
-            if one.question.references or not judge.needs_reference
-            for repeat in range(work.repeats)
-        ]
-        names = dict.fromkeys(one.model for one in wanted)
-        ledgers = {name: Ledger(CellFolder(results.path / "cells" / name).judgments(label)) for name in names}
-        lacking = [one for one in wanted if ledgers[one.model].lacks(one, judge.prompt_hash(one))]
-        advance = progress.stage(f"{judge.identity.name} judging")
-        outcome = judge.judge(lacking, lambda one, row: ledgers[one.model].add(one, row), advance)
-        total.add(len(wanted), len(wanted) - len(lacking), outcome)
-        if pairs:
-            ledger = Ledger(results.judge(label) / "pairs.jsonl")
-            lacking = [one for one in pairs if ledger.lacks(one, judge.pair_prompt(one).hash)]
-            outcome = judge.compare(lacking, ledger.add, progress.stage(f"{judge.identity.name} comparing"))
-            total.add(len(pairs), len(pairs) - len(lacking), outcome)
-    return total
+    ledgers = {
+        folder: Ledger(cell_ratings(CellFolder(results.path / "cells" / folder), label))
+        for folder in dict.fromkeys(answer.model for answer in wanted)
+    }
+
+    def keep(rating: Rating) -> None:
+        ledgers[rating.model].add(rating)
+
+    missing = [answer for answer in wanted if ledgers[answer.model].lacks(answer, judge.prompt_hash(answer))]
+    result = judge.rate(missing, keep, progress.stage(f"{judge.identity.name} judging"))
+    return len(wanted), len(wanted) - len(missing), result
 
 
-def _answered(results: Results, work: Work, questions: dict[str, tuple[OpenQuestion, ...]]) -> dict[str, list[Asked]]:
-    """What each cell of the plan answered, by its folder."""
-    found: dict[str, list[Asked]] = {}
-    cells = [one for one in results.plan()["cells"] if fnmatch.fnmatch(one["name"], work.cells)]
+def _compare(
+    results: Results, judge: PairwiseJudge, pairs: Sequence[AnswersToCompare], progress: Listener
+) -> tuple[int, int, JudgingResult]:
+    """Have the missing comparisons made. Returns how many are wanted, how many were there, and the result."""
+    ledger = Ledger(pairwise_verdicts(results, judge.identity.label))
+    missing = [pair for pair in pairs if ledger.lacks(pair, judge.pair_prompt_hash(pair))]
+    result = judge.compare(missing, ledger.add, progress.stage(f"{judge.identity.name} comparing"))
+    return len(pairs), len(pairs) - len(missing), result
+
+
+def _answers(
+    results: Results, plan: PlanRecord, pattern: str, questions: Mapping[str, Sequence[OpenQuestion]]
+) -> dict[str, list[AnswerToRate]]:
+    """The answers of the plan's cells whose names fit the pattern, by the cell's folder."""
+    answers: dict[str, list[AnswerToRate]] = {}
+    cells = [cell for cell in plan.cells if fnmatch.fnmatch(cell.name, pattern)]
     if not cells:
-        raise UserError(f"no cell's name fits {work.cells!r}", "`bench plan` lists the names.")
-    for planned in cells:
-        folder = CellFolder(results.path / "cells" / planned["folder"])
-        recorded = folder.metrics().get("answers", {}) if (folder.path / "cell.json").is_file() else {}
-        for identity in (recorded[id] for id in planned.get("answers", ()) if id in recorded):
-            if identity["set"] in questions:
-                answers = read_answers(folder, identity["file"])
-                for question in questions[identity["set"]]:
-                    turns = turns_of(identity["set"], question, answers.get(question.id, []), planned["folder"])
-                    found.setdefault(planned["folder"], []).extend(turns)
-    if not found:
-        raise UserError(f"no cell of {results.path} has answered anything yet", "Run the sweep first.")
-    return found
+        raise UserError(f"no cell's name fits {pattern!r}", "`bench plan` lists the names.")
+    for cell in cells:
+        folder = CellFolder(results.path / "cells" / cell.folder)
+        recorded = folder.record().answers
+        for identity in (recorded[id] for id in cell.answers if id in recorded):
+            if identity.set in questions:
+                texts = read_answers(folder, identity.file)
+                for question in questions[identity.set]:
+                    of_question = answers_to_rate(identity.set, question, texts.get(question.id, []), cell.folder)
+                    answers.setdefault(cell.folder, []).extend(of_question)
+    if not answers:
+        raise UserError(f"no cell of {results.path} has answered open questions yet", "Run the sweep first.")
+    return answers
 
 
-def _pairs(results: Results, judge: Judge, work: Work, answered: dict[str, list[Asked]]) -> list[Pair]:
-    """The cells' answers that are to be set against one another, each two in both orders."""
-    if not isinstance(judge, OpenAI):
-        raise UserError(f"{judge.identity.name} compares no two answers", "Ask an openai judge for --pairwise.")
-    plan = results.plan()
-    cells = {one["folder"]: one for one in plan["cells"]}
-    baseline = baseline_of(plan)
-    pairs = []
-    for first, second in itertools.combinations(answered, 2):
-        if not _meet(cells[first], cells[second], work.pairs, baseline):
+def _pairwise(judge: Judge) -> PairwiseJudge:
+    if not isinstance(judge, PairwiseJudge):
+        raise UserError(f"{judge.identity.name} does not compare two answers", "Choose --judge openai for --pairwise.")
+    return judge
+
+
+def _pairs(plan: PlanRecord, answers: Mapping[str, list[AnswerToRate]], choice: Pairs) -> list[AnswersToCompare]:
+    """The answers that are compared, every two in both orders."""
+    cells = {cell.folder: cell for cell in plan.cells}
+    pairs: list[AnswersToCompare] = []
+    for first, second in itertools.combinations(answers, 2):
+        if not _compared(cells[first], cells[second], choice, plan.baseline):
             continue
-        of_second = {(one.set, one.question.id, one.turn): one for one in answered[second]}
-        for one in answered[first]:
-            other = of_second.get((one.set, one.question.id, one.turn))
+        of_second = {(answer.set, answer.question.id, answer.turn): answer for answer in answers[second]}
+        for answer in answers[first]:
+            other = of_second.get((answer.set, answer.question.id, answer.turn))
             if other is not None:
-                pairs += [Pair(one, other, 1), Pair(other, one, 2)]
+                pairs += [AnswersToCompare(answer, other, 1), AnswersToCompare(other, answer, 2)]
     if not pairs:
         raise UserError(
-            f"no two of these cells meet: each is set against {baseline} at equal samples and seed",
-            "Let --cells take the baseline's cells in, or give --pairwise all.",
+            f"no two of these cells are compared: each is compared with {plan.baseline} at equal samples and seed",
+            "Let --cells include cells of the baseline, or give --pairwise all.",
         )
     return pairs
 
 
-def _meet(first: dict[str, Any], second: dict[str, Any], how: str, baseline: str) -> bool:
-    """Whether two cells are set against each other: of equal samples and seed, or one of them untuned."""
-    untuned = "base" in (first["method"], second["method"])
-    if not untuned and (first["samples"], first["seed"]) != (second["samples"], second["seed"]):
+def _compared(first: PlannedRecord, second: PlannedRecord, choice: Pairs, baseline: str | None) -> bool:
+    """True if two cells are compared: at equal samples and seed, or if one is the untuned model."""
+    methods = (first.method, second.method)
+    if "base" not in methods and (first.samples, first.seed) != (second.samples, second.seed):
         return False
-    return how == "all" or baseline in (first["method"], second["method"])
+    return choice == "all" or baseline in methods

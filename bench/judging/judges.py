@@ -1,124 +1,171 @@
-"""The judges, behind one interface."""
+"""The judges, behind two protocols: every judge rates answers, and some compare two answers as well."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from bench.judging import parsers, prompts, similarity
 from bench.judging.endpoint import Endpoint
-from bench.judging.ledger import Asked, JudgeIdentity, Pair, Row
+from bench.judging.judgment_records import (
+    AnswersToCompare,
+    AnswerToRate,
+    JudgmentKey,
+    ModelRating,
+    ModelReply,
+    PairwiseVerdict,
+    Rating,
+)
+from bench.judging.prompts import Prompt
 from bench.judging.request import Reply
-from bench.judging.request_queue import Spent, ask_all
+from bench.judging.request_queue import Usage, send_all
+from bench.store.records import JudgeRecord
 
 if TYPE_CHECKING:
     from bench.progress import Advance
 
+Subject = TypeVar("Subject", AnswerToRate, AnswersToCompare)
+
 
 @dataclass
-class Round:
-    """How a round of judging went."""
+class JudgingResult:
+    """The result of judging a number of answers; the judgments themselves were handed on one by one."""
 
-    spent: Spent | None = None
-    """None for a judge that costs nothing."""
-    failed: dict[Any, str] = field(default_factory=dict)
-    """Why judgments could not be had, by their keys: they are missing."""
+    usage: Usage | None = None
+    """None for a judge that sends no requests."""
+    failed: dict[JudgmentKey, str] = field(default_factory=dict)
+    """Why a judgment failed, by key. Failed judgments are missing."""
 
 
 class Judge(Protocol):
-    """Whoever scores open answers."""
+    """Rates open answers."""
 
-    identity: JudgeIdentity
+    identity: JudgeRecord
     needs_reference: bool
-    """It can only judge answers to questions that have a reference answer."""
+    """True if the judge rates only answers to questions that have a reference answer."""
 
-    def prompt_hash(self, asked: Asked) -> str:
-        """Of what the judge is given besides the answer: a judgment by another prompt is another judgment."""
+    def prompt_hash(self, answer: AnswerToRate) -> str:
+        """Hash of what the judge is given besides the answer. Another prompt gives another judgment."""
 
-    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Round:
-        """Judge what is asked; `keep` is told of each judgment as it comes."""
+    def rate(self, answers: Sequence[AnswerToRate], keep: Callable[[Rating], None], advance: Advance) -> JudgingResult:
+        """Rate answers; `keep` is called with each rating as it arrives."""
 
 
-class Reference:
+@runtime_checkable
+class PairwiseJudge(Judge, Protocol):
+    """A judge that also says which of two answers is better."""
+
+    def pair_prompt_hash(self, pair: AnswersToCompare) -> str:
+        """Hash of what the judge is given besides the two answers."""
+
+    def compare(
+        self, pairs: Sequence[AnswersToCompare], keep: Callable[[PairwiseVerdict], None], advance: Advance
+    ) -> JudgingResult:
+        """Compare two answers at a time; `keep` is called with each verdict as it arrives."""
+
+
+class SimilarityJudge:
     """Similarity to reference answers (`bench.judging.similarity`)."""
 
     needs_reference = True
 
     def __init__(self) -> None:
-        self.identity = similarity.identity()
+        self.identity = similarity.judge_record()
 
-    def prompt_hash(self, asked: Asked) -> str:
-        return similarity.references_of(asked)
+    def prompt_hash(self, answer: AnswerToRate) -> str:
+        return similarity.references_hash(answer)
 
-    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Round:
-        for number, one in enumerate(asked, 1):
-            keep(one, similarity.judged(one))
-            advance(number, len(asked), "judgments")
-        return Round()
+    def rate(self, answers: Sequence[AnswerToRate], keep: Callable[[Rating], None], advance: Advance) -> JudgingResult:
+        for number, answer in enumerate(answers, start=1):
+            keep(similarity.rate(answer))
+            advance(number, len(answers), "judgments")
+        return JudgingResult()
 
 
-class OpenAI:
-    """A model behind an OpenAI-compatible endpoint, asked with FastChat's prompts. Of every reply both parsers' results
-    are kept: `score` is FastChat's, `strict` the strict one's."""
+class EndpointJudge:
+    """A model behind an OpenAI-compatible endpoint, with FastChat's prompts. Each reply is read by FastChat's parser
+    and by the strict one; both results are kept."""
 
     needs_reference = False
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        settings = {
-            "address": endpoint.address,
-            "temperature": endpoint.temperature,
-            "max_tokens": endpoint.max_tokens,
-            "seed": endpoint.seed,
-            "prompts": prompts.fingerprint(),
-        }
-        self.identity = JudgeIdentity("openai", endpoint.model, (1.0, 10.0), settings)
+        self.identity = JudgeRecord(
+            kind="openai",
+            name=endpoint.model,
+            scale=(1.0, 10.0),
+            settings={
+                "address": endpoint.address,
+                "temperature": endpoint.temperature,
+                "max_tokens": endpoint.max_tokens,
+                "seed": endpoint.seed,
+                "prompts": prompts.templates_hash(),
+            },
+        )
 
-    def prompt_hash(self, asked: Asked) -> str:
-        return self._prompt(asked).hash
+    def prompt_hash(self, answer: AnswerToRate) -> str:
+        return self._rating_prompt(answer).hash
 
-    def judge(self, asked: Sequence[Asked], keep: Callable[[Asked, Row], None], advance: Advance) -> Round:
-        def record(one: Asked, prompt: prompts.Prompt, reply: Reply) -> None:
-            scores = {"score": parsers.fastchat_rating(reply.text), "strict": parsers.strict_rating(reply.text)}
-            keep(one, {**self._told(prompt, reply), **scores})
+    def rate(self, answers: Sequence[AnswerToRate], keep: Callable[[Rating], None], advance: Advance) -> JudgingResult:
+        def record(answer: AnswerToRate, prompt: Prompt, reply: Reply) -> None:
+            keep(
+                ModelRating(
+                    **answer.record().model_dump(),
+                    **self._record(prompt, reply).model_dump(),
+                    score=parsers.fastchat_rating(reply.text),
+                    strict=parsers.strict_rating(reply.text),
+                )
+            )
 
-        return self._asked(((one, self._prompt(one)) for one in asked), record, advance)
+        return self._send(((answer, self._rating_prompt(answer)) for answer in answers), record, advance)
 
-    def _prompt(self, asked: Asked) -> prompts.Prompt:
-        return prompts.single(asked.question, asked.turn, asked.answers, not asked.blind)
+    def pair_prompt_hash(self, pair: AnswersToCompare) -> str:
+        return self._comparison_prompt(pair).hash
 
-    def compare(self, pairs: Sequence[Pair], keep: Callable[[Pair, Row], None], advance: Advance) -> Round:
-        """Have each two answers set against one another; `winner` is FastChat's, `strict` the strict parser's: `A` the
-        first, `B` the second, `tie`, or None."""
+    def compare(
+        self, pairs: Sequence[AnswersToCompare], keep: Callable[[PairwiseVerdict], None], advance: Advance
+    ) -> JudgingResult:
+        def record(pair: AnswersToCompare, prompt: Prompt, reply: Reply) -> None:
+            keep(
+                PairwiseVerdict(
+                    **pair.record().model_dump(),
+                    **self._record(prompt, reply).model_dump(),
+                    winner=parsers.fastchat_verdict(reply.text),
+                    strict=parsers.strict_verdict(reply.text),
+                )
+            )
 
-        def record(one: Pair, prompt: prompts.Prompt, reply: Reply) -> None:
-            verdicts = {"winner": parsers.fastchat_verdict(reply.text), "strict": parsers.strict_verdict(reply.text)}
-            keep(one, {**self._told(prompt, reply), **verdicts})
+        return self._send(((pair, self._comparison_prompt(pair)) for pair in pairs), record, advance)
 
-        return self._asked(((one, self.pair_prompt(one)) for one in pairs), record, advance)
+    def _rating_prompt(self, answer: AnswerToRate) -> Prompt:
+        return prompts.rating_prompt(answer.question, answer.turn, answer.answers, not answer.blind)
 
-    def pair_prompt(self, pair: Pair) -> prompts.Prompt:
-        """What it is asked of two answers."""
-        return prompts.pair(pair.first.question, pair.first.turn, pair.first.answers, pair.second.answers)
+    def _comparison_prompt(self, pair: AnswersToCompare) -> Prompt:
+        return prompts.comparison_prompt(pair.first.question, pair.first.turn, pair.first.answers, pair.second.answers)
 
-    def _asked(self, made: Iterable[tuple[Any, prompts.Prompt]], record: Any, advance: Advance) -> Round:
-        """Ask it all. What is spent counts against the limit of whatever is asked later, too."""
-        spent, failed = ask_all(self.endpoint, made, record, advance)
-        if self.endpoint.spending_limit is not None and spent.dollars is not None:
-            left = max(0.0, self.endpoint.spending_limit - spent.dollars)
+    def _send(
+        self,
+        questions: Iterable[tuple[Subject, Prompt]],
+        record: Callable[[Subject, Prompt, Reply], None],
+        advance: Advance,
+    ) -> JudgingResult:
+        """Send all prompts. What they cost is taken off the spending limit of later calls."""
+        usage, failed = send_all(self.endpoint, questions, record, advance)
+        if self.endpoint.spending_limit is not None and usage.dollars is not None:
+            left = max(0.0, self.endpoint.spending_limit - usage.dollars)
             self.endpoint = replace(self.endpoint, spending_limit=left)
-        return Round(spent, {one.key: reason for one, reason in failed.items()})
+        return JudgingResult(usage, {subject.key: reason for subject, reason in failed.items()})
 
-    def _told(self, prompt: prompts.Prompt, reply: Reply) -> Row:
-        return {
-            "judge": [self.identity.label, prompt.name],
-            "prompt_hash": prompt.hash,
-            "judgment": reply.text,
-            "served": reply.model,
-            "finish_reason": reply.finish_reason,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "tstamp": round(time.time(), 3),
-        }
+    def _record(self, prompt: Prompt, reply: Reply) -> ModelReply:
+        return ModelReply(
+            judge=(self.identity.label, prompt.name),
+            prompt_hash=prompt.hash,
+            judgment=reply.text,
+            served=reply.model,
+            finish_reason=reply.finish_reason,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            tstamp=round(time.time(), 3),
+        )

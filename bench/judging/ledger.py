@@ -1,201 +1,188 @@
-"""Judgments as they are kept: a JSONL file a cell and judge, in FastChat's field names where it has them.
+"""Files of judgments: JSONL, one judgment a line, and the records of the judge beside them. Nothing else reads or
+writes them.
 
-A judgment may have been paid for, so each is appended and flushed to the disk as it comes. A process killed in
-mid-line leaves a torn last line, which is cut off before anything is added. Whoever judges again begins with what is
-there: a judgment is known by set, question, turn, repeat, the very answers that it is of and the very prompt (or
-reference answers) that the judge was given. Of two that differ in the last alone the later counts.
+Judgments may have been paid for, so each is appended and flushed to the disk as it arrives. A process that is killed
+while it writes leaves an incomplete last line: readers ignore it, and the next append removes it first. A run on what
+is there asks for missing judgments only.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
-from bench.data.open_questions import OpenQuestion
+from pydantic import JsonValue, ValidationError
+
 from bench.errors import UserError
-from bench.evaluation.open_answers import answers_hash
-from bench.hashing import short_hash
-from bench.store.files import write_text
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One judgment that is wanted."""
-
-    set: str
-    question: OpenQuestion
-    turn: int
-    """Counted from 1, as FastChat does."""
-    answers: tuple[str, ...]
-    """Those to the turns up to this one."""
-    model: str = ""
-    """The cell's folder that gave the answers; in a check, what kind of answer it is."""
-    repeat: int = 0
-    blind: bool = False
-    """The judge is shown no reference answer, even where it would be."""
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What it is known by."""
-        return key_of(self.row())
-
-    def row(self) -> Row:
-        """What its judgment says of what was judged."""
-        return {
-            "set": self.set,
-            "question_id": self.question.id,
-            "category": self.question.category,
-            "turn": self.turn,
-            "model": self.model,
-            "repeat": self.repeat,
-            "answers": answers_hash(self.answers),
-        }
+from bench.judging.judgment_records import (
+    AnswersToCompare,
+    AnswerToRate,
+    CheckRecord,
+    JudgmentKey,
+    JudgmentType,
+    ModelRating,
+    PairwiseVerdict,
+    Rating,
+    SimilarityRating,
+)
+from bench.store.files import write_json, write_text
+from bench.store.folder import CellFolder, Results, content_of, read_record
+from bench.store.records import JudgeRecord
+from bench.sweep.schema import describe
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two cells' answers to the same turn of the same question, in the order in which the judge is shown them."""
+class JudgmentFile(Generic[JudgmentType]):
+    """A file of judgments in a cell's or a sweep's folder, loose or packed."""
 
-    first: Asked
-    second: Asked
-    game: int
-    """1, or 2 for the other order of the same two."""
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What it is known by."""
-        return key_of(self.row())
-
-    def row(self) -> Row:
-        """What its judgment says of what was compared."""
-        return {
-            **{name: self.first.row()[name] for name in ("set", "question_id", "category", "turn")},
-            "game": self.game,
-            "model_1": self.first.model,
-            "model_2": self.second.model,
-            "answers_1": answers_hash(self.first.answers),
-            "answers_2": answers_hash(self.second.answers),
-        }
-
-
-IDENTIFYING = ("set", "question_id", "turn", "model", "repeat", "answers")
-IDENTIFYING += ("game", "model_1", "model_2", "answers_1", "answers_2")
-
-
-def key_of(row: Row) -> tuple[Any, ...]:
-    """The key of what a judgment or a comparison is of."""
-    return tuple(row.get(name) for name in IDENTIFYING)
-
-
-def latest(rows: Iterable[Row]) -> list[Row]:
-    """Of the judgments of the same thing the last one each."""
-    return list({key_of(row): row for row in rows}.values())
-
-
-@dataclass(frozen=True)
-class JudgeIdentity:
-    """Which judge: all that changes what it would say."""
-
-    kind: str
-    """`reference` or `openai`."""
+    folder: CellFolder | Results
     name: str
-    """As tables have it."""
-    scale: tuple[float, float]
-    settings: dict[str, Any]
+    """Relative to the folder."""
+    parse: Callable[[JsonValue], JudgmentType]
 
     @property
-    def label(self) -> str:
-        """The name with 8 hex digits of all that the judge is; names its files."""
-        content = json.dumps([self.kind, self.name, self.scale, self.settings], sort_keys=True)
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.name)
-        return f"{name}-{short_hash(content, digits=8)}"
+    def path(self) -> Path:
+        """The loose file; it may be missing."""
+        return self.folder.path / self.name
 
-    def record(self) -> dict[str, Any]:
-        """As judge.json holds it."""
-        return {"kind": self.kind, "name": self.name, "scale": list(self.scale), "settings": self.settings}
+    def text(self) -> str:
+        """The complete lines of the file; empty where there is no file."""
+        try:
+            complete, newline, _ = (self.folder.read_text(self.name) or "").rpartition("\n")
+        except UnicodeDecodeError as error:
+            raise self._corrupt(str(error)) from None
+        return complete + newline
 
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> JudgeIdentity:
-        """Raises KeyError for a record that is none."""
-        return cls(record["kind"], record["name"], tuple(record["scale"]), record["settings"])
+    def read(self) -> list[JudgmentType]:
+        """All judgments, in the file's order. Raises UserError for a line that is not a judgment."""
+        return [self._read_line(number, line) for number, line in enumerate(self.text().split("\n"), start=1) if line]
+
+    def _read_line(self, number: int, line: str) -> JudgmentType:
+        try:
+            return self.parse(json.loads(line))
+        except ValueError as error:
+            reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else str(error)
+            raise self._corrupt(f"line {number}: {reason}") from None
+
+    def _corrupt(self, reason: str) -> UserError:
+        return UserError(f"{self.path} is corrupt: {reason}", "Fix or remove the line; the other judgments are kept.")
+
+    def write(self, judgments: Iterable[JudgmentType]) -> None:
+        """Replace the whole file."""
+        write_text(self.path, "".join(map(line_of, judgments)))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The whole lines of a file of judgments; none where there is no file. Raises UserError for a line that is no
-    judgment."""
-    if not path.is_file():
-        return []
-    whole, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    try:
-        return [json.loads(line) for line in whole.split("\n") if line] if newline else []
-    except ValueError as error:
-        raise UserError(f"{path} cannot be believed: {error}", "Fix or remove the line; the rest stays.") from None
+def line_of(judgment: Rating | PairwiseVerdict) -> str:
+    """A judgment as a line of its file."""
+    return json.dumps(judgment.model_dump(mode="json"), ensure_ascii=False) + "\n"
 
 
-class Ledger:
-    """A file of judgments that is added to. There is none until something is."""
+def _parse_rating(content: JsonValue) -> Rating:
+    kind = ModelRating if isinstance(content, dict) and "judgment" in content else SimilarityRating
+    return kind.model_validate(content)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        rows = read_rows(path)
-        self.known = {(key_of(row), row.get("prompt_hash")) for row in rows}
-        if path.is_file():
-            whole, newline, torn = path.read_bytes().rpartition(b"\n")
-            if torn:
-                with _file_errors_as_user_errors(path), path.open("r+b") as file:
-                    file.truncate(len(whole) + len(newline))
 
-    def lacks(self, asked: Asked | Pair, prompt_hash: str) -> bool:
-        """Whether this judgment, by this prompt, is still wanted."""
-        return (asked.key, prompt_hash) not in self.known
+def cell_ratings(cell: CellFolder, judge: str) -> JudgmentFile[Rating]:
+    """A judge's ratings of a cell's answers; `judge` is the judge's label."""
+    return JudgmentFile(cell, f"judgments/{judge}.jsonl", _parse_rating)
 
-    def add(self, asked: Asked | Pair, found: Row) -> None:
-        """Keep a judgment, on the disk before this returns. Raises UserError where it cannot be written."""
-        line = json.dumps({**asked.row(), **found}, ensure_ascii=False) + "\n"
-        with _file_errors_as_user_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Opened anew each time: a sweep has more cells than a process may have files open.
-            with self.path.open("ab") as file:
-                file.write(line.encode())
+
+def check_ratings(results: Results, judge: str) -> JudgmentFile[Rating]:
+    """The ratings of the check of a judge."""
+    return JudgmentFile(results, f"judges/{judge}/check.jsonl", _parse_rating)
+
+
+def pairwise_verdicts(results: Results, judge: str) -> JudgmentFile[PairwiseVerdict]:
+    """A judge's comparisons of two answers."""
+    return JudgmentFile(results, f"judges/{judge}/pairs.jsonl", PairwiseVerdict.model_validate)
+
+
+class Ledger(Generic[JudgmentType]):
+    """Appends to a file of judgments. The first judgment creates the file."""
+
+    def __init__(self, file: JudgmentFile[JudgmentType]) -> None:
+        self.file = file
+        self.present = {(judgment.key, judgment.prompt_hash) for judgment in file.read()}
+        self.appendable = False
+        """The loose file has been checked: it is complete, or there is none and none is packed."""
+
+    def lacks(self, wanted: AnswerToRate | AnswersToCompare, prompt_hash: str) -> bool:
+        """True if this judgment by this prompt is missing."""
+        return (wanted.key, prompt_hash) not in self.present
+
+    def add(self, judgment: JudgmentType) -> None:
+        """Append a judgment; it is on the disk when this returns. Raises UserError where it cannot be written."""
+        path = self.file.path
+        with _writing(path):
+            if not self.appendable:
+                self._prepare()
+                self.appendable = True
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Opened for each judgment: a sweep has more cells than a process may have open files.
+            with path.open("ab") as file:
+                file.write(line_of(judgment).encode())
                 file.flush()
                 os.fsync(file.fileno())
-        self.known.add((asked.key, found.get("prompt_hash")))
+        self.present.add((judgment.key, judgment.prompt_hash))
 
-    def keep_only(self, wanted: Collection[tuple[tuple[Any, ...], str]]) -> None:
-        """Remove what is none of these (key, prompt) pairs."""
-        rows = read_rows(self.path)
-        kept = [row for row in rows if (key_of(row), row.get("prompt_hash")) in wanted]
-        if len(kept) < len(rows):
-            write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-            self.known = {(key_of(row), row.get("prompt_hash")) for row in kept}
+    def _prepare(self) -> None:
+        """Remove an incomplete last line of the loose file, or create the loose file from the packed one."""
+        path = self.file.path
+        if not path.is_file():
+            if packed := self.file.text():
+                write_text(path, packed)
+            return
+        complete, newline, incomplete = path.read_bytes().rpartition(b"\n")
+        if incomplete:
+            with path.open("r+b") as file:
+                file.truncate(len(complete) + len(newline))
+
+    def keep_only(self, wanted: Collection[tuple[JudgmentKey, str]]) -> None:
+        """Remove all judgments but those with one of these keys and prompt hashes."""
+        judgments = self.file.read()
+        kept = [judgment for judgment in judgments if (judgment.key, judgment.prompt_hash) in wanted]
+        if len(kept) < len(judgments):
+            self.file.write(kept)
+            self.present = {(judgment.key, judgment.prompt_hash) for judgment in kept}
 
 
 @contextmanager
-def _file_errors_as_user_errors(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}",
-            "Free some space; what was judged before is kept, and the same command goes on.",
+            "Free some disk space; finished judgments are kept, run the same command to resume.",
         ) from error
 
 
-def turns_of(set: str, question: OpenQuestion, answers: list[str], model: str) -> Iterator[Asked]:
-    """The judgments that a question's answers call for, one a turn that is answered."""
-    for turn in range(1, min(len(question.turns), len(answers)) + 1):
-        yield Asked(set, question, turn, tuple(answers[:turn]), model)
+def write_judge(results: Results, judge: JudgeRecord) -> None:
+    """Write judge.json."""
+    write_json(results.judge(judge.label) / "judge.json", content_of(judge))
 
 
-def baseline_of(plan: dict[str, Any]) -> str:
-    """The method that the others are set against: the sweep's choice, else LoRA, else its first."""
-    methods = list(dict.fromkeys(one["method"] for one in plan["cells"] if one["method"] != "base"))
-    return plan.get("report", {}).get("baseline") or ("lora" if "lora" in methods else [*methods, "base"][0])
+def read_judge(results: Results, label: str) -> JudgeRecord:
+    """The judge of a label of `Results.judges`. Raises UserError for a file that is missing, corrupt or newer."""
+    name = f"judges/{label}/judge.json"
+    judge = read_record(results.path / name, results.read_text(name), JudgeRecord)
+    if judge is None:
+        raise UserError(f"{results.path / name} is missing", "Restore it, or judge again.")
+    return judge
+
+
+def write_check_counts(results: Results, label: str, wanted: dict[str, int]) -> None:
+    """Write check.json: how many judgments the check of a judge takes, by set of questions."""
+    write_json(results.judge(label) / "check.json", content_of(CheckRecord(wanted=wanted)))
+
+
+def read_check_counts(results: Results, label: str) -> dict[str, int]:
+    """How many judgments the check of a judge takes, by set of questions; empty for a judge that was not checked."""
+    name = f"judges/{label}/check.json"
+    check = read_record(results.path / name, results.read_text(name), CheckRecord)
+    return {} if check is None else check.wanted

@@ -1,14 +1,14 @@
-"""What a judge is asked: FastChat's eight prompts, and its rule for which of them a question gets.
+"""The prompts of judging models: FastChat's eight prompts, and its rule for choosing one.
 
-The texts are data of lm-sys/FastChat (Apache-2.0, commit 0e6d3e4, fastchat/llm_judge/data/judge_prompts.jsonl) and lie
-unchanged in judge_prompts.jsonl. The rule is that of its gen_judgment.py and common.py.
+The texts are data of lm-sys/FastChat (Apache-2.0, commit 0e6d3e4, fastchat/llm_judge/data/judge_prompts.jsonl),
+unchanged in judge_prompts.jsonl. The rule is that of FastChat's gen_judgment.py and common.py.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ NEED_REFERENCE = ("math", "reasoning", "coding", "arena-hard-200")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One thing that a judge is asked."""
+    """A prompt for a judging model."""
 
     name: str
     """FastChat's name of the prompt, e.g. `single-math-v1-multi-turn`."""
@@ -37,26 +37,26 @@ class Prompt:
         return _hash([self.system, self.user])
 
 
-def single(question: OpenQuestion, turn: int, answers: Sequence[str], reference: bool = True) -> Prompt:
-    """Ask for a rating from 1 to 10 of the answer to a turn (1 or 2); `answers` are those up to it.
+def rating_prompt(question: OpenQuestion, turn: int, answers: Sequence[str], reference: bool = True) -> Prompt:
+    """Asks for a rating, 1 to 10, of the answer to a turn (1 or 2); `answers` are those to the turns up to it.
 
-    A reference answer is shown where the category calls for one, the question has one and `reference` is true; of
-    several, the first. Raises ValueError for a turn that has no question or no answer.
+    A reference answer is shown if the category calls for one, the question has one and `reference` is true; of several,
+    the first. Raises ValueError for a turn without a question or an answer.
     """
     return _filled("single-v1", "single-math-v1", question, turn, {"answer": answers}, reference)
 
 
-def pair(
+def comparison_prompt(
     question: OpenQuestion, turn: int, first: Sequence[str], second: Sequence[str], reference: bool = True
 ) -> Prompt:
-    """Ask which of two answers to a turn is better: `[[A]]` the first, `[[B]]` the second, `[[C]]` neither.
+    """Asks which of two answers to a turn is better: `[[A]]` the first, `[[B]]` the second, `[[C]]` neither.
 
-    References and errors are those of `single`.
+    References and errors are those of `rating_prompt`.
     """
     return _filled("pair-v2", "pair-math-v1", question, turn, {"answer_a": first, "answer_b": second}, reference)
 
 
-def fingerprint() -> str:
+def templates_hash() -> str:
     """Hash of all eight prompts, 16 hex digits."""
     return _hash(_templates())
 
@@ -66,30 +66,32 @@ def _filled(
     with_reference: str,
     question: OpenQuestion,
     turn: int,
-    answers: dict[str, Sequence[str]],
+    answers: Mapping[str, Sequence[str]],
     reference: bool,
 ) -> Prompt:
-    """`answers`: by what their placeholders are called in the prompts of one turn; those of two add `_1` and `_2`."""
-    shown = reference and question.category in NEED_REFERENCE and bool(question.references)
-    texts = {"question": [one.full_text for one in question.turns], **answers}
-    if shown:
+    """`answers`: by their placeholders in the prompts of one turn; the prompts of two turns append `_1` and `_2`."""
+    with_reference_shown = reference and question.category in NEED_REFERENCE and bool(question.references)
+    texts = {"question": [part.full_text for part in question.turns], **answers}
+    if with_reference_shown:
         texts["ref_answer"] = question.references[0]
     values = {}
-    for name, own in texts.items():
-        if turn not in (1, 2) or len(own) < turn:
-            raise ValueError(f"turn {turn} of question {question.id}: {name} has {len(own)} turns, and a prompt 1 or 2")
+    for placeholder, turns in texts.items():
+        if turn not in (1, 2) or len(turns) < turn:
+            raise ValueError(
+                f"turn {turn} of question {question.id}: {placeholder} has {len(turns)} turns, and a prompt 1 or 2"
+            )
         for number in range(1, turn + 1):
-            values[f"{name}_{number}"] = own[number - 1]
-        values[name] = own[0]
-    name = (with_reference if shown else general) + ("-multi-turn" if turn == 2 else "")
+            values[f"{placeholder}_{number}"] = turns[number - 1]
+        values[placeholder] = turns[0]
+    name = (with_reference if with_reference_shown else general) + ("-multi-turn" if turn == 2 else "")
     system, template = _templates()[name]
-    # Only the template is read for placeholders: braces in what is filled in mean nothing.
+    # Only the template is searched for placeholders: braces in the inserted texts have no meaning.
     return Prompt(name, system, template.format(**values))
 
 
 @functools.cache
 def _templates() -> dict[str, tuple[str, str]]:
-    """(system, template of the user's message) by the prompt's name."""
+    """(system prompt, template of the user's message) by the prompt's name."""
     with Path(__file__).with_name("judge_prompts.jsonl").open(encoding="utf-8") as file:
         return {row["name"]: (row["system_prompt"], row["prompt_template"]) for row in map(json.loads, file)}
 

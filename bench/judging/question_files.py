@@ -1,9 +1,8 @@
-"""The open questions of a results folder, for judges that come after the models have gone."""
+"""The open questions of a results folder, kept for judges that run after the models are gone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench.data.loaders import load_open_questions
@@ -16,40 +15,40 @@ from bench.sweep.load import load_sweep
 from bench.sweep.sections import OpenSet
 
 
-def keep_questions(results: Results, sets: dict[str, tuple[OpenQuestion, ...]]) -> None:
-    """Keep the open questions beside the cells, for judges that come later. They are others' texts, and not for git."""
+def save_questions(results: Results, sets: dict[str, tuple[OpenQuestion, ...]]) -> None:
+    """Write the open questions beside the cells. The texts belong to others, so the files are not for git."""
     for name, questions in sets.items():
-        write_text(_path(results, name, open_questions_fingerprint(questions)), _lines(questions))
+        lines = [json.dumps(question.to_row(), ensure_ascii=False) + "\n" for question in questions]
+        write_text(_path(results, name, open_questions_fingerprint(questions)), "".join(lines))
 
 
-def questions_of(results: Results) -> dict[str, tuple[OpenQuestion, ...]]:
-    """The open questions that a folder's cells answered, by set, as they were kept; where they were not (in a fresh
-    clone), from the sweep's own data.
+def load_questions(results: Results) -> dict[str, tuple[OpenQuestion, ...]]:
+    """The open questions that a folder's cells answered, by set: from the saved files, or, where a file is missing (as
+    in a fresh clone), from the sweep's own data.
 
-    Raises UserError for a folder without any, and where the data are no longer what they were.
+    Raises UserError for a folder without open questions, and where the data have changed.
     """
-    recorded = results.plan().get("open_questions", {})
+    recorded = results.plan_record().open_questions
     if not recorded:
-        raise UserError(f"{results.path} has no open questions", "Give its sweep file `answers:` and run it again.")
-    found = {}
-    for name, facts in recorded.items():
-        path = _path(results, name, facts["fingerprint"])
+        raise UserError(
+            f"{results.path} has no open questions", "Add `answers:` to its sweep file and run the sweep again."
+        )
+    sets: dict[str, tuple[OpenQuestion, ...]] = {}
+    for name, record in recorded.items():
+        path = _path(results, name, record.fingerprint)
         if path.is_file():
-            found[name] = load_open_questions("as they were kept", OpenSet(questions=str(path)))
-    if len(found) < len(recorded):
-        found = prepare_data(load_sweep(results.path / "sweep.yaml")).open_questions
-        keep_questions(results, found)
-    for name, facts in recorded.items():
-        if name not in found or open_questions_fingerprint(found[name]) != facts["fingerprint"]:
+            sets[name] = load_open_questions("saved questions", OpenSet(questions=str(path)))
+    if len(sets) < len(recorded):
+        sets = prepare_data(load_sweep(results.path / "sweep.yaml")).open_questions
+        save_questions(results, sets)
+    for name, record in recorded.items():
+        if name not in sets or open_questions_fingerprint(sets[name]) != record.fingerprint:
             raise UserError(
-                f"the questions of {name} are not those that were answered", "Restore the data that the sweep had."
+                f"the questions of {name} are not those that were answered: the sweep's data have changed",
+                "Restore the data that the sweep was run with.",
             )
-    return found
+    return sets
 
 
 def _path(results: Results, name: str, hash: str) -> Path:
     return results.path / "questions" / f"{name}-{hash}.jsonl"
-
-
-def _lines(questions: Sequence[OpenQuestion]) -> str:
-    return "".join(json.dumps(one.to_row(), ensure_ascii=False) + "\n" for one in questions)

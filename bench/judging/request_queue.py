@@ -1,10 +1,14 @@
-"""A chat model behind an OpenAI-compatible endpoint, asked many things at once.
+"""Many requests to one endpoint, sent in parallel within a spending limit.
 
-Threads send requests and wait; they decide nothing. What is begun, tried again or given up, what it costs and what
-becomes of a reply is decided in the calling thread, which hands on every reply as it comes: a judgment that was paid
-for does not wait for the others. One that could not be had has a reason, and never a number.
+Threads send requests and sleep; they take no decisions. The calling thread decides what is sent, repeated or given up,
+keeps the account, and hands on each reply as it arrives: a paid reply never waits for the others. A request that fails
+for good has a reason, never a score.
 
-What one request is and what can come of it stands in `bench.judging.request`.
+The openai client can repeat requests itself (`max_retries`). It is not used for that, because it repeats inside one
+call: tries could not be counted against the spending limit, nor stopped when another request meets a refused key or
+when the user presses Ctrl-C. The client also does not repeat a reply with status 200 that holds no text.
+
+`bench.judging.request` sends a single request and classifies its outcome.
 """
 
 from __future__ import annotations
@@ -16,44 +20,45 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bench.errors import UserError
 from bench.judging.endpoint import Endpoint
-from bench.judging.request import Outcome, Reply, ask, connect, key_of
+from bench.judging.request import Reply, RequestOutcome, make_client, read_key, send
 from bench.progress import Advance, ignore_progress
 
 if TYPE_CHECKING:
     from bench.judging.prompts import Prompt
 
 Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
-"""Seconds before the second try, doubled before each later one up to the longest; all of them half as long again or
-half as long, at random."""
-LONGEST_TOLD_WAIT = 300.0
-"""A server that asks to wait longer has had enough for the day: the request is given up."""
+"""Seconds before the second try, doubled before each later one up to the longest; each is varied by half at random."""
+LONGEST_RETRY_AFTER = 300.0
+"""Seconds. A request that the server asks to repeat later than this is given up."""
 
 
 @dataclass
-class Spent:
-    """What asking took."""
+class Usage:
+    """What a number of requests took."""
 
     requests: int = 0
-    """All that were sent."""
+    """Requests sent, repeated ones included."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    """As the server counts them, those of unusable replies too."""
+    """As the server counts them; replies without a text are included."""
     dollars: float | None = None
-    """At most: a reply that was lost or came without a count has cost what was set aside. None without prices."""
+    """An upper bound: a reply that was lost, or that came without a count, counts with its reserve. None without
+    prices."""
     retried: int = 0
-    """How many of the requests repeated another."""
+    """Requests that repeated another."""
     failed: int = 0
-    """What was asked and not answered."""
+    """Prompts without a reply."""
 
-    def __add__(self, other: Spent) -> Spent:
+    def __add__(self, other: Usage) -> Usage:
         dollars = None if self.dollars is None or other.dollars is None else self.dollars + other.dollars
-        return Spent(
+        return Usage(
             self.requests + other.requests,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -63,175 +68,177 @@ class Spent:
         )
 
 
-def ask_all(
+def send_all(
     endpoint: Endpoint,
-    asked: Iterable[tuple[Key, Prompt]],
+    prompts: Iterable[tuple[Key, Prompt]],
     record: Callable[[Key, Prompt, Reply], None],
     advance: Advance = ignore_progress,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[Spent, dict[Key, str]]:
-    """Ask a model everything. Returns what it took, and of what was not answered the reasons, by their keys.
+) -> tuple[Usage, dict[Key, str]]:
+    """Send all prompts. Returns the usage, and by key why a prompt has no reply.
 
-    `record` is told of each reply as it comes, in the calling thread; `sleep` is called in others. On Ctrl-C the
-    replies that have come are recorded before it is raised on. Raises UserError, once what was in flight is recorded,
-    where no request can succeed: without the package openai or a key, for a key, a model or an address that is refused,
-    and where the endpoint cannot be reached.
+    `record` is called with each reply as it arrives, in the calling thread; `sleep` is called in other threads. On
+    Ctrl-C the replies that have arrived are recorded before KeyboardInterrupt is raised. Where no request can succeed
+    (no openai package, no key, a refused key, model or address, an endpoint that cannot be reached), UserError is
+    raised after the replies in flight are recorded.
     """
-    spent = Spent(dollars=0.0 if endpoint.priced else None)
-    jobs = deque(_Job(key, prompt, endpoint.set_aside(prompt)) for key, prompt in asked)
-    if not jobs:
-        return spent, {}
-    secret = key_of(endpoint)
-    client = connect(endpoint, secret)
-    todo: queue.SimpleQueue[_Job[Key] | None] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[_Job[Key], Outcome]] = queue.SimpleQueue()
+    usage = Usage(dollars=0.0 if endpoint.priced else None)
+    tries = deque(_Try(key, prompt, endpoint.reserve(prompt)) for key, prompt in prompts)
+    if not tries:
+        return usage, {}
+    secret = read_key(endpoint)
+    client = make_client(endpoint, secret)
+    to_send: queue.SimpleQueue[_Try[Key] | None] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[tuple[_Try[Key], RequestOutcome]] = queue.SimpleQueue()
     stopped = threading.Event()
 
     def work() -> None:
-        while (job := todo.get()) is not None:
+        while (current := to_send.get()) is not None:
             try:
-                if job.wait:
-                    sleep(job.wait)
-                outcome = Outcome(reason="stopped") if stopped.is_set() else ask(client, endpoint, secret, job.prompt)
-            except BaseException as error:  # or the calling thread would wait for this one without end
-                outcome = Outcome(ending=error)
-            done.put((job, outcome))
+                if current.wait:
+                    sleep(current.wait)
+                if stopped.is_set():
+                    outcome = RequestOutcome(reason="stopped")
+                else:
+                    outcome = send(client, endpoint, secret, current.prompt)
+            except BaseException as error:  # or the calling thread would wait for this outcome forever
+                outcome = RequestOutcome(fatal=error)
+            outcomes.put((current, outcome))
 
-    threads = min(endpoint.concurrency, len(jobs))
-    asking = _Asking(endpoint, jobs, spent, record, advance)
+    threads = min(endpoint.concurrency, len(tries))
+    dispatcher = _Dispatcher(endpoint, tries, usage, record, advance)
     try:
         for _ in range(threads):
-            # Daemons: after Ctrl-C nobody waits for a reply that may be minutes away.
+            # Daemons: after Ctrl-C the process does not wait for a reply that may take minutes.
             threading.Thread(target=work, daemon=True).start()
-        while asking.begin(todo.put):
-            asking.take(*_next(done))
-            if asking.ending is not None:
+        while dispatcher.start(to_send.put):
+            dispatcher.finish(*_next(outcomes))
+            if dispatcher.fatal is not None:
                 stopped.set()
     except KeyboardInterrupt:
-        while not done.empty():
-            asking.take(*done.get())
+        while not outcomes.empty():
+            dispatcher.finish(*outcomes.get())
         raise
     finally:
         stopped.set()
         for _ in range(threads):
-            todo.put(None)
+            to_send.put(None)
         client.close()
-    if asking.ending is not None:
-        raise asking.ending
-    return spent, asking.failed
+    if dispatcher.fatal is not None:
+        raise dispatcher.fatal
+    return usage, dispatcher.failed
 
 
-def _next(done: queue.SimpleQueue[Any]) -> Any:
+def _next(items: queue.SimpleQueue[Item]) -> Item:
     while True:
         try:
-            return done.get(timeout=1)  # not without end: on Windows that would not hear Ctrl-C
+            return items.get(timeout=1)  # without a timeout, Windows would not deliver Ctrl-C
         except queue.Empty:
             continue
 
 
 @dataclass(frozen=True, eq=False)
-class _Job(Generic[Key]):
-    """One try."""
+class _Try(Generic[Key]):
+    """One try of one prompt."""
 
     key: Key
     prompt: Prompt
-    aside: float
+    reserve: float
     """Dollars."""
     number: int = 1
     wait: float = 0.0
     """Seconds before it is sent."""
 
 
-class _Asking(Generic[Key]):
-    """What waits, is in flight, was answered and was given up. Of the calling thread alone."""
+class _Dispatcher(Generic[Key]):
+    """Keeps track of what waits, is in flight, has a reply or was given up. Used by the calling thread alone."""
 
     def __init__(
         self,
         endpoint: Endpoint,
-        waiting: deque[_Job[Key]],
-        spent: Spent,
+        waiting: deque[_Try[Key]],
+        usage: Usage,
         record: Callable[[Key, Prompt, Reply], None],
         advance: Advance,
     ) -> None:
-        self.endpoint, self.waiting, self.spent, self.record, self.advance = endpoint, waiting, spent, record, advance
-        self.total, self.answered, self.unreached = len(waiting), 0, 0
-        self.flying: set[_Job[Key]] = set()
+        self.endpoint, self.waiting, self.usage, self.record, self.advance = endpoint, waiting, usage, record, advance
+        self.total, self.replied, self.unreached = len(waiting), 0, 0
+        self.in_flight: set[_Try[Key]] = set()
         self.failed: dict[Key, str] = {}
-        self.ending: BaseException | None = None
-        self.jitter = random.Random()  # not the one that others seed
+        self.fatal: BaseException | None = None
+        self.jitter = random.Random()  # independent of the global generator, which others seed
 
-    def begin(self, start: Callable[[_Job[Key]], None]) -> bool:
-        """Begin what may be begun now. Returns whether anything is in flight."""
-        while self.waiting and len(self.flying) < self.endpoint.concurrency and self.ending is None:
-            if not self._affords(self.waiting[0]):
-                if not self.flying:  # else one of those may turn out cheaper than what was set aside for it
-                    for job in self.waiting:
-                        self._give_up(job, "spending limit reached")
+    def start(self, put: Callable[[_Try[Key]], None]) -> bool:
+        """Start as many tries as may run now. Returns whether any is in flight."""
+        while self.waiting and len(self.in_flight) < self.endpoint.concurrency and self.fatal is None:
+            if not self._affordable(self.waiting[0]):
+                if not self.in_flight:  # else a try in flight may cost less than its reserve
+                    for waiting in self.waiting:
+                        self._give_up(waiting, "spending limit reached")
                     self.waiting.clear()
                 break
-            job = self.waiting.popleft()
-            self.flying.add(job)
-            self.spent.requests += 1
-            self.spent.retried += job.number > 1
-            start(job)
-        return bool(self.flying)
+            current = self.waiting.popleft()
+            self.in_flight.add(current)
+            self.usage.requests += 1
+            self.usage.retried += current.number > 1
+            put(current)
+        return bool(self.in_flight)
 
-    def take(self, job: _Job[Key], outcome: Outcome) -> None:
-        """Do what is to be done about an outcome."""
-        self.flying.discard(job)
-        self._pay(job, outcome)
+    def finish(self, current: _Try[Key], outcome: RequestOutcome) -> None:
+        """Record the outcome of a try, and decide whether the prompt is sent again."""
+        self.in_flight.discard(current)
+        self._charge(current, outcome)
         if outcome.reply is not None:
-            self.answered += 1
+            self.replied += 1
             self.unreached = 0
-            self.record(job.key, job.prompt, outcome.reply)
-        elif outcome.ending is not None:
-            self.ending = self.ending or outcome.ending
-        elif outcome.wait is not None and outcome.wait > LONGEST_TOLD_WAIT:
-            self._give_up(job, f"{outcome.reason} (the server asks to wait {outcome.wait:,.0f} seconds)")
-        elif outcome.again and job.number < self.endpoint.tries:
-            self.waiting.appendleft(replace(job, number=job.number + 1, wait=self._wait(job, outcome)))
+            self.record(current.key, current.prompt, outcome.reply)
+        elif outcome.fatal is not None:
+            self.fatal = self.fatal or outcome.fatal
+        elif outcome.wait is not None and outcome.wait > LONGEST_RETRY_AFTER:
+            self._give_up(current, f"{outcome.reason} (the server asks to wait {outcome.wait:,.0f} seconds)")
+        elif outcome.retryable and current.number < self.endpoint.tries:
+            self.waiting.appendleft(replace(current, number=current.number + 1, wait=self._wait(current, outcome)))
         else:
-            self._give_up(job, outcome.reason)
-            self._see_whether_anyone_is_there(outcome)
-        self.advance(self.answered + self.spent.failed, self.total, self._note())
+            self._give_up(current, outcome.reason)
+            self._check_reachable(outcome)
+        self.advance(self.replied + self.usage.failed, self.total, self._note())
 
-    def _wait(self, job: _Job[Key], outcome: Outcome) -> float:
-        """Seconds before the next try. Requests that were refused together do not come back together."""
+    def _wait(self, current: _Try[Key], outcome: RequestOutcome) -> float:
+        """Seconds before the next try, with jitter: requests refused together must not return together."""
         if outcome.wait is not None:
             return outcome.wait + self.jitter.uniform(0, 1)
-        return min(LONGEST_WAIT, FIRST_WAIT * 2 ** (job.number - 1)) * self.jitter.uniform(0.5, 1.5)
+        return min(LONGEST_WAIT, FIRST_WAIT * 2 ** (current.number - 1)) * self.jitter.uniform(0.5, 1.5)
 
-    def _see_whether_anyone_is_there(self, outcome: Outcome) -> None:
-        """End all when as many requests as fly at once were given up in a row because nobody took them."""
+    def _check_reachable(self, outcome: RequestOutcome) -> None:
+        """End everything once as many prompts in a row as may be in flight could not reach the server."""
         self.unreached = self.unreached + 1 if outcome.unreached else 0
         if self.unreached >= min(self.endpoint.concurrency, self.total):
             problem = f"{self.endpoint.address} cannot be reached ({outcome.reason})"
-            self.ending = self.ending or UserError(
-                problem, "Is the server running, and base_url right? What has come is kept."
-            )
+            fix = "Check that the server is running and that base_url is right. Finished judgments are kept."
+            self.fatal = self.fatal or UserError(problem, fix)
 
-    def _affords(self, job: _Job[Key]) -> bool:
+    def _affordable(self, current: _Try[Key]) -> bool:
         if self.endpoint.spending_limit is None:
             return True
-        aside = sum(one.aside for one in self.flying) + job.aside
-        return (self.spent.dollars or 0) + aside <= self.endpoint.spending_limit
+        reserved = sum(other.reserve for other in self.in_flight) + current.reserve
+        return (self.usage.dollars or 0) + reserved <= self.endpoint.spending_limit
 
-    def _pay(self, job: _Job[Key], outcome: Outcome) -> None:
-        taken, made = outcome.prompt_tokens, outcome.completion_tokens
-        self.spent.prompt_tokens += taken or 0
-        self.spent.completion_tokens += made or 0
-        if self.spent.dollars is None:
+    def _charge(self, current: _Try[Key], outcome: RequestOutcome) -> None:
+        prompt_tokens, completion_tokens = outcome.prompt_tokens, outcome.completion_tokens
+        self.usage.prompt_tokens += prompt_tokens or 0
+        self.usage.completion_tokens += completion_tokens or 0
+        if self.usage.dollars is None:
             return
-        if taken is not None and made is not None:
-            self.spent.dollars += self.endpoint.dollars(taken, made)
-        elif outcome.worked:
-            self.spent.dollars += job.aside
+        if prompt_tokens is not None and completion_tokens is not None:
+            self.usage.dollars += self.endpoint.dollars(prompt_tokens, completion_tokens)
+        elif outcome.billable:
+            self.usage.dollars += current.reserve
 
-    def _give_up(self, job: _Job[Key], reason: str) -> None:
-        self.failed[job.key] = reason
-        self.spent.failed += 1
+    def _give_up(self, current: _Try[Key], reason: str) -> None:
+        self.failed[current.key] = reason
+        self.usage.failed += 1
 
     def _note(self) -> str:
-        dollars = [] if self.spent.dollars is None else [f"{self.spent.dollars:.2f} dollars"]
-        counts = {"tried again": self.spent.retried, "failed": self.spent.failed}
+        dollars = [] if self.usage.dollars is None else [f"{self.usage.dollars:.2f} dollars"]
+        counts = {"retried": self.usage.retried, "failed": self.usage.failed}
         return ", ".join(["judgments", *dollars, *(f"{count} {name}" for name, count in counts.items() if count)])

@@ -1,83 +1,110 @@
-"""The offline judge: how alike an answer and a reference answer are, from 0 to 100.
+"""The offline judge: the similarity of an answer to its reference answers, from 0 to 100.
 
-The score is the mean of chrF (Popovic 2015, as sacrebleu computes it) and of the F1 of ROUGE-L (Lin 2004, as
-rouge-score computes it), each the best over the reference answers that a question has. It sees common letters and
-words in common order. It does not see whether an answer is right: a true answer in other words scores low, a false one
-in the words of the reference scores high, and an answer longer than the reference scores lower than a short one.
+The score is the mean of chrF (Popovic 2015, computed by sacrebleu) and of the F1 of ROUGE-L (Lin 2004, computed by
+rouge-score), each the best over the question's reference answers. Both count common characters or words. They do not
+measure whether an answer is right: a right answer in other words scores low, a wrong answer in the words of the
+reference scores high, and an answer longer than the reference scores lower than a short one.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.data.open_questions import OpenQuestion
 from bench.evaluation.open_answers import Answers, answers_hash
-from bench.judging.ledger import Asked, JudgeIdentity, key_of, read_rows, turns_of
-from bench.store.files import write_text
+from bench.judging.judgment_records import AnswerToRate, SimilarityRating, answers_to_rate
+from bench.judging.ledger import cell_ratings
 from bench.store.folder import CellFolder
+from bench.store.records import JudgeRecord
 from bench.sweep.identity import AnswersIdentity
 
-NAME, VERSION = "reference", 1
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics.chrf import CHRF
+
+KIND, VERSION = "reference", 1
+"""The judge's kind and name in results folders, and the version of its score."""
 
 
 @functools.cache
-def identity() -> JudgeIdentity:
-    """This judge, with the versions of what it measures by."""
+def judge_record() -> JudgeRecord:
+    """This judge, with the versions of the packages that compute its score."""
     versions = {name: importlib.metadata.version(name) for name in ("sacrebleu", "rouge_score")}
     settings = {"version": VERSION, "score": "mean of chrF and ROUGE-L F1, best over references", **versions}
-    return JudgeIdentity(NAME, NAME, (0.0, 100.0), settings)
+    return JudgeRecord(kind=KIND, name=KIND, scale=(0.0, 100.0), settings=settings)
 
 
-def similarity(answer: str, references: Sequence[str]) -> dict[str, float]:
-    """chrF and ROUGE-L of an answer, and their mean as its score, each from 0 to 100. An empty answer has 0."""
+@dataclass(frozen=True)
+class Similarity:
+    """How similar an answer is to its reference answers; each from 0 to 100, to 4 decimals."""
+
+    score: float
+    """The mean of the other two."""
+    chrf: float
+    rouge_l: float
+
+
+def similarity(answer: str, references: Sequence[str]) -> Similarity:
+    """The similarity of an answer to the nearest of its reference answers; 0 for an empty answer."""
     chrf, rouge = _metrics()
     if not answer.strip():
-        return {"score": 0.0, "chrf": 0.0, "rouge_l": 0.0}
-    letters = max(chrf.sentence_score(answer, [one]).score for one in references)
-    words = 100 * max(rouge.score(one, answer)["rougeL"].fmeasure for one in references)
-    return {"score": round((letters + words) / 2, 4), "chrf": round(letters, 4), "rouge_l": round(words, 4)}
+        return Similarity(0.0, 0.0, 0.0)
+    characters = max(chrf.sentence_score(answer, [reference]).score for reference in references)
+    words = 100 * max(rouge.score(reference, answer)["rougeL"].fmeasure for reference in references)
+    return Similarity(round((characters + words) / 2, 4), round(characters, 4), round(words, 4))
 
 
 @functools.cache
-def _metrics() -> tuple[Any, Any]:
+def _metrics() -> tuple[CHRF, RougeScorer]:
     from rouge_score.rouge_scorer import RougeScorer
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return CHRF(), RougeScorer(["rougeL"], use_stemmer=False)
 
 
-def references_of(asked: Asked) -> str:
+def references_hash(answer: AnswerToRate) -> str:
     """Hash of the reference answers to a turn, 16 hex digits."""
-    return answers_hash(_texts(asked))
+    return answers_hash(_references(answer))
 
 
-def judged(asked: Asked) -> dict[str, Any]:
-    """The judgment of an answer to a question that has references."""
-    found = similarity(asked.answers[asked.turn - 1], _texts(asked))
-    return {"judge": [identity().label, "chrf+rouge-l"], "prompt_hash": references_of(asked), **found}
+def rate(answer: AnswerToRate) -> SimilarityRating:
+    """Rate an answer to a question that has reference answers."""
+    found = similarity(answer.answers[-1], _references(answer))
+    return SimilarityRating(
+        **answer.record().model_dump(),
+        judge=(judge_record().label, "chrf+rouge-l"),
+        prompt_hash=references_hash(answer),
+        score=found.score,
+        chrf=found.chrf,
+        rouge_l=found.rouge_l,
+    )
 
 
-def _texts(asked: Asked) -> list[str]:
-    return [texts[asked.turn - 1] for texts in asked.question.references]
+def _references(answer: AnswerToRate) -> list[str]:
+    """The reference answers to the turn."""
+    return [texts[answer.turn - 1] for texts in answer.question.references]
 
 
-def judge(
-    folder: CellFolder, identity_of_answers: AnswersIdentity, questions: Sequence[OpenQuestion], answers: Answers
+def rate_cell(
+    folder: CellFolder, identity: AnswersIdentity, questions: Sequence[OpenQuestion], answers: Answers
 ) -> None:
-    """Judge a cell's answers to a set of questions, those that have references, and keep the judgments: the same
-    answers have the same file, whenever it is written."""
-    path, name = folder.judgments(identity().label), identity_of_answers.set
-    before, rows = read_rows(path), []
-    known = {(key_of(row), row.get("prompt_hash")): row for row in before}
-    for question in questions:
-        if question.references:
-            for asked in turns_of(name, question, answers.get(question.id, []), folder.path.name):
-                there = known.get((asked.key, references_of(asked)))
-                rows.append(there or {**asked.row(), **judged(asked)})
-    if rows != [row for row in before if row["set"] == name]:
-        kept = [row for row in before if row["set"] != name]
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (*kept, *rows)))
+    """Rate a cell's answers to those questions of a set that have reference answers, and write the ratings.
+
+    The file depends on the answers and the reference answers alone, not on when it is written; ratings that are there
+    are not computed again.
+    """
+    file = cell_ratings(folder, judge_record().label)
+    before = file.read()
+    present = {(rating.key, rating.prompt_hash): rating for rating in before}
+    ratings = [
+        present.get((answer.key, references_hash(answer))) or rate(answer)
+        for question in questions
+        if question.references
+        for answer in answers_to_rate(identity.set, question, answers.get(question.id, []), folder.path.name)
+    ]
+    if ratings != [rating for rating in before if rating.set == identity.set]:
+        file.write([*(rating for rating in before if rating.set != identity.set), *ratings])

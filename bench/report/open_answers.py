@@ -10,12 +10,13 @@ import pandas as pd
 
 from bench.analysis import comparison, frames
 from bench.analysis.judgments import Judged
-from bench.judging.judge_check import KINDS
-from bench.judging.ledger import baseline_of
+from bench.judging.judge_check import INFERIOR
 from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
 from bench.report.finding import comparisons, lowered, span
 from bench.report.tables import Table, differences_table
+from bench.store.migrate import migrated
+from bench.store.records import PlanRecord
 from bench.sweep.sections import MT_BENCH, ReportConfig
 
 
@@ -87,7 +88,7 @@ def _panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> Iterato
         rows = judged.rows[(judged.rows["judge"] == label) & (judged.rows["set"] == name)]
         complete, left_out = _complete(rows[rows["folder"].isin(whole)])
         cells = read.cells.assign(average=read.cells["folder"].map(complete.groupby("folder")["score"].mean()))
-        check = next((one for one in judged.checks.get(label, ()) if one.set == name and one.whole), None)
+        check = next((one for one in judged.checks.get(label, ()) if one.set == name and one.complete), None)
         each = complete.groupby("folder").size().max() if len(complete) else 0
         known = check is not None and check.noise is not None and each > 0
         adapted = rules.model_copy(update={"tie_margin": rules.tie_margin * (high - low) / 100})
@@ -107,7 +108,7 @@ def _panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> Iterato
             questions=questions,
             differences=differences.assign(mcnemar_p=None, mcnemar_p_adjusted=None),
             noise=noise_of_mean(check.noise, int(each)) if known else None,
-            useless=any(one.useless for one in judged.checks.get(label, ())),
+            useless=any(one.failed for one in judged.checks.get(label, ())),
             left_out=left_out,
             partial=tuple(names[folder] for folder in own["folder"] if folder not in whole),
         )
@@ -185,10 +186,10 @@ def warnings(found: list[Panel], judged: Judged) -> list[str]:
         elif not checks and own:
             said.append(f"{identity.name} was not checked: `bench judge FOLDER --check` says whether it can judge")
         said += [
-            f"the check of {identity.name} on {one.set} has {one.had} of {one.wanted} judgments: `bench judge FOLDER "
+            f"the check of {identity.name} on {one.set} has {one.rated} of {one.wanted} judgments: `bench judge FOLDER "
             "--check` goes on"
             for one in checks
-            if one.wanted and not one.whole and not one.useless
+            if one.wanted and not one.complete and not one.failed
         ]
         models = judged.served.get(label, [])
         if len(models) > 1:
@@ -315,7 +316,8 @@ def _comparisons(read: frames.Frames, judged: Judged, plan: dict[str, Any]) -> l
         players = list(dict.fromkeys(one for match in matches for one in (match.first, match.second)))
         if not matches:
             continue
-        baseline = next((one for one in players if methods[one] == baseline_of(plan)), players[0])
+        method = PlanRecord.model_validate(migrated(plan)).baseline
+        baseline = next((one for one in players if methods[one] == method), players[0])
         linked = _linked(baseline, matches)
         table = standings(
             [one for one in players if one in linked], [one for one in matches if one.first in linked], baseline
@@ -332,7 +334,7 @@ def _comparisons(read: frames.Frames, judged: Judged, plan: dict[str, Any]) -> l
             ]
             for one in table
         ]
-        useless = any(one.useless for one in judged.checks.get(label, ()))
+        useless = any(one.failed for one in judged.checks.get(label, ()))
         note = (
             f"{'This judge failed its check: its verdicts say nothing. ' if useless else ''}"
             f"{judged.judges[label].name} was shown each two answers in both orders; a win is one in both, anything "
@@ -384,7 +386,7 @@ def checks(judged: Judged) -> list[Table]:
         name = judged.judges[label].name
         for one in found:
             noise = "-" if one.noise is None else f"{one.noise:.2f}"
-            came = f"{one.had} of {one.wanted}"
+            came = f"{one.rated} of {one.wanted}"
             if not one.wanted:
                 why = "no second reference answer" if judged.judges[label].kind == "reference" else "no gold answer"
                 rows.append([name, one.set, f"not checkable: {why}", "-", "-", "-", "-", "-"])
@@ -392,8 +394,8 @@ def checks(judged: Judged) -> list[Table]:
                 rows.append([name, one.set, "no judgment that could be read", "-", "-", came, noise, "no"])
             for kind, told in one.separations.items():
                 interval = f"[{told.interval.low:.2f}, {told.interval.high:.2f}]"
-                verdict = "no: below 0.8" if told.useless else "yes" if one.whole else "not whole"
-                rows.append([name, one.set, KINDS[kind], f"{told.auc:.2f}", interval, came, noise, verdict])
+                verdict = "no: below 0.8" if told.insufficient else "yes" if one.complete else "not whole"
+                rows.append([name, one.set, INFERIOR[kind], f"{told.auc:.2f}", interval, came, noise, verdict])
     if not rows:
         return []
     heads = ["judge", "set", "gold answers against", "AUC", "95 %", "judgments", "noise (s.d.)", "tells them apart"]

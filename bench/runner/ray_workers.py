@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.judging.similarity import NAME as REFERENCE
+from bench.judging.similarity import KIND as REFERENCE
 from bench.planning.plan import PlannedCell
 from bench.runner.outcome import Ended
 from bench.runner.workers import Event, Task, Teller, Worker, run_locked

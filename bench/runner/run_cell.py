@@ -345,7 +345,7 @@ class _Run:
             # Some were there from a run that was killed: what those took is not known.
             **(dict.fromkeys(costs) if resumed else costs),
         }
-        similarity.judge(self.folder, identity, questions, found)
+        similarity.rate_cell(self.folder, identity, questions, found)
         self._note_circumstances()
         self.folder.write_metrics(self.metrics)
 

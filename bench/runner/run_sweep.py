@@ -13,9 +13,10 @@ from bench.data.templates import make_template
 from bench.errors import UserError
 from bench.evaluation.open_answers import read_answers
 from bench.judging import similarity
-from bench.judging.judge_check import check
-from bench.judging.judges import Reference
-from bench.judging.question_files import keep_questions
+from bench.judging.judge_check import run_check
+from bench.judging.judges import SimilarityJudge
+from bench.judging.ledger import write_judge
+from bench.judging.question_files import save_questions
 from bench.models.load import load_tokenizer
 from bench.models.locate import find_base
 from bench.planning.estimate import estimator, too_large
@@ -27,7 +28,6 @@ from bench.runner.disk import prune
 from bench.runner.options import Options, named
 from bench.runner.scheduler import Schedule
 from bench.runner.workers import Crew, Here, Local, Task, slots
-from bench.store.files import write_json
 from bench.store.folder import Results
 from bench.store.locks import holding
 from bench.sweep.sections import LM_EVAL
@@ -89,12 +89,12 @@ def run_sweep(
             f"until the sweep names {'it' if len(left_out) == 1 else 'them'} (the scores stay)"
         )
     if plan.data.open_questions:
-        keep_questions(results, plan.data.open_questions)
-        judge = Reference()
+        save_questions(results, plan.data.open_questions)
+        judge = SimilarityJudge()
         with holding(results, f"judge-{judge.identity.label}") as mine:
             if mine:
-                write_json(results.judge(judge.identity.label) / "judge.json", judge.identity.record())
-                check(results, judge, plan.data.open_questions, progress)
+                write_judge(results, judge.identity)
+                run_check(results, judge, plan.data.open_questions, progress)
                 _judge_again(plan, results)
     progress.log_to(results.path / "sweep.log")
     recorded = len(plan.cells) - sum(one in wanted for one in states.values())
@@ -145,7 +145,7 @@ def _judge_again(plan: Plan, results: Results) -> None:
             recorded = folder.metrics().get("answers", {})
             for identity in (identity for identity in one.answers if identity.id in recorded):
                 answers = read_answers(folder, identity.file)
-                similarity.judge(folder, identity, plan.data.open_questions[identity.set], answers)
+                similarity.rate_cell(folder, identity, plan.data.open_questions[identity.set], answers)
 
 
 def _set_aside(plan: Plan, results: Results, progress: Progress) -> None:

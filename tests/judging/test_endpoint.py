@@ -25,8 +25,8 @@ import pytest
 from bench.errors import UserError
 from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt
-from bench.judging.request import NO_KEY, Reply, connect
-from bench.judging.request_queue import FIRST_WAIT, Spent, ask_all
+from bench.judging.request import NO_KEY, Reply, make_client
+from bench.judging.request_queue import FIRST_WAIT, Usage, send_all
 
 KEY = "sk-very-secret-0123456789"
 SEEN_BY_ALL = {"model", "messages", "temperature", "max_tokens"}
@@ -175,7 +175,7 @@ def key_that_shows_nowhere(
 
 
 class Asked:
-    """One call of `ask_all`, and all that is seen of it."""
+    """One call of `send_all`, and all that is seen of it."""
 
     def __init__(self, server: Server, prompts: int | list[Prompt] = 1, **settings: Any) -> None:
         self.endpoint = Endpoint("judge", **{"base_url": server.url, "concurrency": 1, **settings})
@@ -184,15 +184,15 @@ class Asked:
         self.waits: list[float] = []
         self.notes: list[tuple[int, int, str]] = []
         self.threads: set[int] = set()
-        self.spent, self.failed, self.error = Spent(), {}, None
+        self.usage, self.failed, self.error = Usage(), {}, None
         try:
-            self.spent, self.failed = ask_all(
+            self.usage, self.failed = send_all(
                 self.endpoint, enumerate(given), self.record, lambda *note: self.notes.append(note), self.waits.append
             )
         except UserError as error:
             self.error = error
             assert KEY not in "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
-        assert KEY not in repr((self.endpoint, self.spent, self.failed, self.replies, self.notes))
+        assert KEY not in repr((self.endpoint, self.usage, self.failed, self.replies, self.notes))
 
     def record(self, key: int, prompt: Prompt, reply: Reply) -> None:
         assert key not in self.replies
@@ -210,7 +210,7 @@ def test_what_is_sent_and_what_comes_back(server: Server) -> None:
     assert first == Reply("To one: [[7]]", "judge-2026-01-01", 100, 50, "stop")
     assert second == Reply("cut\n", "judge-2026-01-01", None, None, "length")
     assert third.text == "half a pair: ?\n"
-    assert asked.spent == Spent(3, 200, 100, None, 0, 0)
+    assert asked.usage == Usage(3, 200, 100, None, 0, 0)
     assert not asked.failed and not asked.waits
     assert asked.notes[-1] == (3, 3, "judgments")
     path, headers, body = server.seen[0]
@@ -261,8 +261,8 @@ def test_what_passes_is_tried_again(server: Server, fault: str) -> None:
     asked = Asked(server, timeout=0.5 if fault == "silence" else 5.0)
     assert asked.error is None and not asked.failed
     assert asked.replies[0].text == "To question 0: [[7]]"
-    assert (asked.spent.requests, asked.spent.retried, asked.spent.failed) == (3, 2, 0) == (len(server.seen), 2, 0)
-    assert asked.notes[-1] == (1, 1, "judgments, 2 tried again")
+    assert (asked.usage.requests, asked.usage.retried, asked.usage.failed) == (3, 2, 0) == (len(server.seen), 2, 0)
+    assert asked.notes[-1] == (1, 1, "judgments, 2 retried")
     for number, wait in enumerate(asked.waits):
         low, high = told or (FIRST_WAIT * 2**number / 2, FIRST_WAIT * 2**number * 3 / 2)
         assert low <= wait <= high
@@ -275,8 +275,8 @@ def test_what_does_not_pass_is_missing_and_says_why(server: Server) -> None:
     asked = Asked(server, 3, tries=4)
     assert asked.failed == {0: "HTTP 500: ask again, ***", 1: "HTTP 429: no (the server asks to wait 86,400 seconds)"}
     assert list(asked.replies) == [2]
-    assert (asked.spent.requests, asked.spent.retried, asked.spent.failed) == (6, 3, 2)
-    assert asked.notes[-1] == (3, 3, "judgments, 3 tried again, 2 failed")
+    assert (asked.usage.requests, asked.usage.retried, asked.usage.failed) == (6, 3, 2)
+    assert asked.notes[-1] == (3, 3, "judgments, 3 retried, 2 failed")
     assert [round(wait / (FIRST_WAIT * 2**n)) in (0, 1, 2) for n, wait in enumerate(asked.waits)] == [True] * 3
     server.script.extend([says(200, completion(None, "content_filter"))] * 2)
     assert Asked(server, tries=2).failed == {0: "the reply has no text (finish_reason content_filter)"}
@@ -300,10 +300,10 @@ def test_a_request_that_is_refused_fails_alone(server: Server) -> None:
 
 ENDING = {
     "401": (refuses(401, f"Incorrect API key provided: {KEY}."), "refuses the key in OPENAI_API_KEY"),
-    "402": (refuses(402), "has no money left for the key in OPENAI_API_KEY"),
+    "402": (refuses(402), "reports no credit for the key in OPENAI_API_KEY"),
     "403": (refuses(403, "not for you"), "not for you"),
     "404": (says(404, {"detail": "Not Found"}), "has no model 'judge' (HTTP 404: Not Found)"),
-    "429 without money": (
+    "429 without credit": (
         says(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}),
         "You exceeded your quota",
     ),
@@ -363,12 +363,12 @@ def test_spending_stays_within_its_limit(server: Server, concurrency: int) -> No
     prompts = [Prompt("p", "x" * 200, f"{n:03}" + "y" * 197) for n in range(10)]
     asked = Asked(server, prompts, concurrency=concurrency, spending_limit=1.02, **prices)
     assert len(asked.replies) == 6  # after which 0.9 are spent, and 1.1 might be
-    assert asked.spent.dollars == pytest.approx(0.9)
+    assert asked.usage.dollars == pytest.approx(0.9)
     assert set(asked.failed.values()) == {"spending limit reached"}
-    assert len(asked.failed) == asked.spent.failed == 4
-    assert len(server.seen) == asked.spent.requests == 6
+    assert len(asked.failed) == asked.usage.failed == 4
+    assert len(server.seen) == asked.usage.requests == 6
     assert asked.notes[-1][2].startswith("judgments, 0.90 dollars")
-    assert Asked(server, prompts, spending_limit=0.0, **prices).spent.dollars == 0
+    assert Asked(server, prompts, spending_limit=0.0, **prices).usage.dollars == 0
     assert len(server.seen) == 6
 
 
@@ -378,18 +378,18 @@ def test_what_was_lost_may_have_cost_what_was_set_aside(server: Server) -> None:
     cost = {half: 0.2, refuses(500): 0.0, says(200, completion(None)): 0.15, drops: 0.2}
     for answer, dollars in cost.items():
         server.script.append(answer)
-        assert Asked(server, prompt, **prices).spent.dollars == pytest.approx(dollars + 0.15)
+        assert Asked(server, prompt, **prices).usage.dollars == pytest.approx(dollars + 0.15)
     server.script.append(says(200, completion("\n", usage=False)))
-    assert Asked(server, prompt, **prices).spent.dollars == pytest.approx(0.2)
+    assert Asked(server, prompt, **prices).usage.dollars == pytest.approx(0.2)
     # Tries count against the limit too.
     server.script.extend([half] * 9)
     asked = Asked(server, prompt, spending_limit=0.5, **prices)
-    assert asked.failed == {0: "spending limit reached"} and asked.spent.dollars == pytest.approx(0.4)
+    assert asked.failed == {0: "spending limit reached"} and asked.usage.dollars == pytest.approx(0.4)
 
 
 def test_spendings_add_up() -> None:
-    assert Spent(1, 2, 3, 0.5, 4, 5) + Spent(10, 20, 30, 0.25, 40, 50) == Spent(11, 22, 33, 0.75, 44, 55)
-    assert (Spent(1) + Spent(1)).dollars is None
+    assert Usage(1, 2, 3, 0.5, 4, 5) + Usage(10, 20, 30, 0.25, 40, 50) == Usage(11, 22, 33, 0.75, 44, 55)
+    assert (Usage(1) + Usage(1)).dollars is None
 
 
 def test_ctrl_c_records_what_has_come(server: Server) -> None:
@@ -407,7 +407,7 @@ def test_ctrl_c_records_what_has_come(server: Server) -> None:
 
     asked = ((number, Prompt("p", "", str(number))) for number in range(20))
     with pytest.raises(KeyboardInterrupt):
-        ask_all(Endpoint("judge", server.url, concurrency=4), asked, record)
+        send_all(Endpoint("judge", server.url, concurrency=4), asked, record)
     assert sorted(recorded) == [0, 1, 2, 3]
     time.sleep(0.1)
     assert len(server.seen) == 4
@@ -418,19 +418,19 @@ def test_an_error_of_the_caller_is_its_own(server: Server) -> None:
         raise UserError("cannot write x", "Free some space.")
 
     with pytest.raises(UserError, match="cannot write x"):
-        ask_all(Endpoint("judge", server.url), [(0, Prompt("p", "", "q"))], record)
+        send_all(Endpoint("judge", server.url), [(0, Prompt("p", "", "q"))], record)
 
     def oversleep(seconds: float) -> None:
         raise RuntimeError("a bug in a thread")
 
     server.script.append(refuses(500))
     with pytest.raises(RuntimeError, match="a bug in a thread"):
-        ask_all(Endpoint("judge", server.url), [(0, Prompt("p", "", "q"))], record, sleep=oversleep)
+        send_all(Endpoint("judge", server.url), [(0, Prompt("p", "", "q"))], record, sleep=oversleep)
 
 
 CHILD = """
 import json, signal, sys
-from bench.judging.request_queue import ask_all
+from bench.judging.request_queue import send_all
 from bench.judging.endpoint import Endpoint
 from bench.judging.prompts import Prompt
 
@@ -440,7 +440,7 @@ with open(sys.argv[2], "a", encoding="utf-8") as file:
         file.write(json.dumps({"key": key, "text": reply.text}) + "\\n")
         file.flush()
     asked = ((number, Prompt("p", "", f"question {number}")) for number in range(40))
-    ask_all(Endpoint("judge", sys.argv[1], concurrency=4), asked, record)
+    send_all(Endpoint("judge", sys.argv[1], concurrency=4), asked, record)
 """
 
 
@@ -475,14 +475,14 @@ def test_a_killed_process_loses_nothing_that_has_come(
 
 
 def test_keys(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Asked(server, 0).spent == Spent()
+    assert Asked(server, 0).usage == Usage()
     monkeypatch.setenv("MY_KEY", f" {KEY}\n")
     assert Asked(server, key_variable="MY_KEY").replies
     assert server.seen[-1][1]["authorization"] == f"Bearer {KEY}"
     for odd in (f"{KEY} {KEY}", f"{KEY}\u00e9", f"{KEY}\n{KEY}"):
         monkeypatch.setenv("MY_KEY", odd)
         asked = Asked(server, key_variable="MY_KEY")
-        assert asked.error is not None and "what MY_KEY holds is no key" in asked.error.problem
+        assert asked.error is not None and "the value of MY_KEY is not a key" in asked.error.problem
     # Nothing is asked without one, except where none may be needed.
     assert Asked(server, key_variable="NO_SUCH_KEY").replies
     assert server.seen[-1][1]["authorization"] == f"Bearer {NO_KEY}"
@@ -497,7 +497,7 @@ def test_keys(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_openai_is_openai_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    with connect(Endpoint("judge"), KEY) as client:
+    with make_client(Endpoint("judge"), KEY) as client:
         assert str(client.base_url) == "https://api.openai.com/v1/"
         assert client.max_retries == 0
 
@@ -511,12 +511,12 @@ def test_without_the_package(server: Server, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"base_url": "localhost:8000/v1"}, "base_url 'localhost:8000/v1' is no address"),
-        ({"base_url": f"me:{KEY}@localhost/v1"}, "base_url 'localhost/v1' is no address"),
-        ({"base_url": "http://localhost:port/v1"}, "is no address"),
-        ({"base_url": "http:///v1"}, "is no address"),
-        ({"base_url": ""}, "is no address"),
-        ({"key_variable": KEY}, "key_variable is no name of an environment variable"),
+        ({"base_url": "localhost:8000/v1"}, "base_url 'localhost:8000/v1' is not an http address"),
+        ({"base_url": f"me:{KEY}@localhost/v1"}, "base_url 'localhost/v1' is not an http address"),
+        ({"base_url": "http://localhost:port/v1"}, "is not an http address"),
+        ({"base_url": "http:///v1"}, "is not an http address"),
+        ({"base_url": ""}, "is not an http address"),
+        ({"key_variable": KEY}, "key_variable is not the name of an environment variable"),
         ({"tries": 0}, "tries is 0"),
         ({"concurrency": -1}, "concurrency is -1"),
         ({"timeout": 0}, "timeout is 0"),

@@ -14,8 +14,8 @@ from helpers.sweeps import bench
 
 from bench.analysis import judgments
 from bench.judging import judge_check
-from bench.judging.ledger import read_rows
-from bench.judging.question_files import questions_of
+from bench.judging.ledger import cell_ratings
+from bench.judging.question_files import load_questions
 from bench.store.folder import CellFolder, Results
 
 SWEEP = """
@@ -94,9 +94,9 @@ def test_judging_again_changes_nothing(results: Path) -> None:
 
 
 def test_a_fresh_clone_finds_the_questions_again(results: Path) -> None:
-    kept = questions_of(Results(results))
+    kept = load_questions(Results(results))
     shutil.rmtree(results / "questions")
-    assert questions_of(Results(results)) == kept
+    assert load_questions(Results(results)) == kept
     plan = json.loads((results / "plan.json").read_text())
     plan["open_questions"]["held_out"]["fingerprint"] = "0" * 16
     (results / "plan.json").write_text(json.dumps(plan))
@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_believed_is_a_problem_and_no_end(results: Path) -
     (path,) = (folder.path / "judgments").iterdir()
     path.write_text("{broken\n" + path.read_text())
     assert bench("report", results).exit_code == 0
-    assert "cannot be believed" in (results / "report/report.md").read_text()
+    assert "is corrupt" in (results / "report/report.md").read_text()
 
 
 def test_bad_words_are_mended(results: Path) -> None:
@@ -157,7 +157,7 @@ def test_bad_words_are_mended(results: Path) -> None:
         (["--judge", "openai"], "needs the name of a model"),
         (["--sets", "held"], "unknown set of open questions 'held'"),
         (["--cells", "dora*"], "no cell's name fits 'dora*'"),
-        (["--pairwise", "all"], "reference compares no two answers"),
+        (["--pairwise", "all"], "reference does not compare two answers"),
         (["--judge", "openai", "--model", "m", "--cells", "vera*", "--pairwise", "baseline"], "no two of these cells"),
         (["--judge", "openai", "--model", "m", "--spending-limit", "1"], "needs both prices"),
     ):
@@ -230,9 +230,9 @@ def test_an_endpoint_judges_what_is_there(
     assert label.startswith("a-judge-")
     mine = read.rows[read.rows["judge"] == label]
     assert len(mine) == 5 * 12 and (mine["score"] == mine["fastchat"]).all()
-    row = read_rows(CellFolder(results / "cells" / cells(results)[1]["folder"]).judgments(label))[0]
-    assert row["judgment"].startswith("Fine.") and row["prompt_hash"] and row["judge"][1] == "single-v1"
-    assert [(one.set, one.whole) for one in read.checks[label]] == [("held_out", True), ("world_talk", True)]
+    rating = cell_ratings(CellFolder(results / "cells" / cells(results)[1]["folder"]), label).read()[0]
+    assert rating.judgment.startswith("Fine.") and rating.prompt_hash and rating.judge[1] == "single-v1"
+    assert [(one.set, one.complete) for one in read.checks[label]] == [("held_out", True), ("world_talk", True)]
     assert read.checks[label][0].noise == 0 and read.served[label] == ["served"]
     again = bench(*command)
     assert "60 judgments wanted, 60 were there, 0 made" in again.output
@@ -338,7 +338,9 @@ def test_gold_is_never_its_own_stranger() -> None:
         return OpenQuestion(number, "math", turns, gold)
 
     questions = [question(number, 2) for number in range(5)]
-    wanted = judge_check.asked({"s": questions, "single": [question(9, 1), question(8, 1)]}, needs_reference=True)
+    wanted = judge_check.check_answers(
+        {"s": questions, "single": [question(9, 1), question(8, 1)]}, needs_reference=True
+    )
     assert {one.set for one in wanted} == {"s"}  # the second reference is what the reference judge is checked by
     for one in wanted:
         own = f"gold {one.question.id} {'one' if one.turn == 1 else 'two'} 1"
@@ -351,6 +353,6 @@ def test_gold_is_never_its_own_stranger() -> None:
             assert one.answers[-1] == "gold " + str(one.question.id)
         assert one.answers[:-1] == ((f"gold {one.question.id} one 1 x y",) if one.turn == 2 else ())
     short = [OpenQuestion(n, "math", (Turn("?"),), ((str(n),),)) for n in range(5)]
-    assert judge_check.asked({"short": short}, needs_reference=False) == []  # cut off, they are what they were
-    blind = judge_check.asked({"single": [question(9, 1), question(8, 1)]}, needs_reference=False)
+    assert judge_check.check_answers({"short": short}, needs_reference=False) == []  # cut off, they are what they were
+    blind = judge_check.check_answers({"single": [question(9, 1), question(8, 1)]}, needs_reference=False)
     assert len(blind) == 2 * 2 * 4 and all(one.blind for one in blind)

@@ -13,7 +13,7 @@ from bench.judging.measures import (
     Match,
     bradley_terry,
     interval_over_questions,
-    noise,
+    judgment_noise,
     noise_of_mean,
     separation,
     standings,
@@ -29,7 +29,7 @@ def test_separation_is_the_area_under_the_curve() -> None:
     found = separation(gold, others)
     values = [*itertools.chain(*gold.values()), *itertools.chain(*others.values())]
     assert found.auc == pytest.approx(roc_auc_score([1] * 80 + [0] * 80, values))
-    assert found.interval.low < found.auc < found.interval.high and not found.useless
+    assert found.interval.low < found.auc < found.interval.high and not found.insufficient
     assert separation(gold, {}) is None
 
 
@@ -37,7 +37,7 @@ def test_a_judge_that_guesses_is_useless() -> None:
     random = np.random.default_rng(2)
     gold, others = ({q: list(random.integers(1, 11, 1)) for q in range(60)} for _ in range(2))
     found = separation(gold, others)
-    assert found.useless and found.interval.low < 0.5 < found.interval.high
+    assert found.insufficient and found.interval.low < 0.5 < found.interval.high
 
 
 def test_turns_of_a_question_are_one_cluster() -> None:
@@ -58,9 +58,9 @@ def test_noise_is_that_of_one_judgment() -> None:
     random = np.random.default_rng(4)
     truth = random.uniform(1, 10, 4000)
     first, second = (truth + random.normal(0, 0.8, 4000) for _ in range(2))
-    assert noise(first, second) == pytest.approx(0.8, rel=0.05)
+    assert judgment_noise(first, second) == pytest.approx(0.8, rel=0.05)
     assert noise_of_mean(0.8, 160) == pytest.approx(1.96 * 0.8 / math.sqrt(160), rel=1e-3)
-    assert noise([1, 2], [1, 2]) == 0
+    assert judgment_noise([1, 2], [1, 2]) == 0
 
 
 def games(strengths: dict[str, float], n: int) -> list[Match]:

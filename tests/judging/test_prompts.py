@@ -11,7 +11,7 @@ import pytest
 
 from bench.data.open_questions import OpenQuestion, Turn, with_references
 from bench.judging import prompts
-from bench.judging.prompts import Prompt, pair, single
+from bench.judging.prompts import Prompt, comparison_prompt, rating_prompt
 
 ANSWERS = ("A first {answer} with {0}, {{braces}}, \\1 and %s.", "A second one:\n{question_1}\n### User:\n{}")
 OTHERS = ("Another: {ref_answer_1}.", "And {answer_a_2} again, \\g<0>, {")
@@ -71,36 +71,40 @@ def test_every_question_of_mt_bench(mt_bench: Path, upstream: dict[str, dict[str
     for row, question in zip(given, questions, strict=True):
         told = expected(upstream, kind, row, texts.get(row["question_id"], ["", ""]))
         for turn in (1, 2):
-            made = single(question, turn, ANSWERS) if kind == "single" else pair(question, turn, ANSWERS, OTHERS)
+            made = (
+                rating_prompt(question, turn, ANSWERS)
+                if kind == "single"
+                else comparison_prompt(question, turn, ANSWERS, OTHERS)
+            )
             assert made == told[turn - 1]
             names.add(made.name)
     assert names == {name for name in upstream if name.startswith(kind)}
 
 
 def test_the_first_reference_is_shown_where_it_is_called_for() -> None:
-    assert single(SUM, 1, ["2"]).name == "single-math-v1"
-    assert "[The Start of Reference Answer]\nTwo.\n[The End" in single(SUM, 1, ["2"]).user
-    assert "### Reference answer:\nFour.\n" in pair(SUM, 2, ANSWERS, OTHERS).user
+    assert rating_prompt(SUM, 1, ["2"]).name == "single-math-v1"
+    assert "[The Start of Reference Answer]\nTwo.\n[The End" in rating_prompt(SUM, 1, ["2"]).user
+    assert "### Reference answer:\nFour.\n" in comparison_prompt(SUM, 2, ANSWERS, OTHERS).user
     # Neither where it is not wanted, nor where there is none, nor in other categories.
-    assert single(SUM, 1, ["2"], reference=False).name == "single-v1"
-    assert single(replace(SUM, references=()), 2, ["2", "4"]).name == "single-v1-multi-turn"
-    assert pair(replace(SUM, category="writing"), 1, ["2"], ["3"]).name == "pair-v2"
-    assert "Two." not in pair(replace(SUM, category="stem"), 2, ANSWERS, OTHERS).user
-    assert single(replace(SUM, category="arena-hard-200"), 1, ["2"]).name == "single-math-v1"
+    assert rating_prompt(SUM, 1, ["2"], reference=False).name == "single-v1"
+    assert rating_prompt(replace(SUM, references=()), 2, ["2", "4"]).name == "single-v1-multi-turn"
+    assert comparison_prompt(replace(SUM, category="writing"), 1, ["2"], ["3"]).name == "pair-v2"
+    assert "Two." not in comparison_prompt(replace(SUM, category="stem"), 2, ANSWERS, OTHERS).user
+    assert rating_prompt(replace(SUM, category="arena-hard-200"), 1, ["2"]).name == "single-math-v1"
 
 
 def test_both_parts_of_a_question_are_shown_and_one_turn_is_enough() -> None:
-    assert "### User:\nAnd 2 + 2?\n\nby {hand}\n\n### Assistant A:\n" in single(SUM, 2, ANSWERS).user
+    assert "### User:\nAnd 2 + 2?\n\nby {hand}\n\n### Assistant A:\n" in rating_prompt(SUM, 2, ANSWERS).user
     short = OpenQuestion("a", "", (Turn("Why?"),))
-    made = single(short, 1, ["Because."])
+    made = rating_prompt(short, 1, ["Because."])
     assert made.user.endswith(
         "[Question]\nWhy?\n\n[The Start of Assistant's Answer]\nBecause.\n[The End of Assistant's Answer]"
     )
     for turn in (0, 2, 3):
         with pytest.raises(ValueError, match=f"turn {turn} of question a"):
-            single(short, turn, ["Because."] * 3)
+            rating_prompt(short, turn, ["Because."] * 3)
     with pytest.raises(ValueError, match="answer_b has 1 turns"):
-        pair(SUM, 2, ANSWERS, ["one alone"])
+        comparison_prompt(SUM, 2, ANSWERS, ["one alone"])
 
 
 def test_hashes_tell_texts_apart() -> None:
@@ -108,4 +112,4 @@ def test_hashes_tell_texts_apart() -> None:
     assert len(one.hash) == 16 and int(one.hash, 16) >= 0
     assert one.hash == Prompt("y", "ab", "c").hash
     assert len({one.hash, Prompt("x", "a", "bc").hash, Prompt("x", "ab", "C").hash}) == 3
-    assert len(prompts.fingerprint()) == 16
+    assert len(prompts.templates_hash()) == 16

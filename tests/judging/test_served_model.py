@@ -25,20 +25,23 @@ from transformers.utils.import_utils import is_serve_available
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.errors import UserError
 from bench.judging.endpoint import Endpoint
-from bench.judging.prompts import Prompt, pair, single
+from bench.judging.prompts import Prompt, comparison_prompt, rating_prompt
 from bench.judging.request import Reply
-from bench.judging.request_queue import ask_all
+from bench.judging.request_queue import send_all
 
-pytestmark = pytest.mark.skipif(
-    not is_serve_available(), reason="`transformers serve` needs the packages of the extra `serving`"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not is_serve_available(), reason="`transformers serve` needs the packages of the extra `serving`"
+    ),
+]
 
 TEMPLATE = "{% for one in messages %}<{{ one.role }}>{{ one.content }}\n{% endfor %}<assistant>"
 QUESTION = OpenQuestion(1, "writing", (Turn("Who wrote it?"), Turn("And when?")))
 PROMPTS = [
-    single(QUESTION, 1, ["She did."]),
-    single(QUESTION, 2, ["She did.", "In May."]),
-    pair(QUESTION, 1, ["She did."], ["He did."]),
+    rating_prompt(QUESTION, 1, ["She did."]),
+    rating_prompt(QUESTION, 2, ["She did.", "In May."]),
+    comparison_prompt(QUESTION, 1, ["She did."], ["He did."]),
 ]
 MAX_TOKENS = 12
 START_SECONDS = 60
@@ -100,7 +103,7 @@ def test_its_replies_are_the_models_own(url: str, model: Path) -> None:
     endpoint = Endpoint(
         str(model), url, "NO_SUCH_KEY", max_tokens=MAX_TOKENS, concurrency=2, price_in=1.0, price_out=2.0, seed=5
     )
-    spent, failed = ask_all(endpoint, enumerate(PROMPTS), lambda key, prompt, reply: replies.update({key: reply}))
+    usage, failed = send_all(endpoint, enumerate(PROMPTS), lambda key, prompt, reply: replies.update({key: reply}))
     assert not failed and sorted(replies) == [0, 1, 2]
     for number, prompt in enumerate(PROMPTS):
         text, taken, made = greedy(model, prompt)
@@ -108,19 +111,19 @@ def test_its_replies_are_the_models_own(url: str, model: Path) -> None:
         assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == (text, taken, made)
         assert reply.finish_reason == ("length" if made == MAX_TOKENS else "stop")
         assert reply.model == f"{model}@main"
-    assert (spent.requests, spent.retried, spent.failed) == (3, 0, 0)
-    assert spent.prompt_tokens == sum(reply.prompt_tokens or 0 for reply in replies.values())
-    assert spent.dollars == pytest.approx((spent.prompt_tokens + 2 * spent.completion_tokens) / 1e6)
+    assert (usage.requests, usage.retried, usage.failed) == (3, 0, 0)
+    assert usage.prompt_tokens == sum(reply.prompt_tokens or 0 for reply in replies.values())
+    assert usage.dollars == pytest.approx((usage.prompt_tokens + 2 * usage.completion_tokens) / 1e6)
 
 
 def test_what_it_refuses(url: str, model: Path) -> None:
     def record(key: str, prompt: Prompt, reply: Reply) -> None:
         raise AssertionError("it has no such model")
 
-    _, failed = ask_all(Endpoint("another", url, "NO_SUCH_KEY"), [("one", PROMPTS[0])], record)
+    _, failed = send_all(Endpoint("another", url, "NO_SUCH_KEY"), [("one", PROMPTS[0])], record)
     assert failed == {"one": f"HTTP 400: Server is pinned to '{model}'; requested 'another'."}
     with pytest.raises(UserError, match="usually ends in /v1"):
-        ask_all(Endpoint(str(model), url.removesuffix("/v1"), "NO_SUCH_KEY"), [("one", PROMPTS[0])], record)
+        send_all(Endpoint(str(model), url.removesuffix("/v1"), "NO_SUCH_KEY"), [("one", PROMPTS[0])], record)
     # A field more than are sent would be refused.
     body = {"model": str(model), "messages": [{"role": "user", "content": "Hello"}], "best_of": 2}
     request = urllib.request.Request(

@@ -9,7 +9,7 @@ import pytest
 
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.judging import similarity
-from bench.judging.ledger import read_rows
+from bench.judging.ledger import cell_ratings
 from bench.store.folder import CellFolder
 from bench.sweep.identity import AnswersIdentity
 
@@ -36,15 +36,15 @@ def test_similarity_is_the_mean_of_both_metrics(answer: str) -> None:
 
     references = ["Because of the sun.", "The sun it is."]
     found = similarity.similarity(answer, references)
-    assert found["rouge_l"] == pytest.approx(100 * max(lcs_f1(answer, one) for one in references), abs=1e-3)
-    assert found["chrf"] == pytest.approx(max(corpus_chrf([answer], [[one]]).score for one in references), abs=1e-3)
-    assert found["score"] == pytest.approx((found["chrf"] + found["rouge_l"]) / 2, abs=1e-3)
-    assert 0 <= found["score"] <= 100
+    assert found.rouge_l == pytest.approx(100 * max(lcs_f1(answer, one) for one in references), abs=1e-3)
+    assert found.chrf == pytest.approx(max(corpus_chrf([answer], [[one]]).score for one in references), abs=1e-3)
+    assert found.score == pytest.approx((found.chrf + found.rouge_l) / 2, abs=1e-3)
+    assert 0 <= found.score <= 100
 
 
 def test_the_same_text_is_100_and_none_is_0() -> None:
-    assert similarity.similarity("Because of the sun.", ["Because of the sun."])["score"] == 100
-    assert similarity.similarity(" ", ["Because of the sun."]) == {"score": 0.0, "chrf": 0.0, "rouge_l": 0.0}
+    assert similarity.similarity("Because of the sun.", ["Because of the sun."]).score == 100
+    assert similarity.similarity(" ", ["Because of the sun."]) == similarity.Similarity(0.0, 0.0, 0.0)
 
 
 def test_a_cells_judgments_are_of_its_answers_and_the_same_again(
@@ -54,15 +54,15 @@ def test_a_cells_judgments_are_of_its_answers_and_the_same_again(
     told = {"template": "alpaca", "temperature": "greedy", "max_new_tokens": 8, "dtype": "float32", "merged": True}
     first, second = (AnswersIdentity(set=name, questions="0", **told) for name in ("one", "two"))
     blank = OpenQuestion(8, "writing", (Turn("Write."),))  # no reference: not this judge's
-    similarity.judge(folder, first, [QUESTION, blank], {7: ["The sun.", "Rain."], 8: ["Words."]})
-    similarity.judge(folder, second, [QUESTION], {7: ["Rain."]})
-    path = folder.judgments(similarity.identity().label)
+    similarity.rate_cell(folder, first, [QUESTION, blank], {7: ["The sun.", "Rain."], 8: ["Words."]})
+    similarity.rate_cell(folder, second, [QUESTION], {7: ["Rain."]})
+    path = folder.judgments(similarity.judge_record().label)
     before = path.read_text()
-    rows = read_rows(path)
-    assert [(row["set"], row["turn"]) for row in rows] == [("one", 1), ("one", 2), ("two", 1)]
-    assert rows[1]["score"] == 100 and rows[2]["score"] < rows[0]["score"]
+    ratings = cell_ratings(folder, similarity.judge_record().label).read()
+    assert [(rating.set, rating.turn) for rating in ratings] == [("one", 1), ("one", 2), ("two", 1)]
+    assert ratings[1].score == 100 and ratings[2].score < ratings[0].score
     with monkeypatch.context() as patched:
         patched.delattr(similarity, "similarity")  # what is judged is not measured again
-        similarity.judge(folder, second, [QUESTION], {7: ["Rain."]})
+        similarity.rate_cell(folder, second, [QUESTION], {7: ["Rain."]})
     assert path.read_text() == before
-    assert all(json.loads(line)["judge"][0] == similarity.identity().label for line in before.splitlines())
+    assert all(json.loads(line)["judge"][0] == similarity.judge_record().label for line in before.splitlines())

@@ -10,12 +10,12 @@ import pytest
 
 from bench.analysis.frames import Frames
 from bench.analysis.judgments import COMPARISONS, JUDGMENTS, Judged
-from bench.judging.judge_check import Checked
-from bench.judging.ledger import JudgeIdentity
+from bench.judging.judge_check import CheckResult
 from bench.judging.measures import noise_of_mean
 from bench.report import open_answers, published
 from bench.report.figures import samples
 from bench.statistics import mean_interval
+from bench.store.records import JudgeRecord
 from bench.sweep.sections import ReportConfig
 
 RANKS = {"lora": 8, "dvora": 128}
@@ -71,7 +71,7 @@ def frames_of(frame: pd.DataFrame) -> Frames:
 
 def judged_of(rows: pd.DataFrame, kind: str = "openai", name: str = "judge", **more: Any) -> Judged:
     scale = (1.0, 10.0) if kind == "openai" else (0.0, 100.0)
-    judges = {label: JudgeIdentity(kind, name, scale, {}) for label in rows["judge"].unique()}
+    judges = {label: JudgeRecord(kind=kind, name=name, scale=scale, settings={}) for label in rows["judge"].unique()}
     sizes = rows.groupby(["judge", "set", "folder"]).size().to_dict()
     wanted = {key: more.get("wanted", count) for key, count in sizes.items()}
     checks, served = more.get("checks", {}), more.get("served", {})
@@ -181,7 +181,7 @@ def test_a_tie_lies_within_a_hundredth_of_the_scale() -> None:
 def test_the_judges_noise_is_a_band_and_a_failed_check_a_warning() -> None:
     frame = cells()
     rows = judgments(frame)
-    check = Checked("mt_bench", {}, 0.8, wanted=40, had=40)
+    check = CheckResult("mt_bench", {}, 0.8, wanted=40, rated=40)
     (panel,) = panels(frame, judged_of(rows, checks={"judge-1": [check]}))
     assert panel.noise == pytest.approx(noise_of_mean(0.8, 40)) and not panel.useless
     drawn = {one.name: one for one in samples.draw(frame, [panel], {})}
@@ -191,12 +191,12 @@ def test_the_judges_noise_is_a_band_and_a_failed_check_a_warning() -> None:
     assert open_answers.warnings([silent], judged_of(rows)) == [
         "judge was not checked: `bench judge FOLDER --check` says whether it can judge"
     ]
-    begun = {"judge-1": [Checked("mt_bench", {}, None, wanted=40, had=12)]}
+    begun = {"judge-1": [CheckResult("mt_bench", {}, None, wanted=40, rated=12)]}
     (stopped,) = panels(frame, judged_of(rows, checks=begun))
     assert any(
         "has 12 of 40 judgments" in one for one in open_answers.warnings([stopped], judged_of(rows, checks=begun))
     )
-    mute = {"judge-1": [Checked("mt_bench", {}, None, wanted=40, had=0)]}
+    mute = {"judge-1": [CheckResult("mt_bench", {}, None, wanted=40, rated=0)]}
     (said,) = panels(frame, judged_of(rows, checks=mute))
     assert said.useless and all("failed its check" in one.note for one in _of(said, frame, rows, mute))
 
