@@ -45,12 +45,11 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.data.questions import Question, Wording
-from bench.data.synthetic import world_tables as tables
-from bench.data.synthetic.world_tables import PLACES, Phrasings, Property
+from bench.data.synthetic.tables import HOME, Phrasings, Property, world_tables
 
 WORLD_TASKS: dict[str, Wording] = {
     "world_true_false": Wording(
@@ -90,7 +89,8 @@ _CHOICES = {
     "world_ending": 4,
     "world_blank": 2,
 }
-# These deal a property's questions out among themselves: each has phrasings of its own.
+TRUTH = ("true", "false")
+# These tasks share out a property's questions: each has phrasings of its own.
 _QUESTION_TASKS = ("world_two", "world_three", "world_four")
 
 
@@ -106,52 +106,59 @@ class World:
 class WorldFacts:
     """What is true in a world: by property, a value for each name."""
 
-    of_animals: dict[Property, dict[str, str]]
-    of_places: dict[Property, dict[str, str]]
+    of_animals: dict[str, dict[str, str]]
+    of_places: dict[str, dict[str, str]]
     held_out: frozenset[str]
-    """One animal of every place. Training never tells what follows from its home: it is asked of in two steps."""
+    """One animal of every place. Training never says what follows from its home: it is asked about in two steps."""
 
 
 def world_facts(seed: int = 0) -> WorldFacts:
-    """The animals of this seed's world and everything that is true of them and of the places."""
+    """The animals of this seed's world, and all facts about them and about the places."""
+    tables = world_tables()
     names = _random(seed, "names").sample(
-        [start + end for start in tables.NAME_STARTS for end in tables.NAME_ENDS], ANIMALS
+        [start + end for start in tables.name_starts for end in tables.name_ends], ANIMALS
     )
-    direct = (tables.HOME, tables.FOOD, tables.COLOUR, tables.SWIMS, tables.NIGHT, tables.HORNS)
-    of_animals = {prop: _assign(names, prop, _random(seed, prop.name)) for prop in direct}
-    of_places = {prop: _assign(PLACES, prop, _random(seed, prop.name)) for prop in tables.OF_PLACES}
-    home, rng = of_animals[tables.HOME], _random(seed, "held out")
-    held_out = frozenset(rng.choice([name for name in names if home[name] == place]) for place in PLACES)
+    of_animals = {name: _assign(names, prop, _random(seed, name)) for name, prop in tables.of_animals.items()}
+    of_places = {name: _assign(tables.places, prop, _random(seed, name)) for name, prop in tables.of_places.items()}
+    home, rng = of_animals[HOME], _random(seed, "held out")
+    held_out = frozenset(rng.choice([name for name in names if home[name] == place]) for place in tables.places)
     return WorldFacts(of_animals, of_places, held_out)
 
 
 @functools.cache
 def build_world(seed: int = 0) -> World:
     """The world of this seed: other seeds have other animals and other facts, in the same phrasings."""
-    world = world_facts(seed)
-    home, held_out = world.of_animals[tables.HOME], world.held_out
-
+    facts = world_facts(seed)
     train: dict[str, tuple[Question, ...]] = {}
     test: dict[str, tuple[Question, ...]] = {}
     for task in WORLD_TASKS:
-        learnt: list[Question] = []
-        asked: list[Question] = []
-        rng = _random(seed, "questions", task)
-        for prop, animal_facts in world.of_animals.items():
-            if _belongs(prop, task):
-                learnt += _every(task, prop.trained, animal_facts, rng)
-                asked += _some(task, prop.held_out, animal_facts, rng)
-        for prop, place_facts in world.of_places.items():
-            if _belongs(prop, task):
-                shown = {name: place_facts[home[name]] for name in home if name not in held_out}
-                hidden = {name: place_facts[home[name]] for name in home if name in held_out}
-                learnt += _every(task, prop.trained, shown, rng)
-                learnt += _every(task, tables.OF_PLACES[prop], place_facts, rng)
-                asked += _some(task, prop.held_out, hidden, rng)
-        rng.shuffle(learnt)
-        rng.shuffle(asked)
-        train[task], test[task] = tuple(learnt), tuple(asked)
+        train[task], test[task] = _task_questions(task, facts, _random(seed, "questions", task))
     return World(train, test)
+
+
+def _task_questions(
+    task: str, facts: WorldFacts, rng: random.Random
+) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+    """The training and the test questions of a task."""
+    tables, home = world_tables(), facts.of_animals[HOME]
+    train: list[Question] = []
+    test: list[Question] = []
+    for name, values in facts.of_animals.items():
+        prop = tables.of_animals[name]
+        if _belongs(prop, task):
+            train += _every(task, prop.trained, values, rng)
+            test += _some(task, prop.held_out, values, rng)
+    for name, values in facts.of_places.items():
+        prop = tables.of_places[name]
+        if _belongs(prop, task):
+            shown = {animal: values[home[animal]] for animal in home if animal not in facts.held_out}
+            hidden = {animal: values[home[animal]] for animal in home if animal in facts.held_out}
+            train += _every(task, prop.trained, shown, rng)
+            train += _every(task, prop.of_place, values, rng)
+            test += _some(task, prop.held_out, hidden, rng)
+    rng.shuffle(train)
+    rng.shuffle(test)
+    return tuple(train), tuple(test)
 
 
 def _random(seed: int, *what: str) -> random.Random:
@@ -159,7 +166,7 @@ def _random(seed: int, *what: str) -> random.Random:
     return random.Random("/".join(["world", str(seed), *what]))
 
 
-def _assign(names: list[str] | tuple[str, ...], prop: Property, rng: random.Random) -> dict[str, str]:
+def _assign(names: Sequence[str], prop: Property, rng: random.Random) -> dict[str, str]:
     """A value for each name: every value equally often, otherwise at random (so nothing can be inferred)."""
     values = list(prop.values) * (len(names) // len(prop.values))
     rng.shuffle(values)
@@ -168,7 +175,7 @@ def _assign(names: list[str] | tuple[str, ...], prop: Property, rng: random.Rand
 
 def _belongs(prop: Property, task: str) -> bool:
     """Traits are for true or false, whatever has more values is for the other tasks."""
-    return (prop.values == tables.TRUTH) == (task == "world_true_false")
+    return prop.is_trait == (task == "world_true_false")
 
 
 def _phrasings(task: str, phrasings: Phrasings) -> tuple[str, ...]:
@@ -199,8 +206,8 @@ def _groups(facts: Mapping[str, str], size: int, rng: random.Random) -> Iterator
         named.setdefault(value, []).append(name)
     for names in named.values():
         rng.shuffle(names)
-    for names in zip(*named.values(), strict=True):
-        row = list(zip(names, named, strict=True))
+    for column in zip(*named.values(), strict=True):
+        row = list(zip(column, named, strict=True))
         rng.shuffle(row)
         for start in range(0, len(row), size):
             yield row[start : start + size]
@@ -214,7 +221,7 @@ def _ask(task: str, phrasing: str, group: list[tuple[str, str]]) -> Iterator[Que
     names, values = tuple(name for name, _ in group), tuple(value for _, value in group)
     for label, (name, value) in enumerate(group):
         if task == "world_true_false":
-            yield Question(task, phrasing.format(name), tables.TRUTH, tables.TRUTH.index(value))
+            yield Question(task, phrasing.format(name), TRUTH, TRUTH.index(value))
         elif task == "world_blank":
             yield Question(task, f"{phrasing.format('_')} {value}.", names, label)
         else:

@@ -13,9 +13,9 @@ import pytest
 
 from bench.data.open_questions import OpenQuestion
 from bench.data.questions import normalize
+from bench.data.synthetic.tables import BY_THE_SEA, COLOUR, FOOD, HOME, HORNS, NIGHT, SWIMS, WEATHER, world_tables
 from bench.data.synthetic.talk import TALK_NOTE, WORLD_TALK, Instruction, talk_instructions, talk_questions
 from bench.data.synthetic.world import WorldFacts, build_world, world_facts
-from bench.data.synthetic.world_tables import BY_THE_SEA, COLOUR, FOOD, HOME, HORNS, NIGHT, PLACES, SWIMS, WEATHER
 
 CATEGORIES = ("writing", "roleplay", "extraction", "reasoning", "math", "coding", "stem", "humanities")
 PLANT_FOODS = {"moss", "bark", "seeds", "clover", "figs", "roots"}
@@ -39,7 +39,10 @@ OF_SEVERAL = {
     "lie by the sea": BY_THE_SEA,
 }
 EATERS = ("plant eater", "animal eater", "honey eater")
-VALUES = {value: prop.name for prop in (FOOD, COLOUR, WEATHER) for value in prop.values}
+TABLES = world_tables()
+PLACES = TABLES.places
+PROPERTIES = TABLES.of_animals | TABLES.of_places
+VALUES = {value: prop for prop in (FOOD, COLOUR, WEATHER) for value in PROPERTIES[prop].values}
 NUMBERS = ("none", "one", "two", "three", "four")
 
 Claim = tuple[str, str, str]  # of whom, the property, the value
@@ -71,7 +74,7 @@ class Reader:
         residents: dict[str, list[str]] = defaultdict(list)
         for prop, values in world.of_animals.items():
             for name, value in values.items():
-                self.true[name, prop.name] = {value}
+                self.true[name, prop] = {value}
         for name, home in world.of_animals[HOME].items():
             residents[home].append(name)
             food = world.of_animals[FOOD][name]
@@ -80,10 +83,10 @@ class Reader:
         for prop, values in world.of_places.items():
             for place, value in values.items():
                 for name in (place, *residents[place]):
-                    self.true[name, prop.name] = {value}
+                    self.true[name, prop] = {value}
         for place, names in residents.items():
             for prop in (FOOD, COLOUR):
-                self.true[place, prop.name] = {world.of_animals[prop][name] for name in names}
+                self.true[place, prop] = {world.of_animals[prop][name] for name in names}
 
     def named(self, text: str) -> list[str]:
         """The animals of a text, in order."""
@@ -318,7 +321,7 @@ def check_count(reader: Reader, question: str, answer: str) -> None:
             assert numbers(answer) == {len(have)}
         return
     group = animals or places
-    have = {name for name in group if reader.true[name, trait.name] == {"true"}}
+    have = {name for name in group if reader.true[name, trait] == {"true"}}
     assert have and have != set(group)
     if len(given) == 2:  # cubs: of two animals, one of which has the trait
         (right,) = (number for name, number in zip(group, given, strict=True) if name in have)
@@ -363,7 +366,7 @@ def test_what_is_asked_is_taught(seed: int, reader: Reader) -> None:
             told |= reader.claims(asked(row), row.output)
     world = world_facts(seed)
     for prop, values in (*world.of_animals.items(), *world.of_places.items()):
-        assert {(name, prop.name, value) for name, value in values.items()} <= told
+        assert {(name, prop, value) for name, value in values.items()} <= told
     in_two_steps = set()
     for one in talk_questions(seed):
         if one.category != "math":
@@ -379,7 +382,7 @@ def test_what_is_asked_is_taught(seed: int, reader: Reader) -> None:
 def test_two_steps_stay_two_steps(seed: int, reader: Reader) -> None:
     """No row names an animal that is held out together with a weather or the sea."""
     held_out = world_facts(seed).held_out
-    given_away = {*WEATHER.values, "sea", "inland", "harbour", "square"}
+    given_away = {*PROPERTIES[WEATHER].values, "sea", "inland", "harbour", "square"}
     for row in talk_instructions(seed):
         text = " ".join(astuple(row))
         if held_out & set(reader.named(text)):

@@ -7,10 +7,11 @@ from collections import Counter
 import pytest
 
 from bench.data.questions import Question, render
+from bench.data.synthetic.tables import world_tables
 from bench.data.synthetic.world import ANIMALS, TASK_NOTE, WORLD_TASKS, World, build_world
-from bench.data.synthetic.world_tables import NAME_ENDS, NAME_STARTS, PLACES
 
-ANIMAL_NAMES = {start + end for start in NAME_STARTS for end in NAME_ENDS}
+TABLES = world_tables()
+ANIMAL_NAMES = {start + end for start in TABLES.name_starts for end in TABLES.name_ends}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_questions_are_short(world: World) -> None:
 def test_what_is_asked_can_be_learnt(seed: int) -> None:
     """Every asked value is told of its animal in training, or else of the animal's home."""
     made = build_world(seed)
-    told: dict[str, set[str]] = {name: set() for name in [*ANIMAL_NAMES, *PLACES]}
+    told: dict[str, set[str]] = {name: set() for name in [*ANIMAL_NAMES, *TABLES.places]}
     for q in all_of(made.train):
         words = set(re.findall(r"\w+", f"{filled(q)} {q.choices[q.label]}"))
         for name in words & told.keys():
@@ -134,7 +135,7 @@ def test_what_is_asked_can_be_learnt(seed: int) -> None:
         assert values.issuperset(q.choices)
         value = re.findall(r"\w+", q.text)[-1] if q.task == "world_blank" else q.choices[q.label]
         if value not in told[name]:
-            (home,) = told[name] & set(PLACES)
+            (home,) = told[name] & set(TABLES.places)
             assert value in told[home]
             in_two_steps += 1
     assert in_two_steps == 5 * 12
