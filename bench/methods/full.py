@@ -1,11 +1,13 @@
-"""The two ends of the scale: the untuned base, and every weight trained."""
+"""The two ends of the scale: the untuned base model, and every weight trained."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from bench.methods.method import Method, MethodFacts, MethodOptions
+from pydantic import Field
+
+from bench.methods.method import LoadingKeywords, Method, MethodFacts, MethodOptions
 from bench.sweep.cell import Cell
 from bench.sweep.sections import Strict
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Base(Method):
-    """The untuned base model: in every sweep, never trained."""
+    """The untuned base model: part of every sweep, never trained."""
 
     name = "base"
     facts = MethodFacts(
@@ -31,7 +33,7 @@ class Base(Method):
         return model.requires_grad_(False)
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Nothing was trained."""
+        """Writes nothing: nothing was trained."""
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
         return model
@@ -40,8 +42,14 @@ class Base(Method):
         return model
 
 
+class FullOptions(MethodOptions):
+    """The settings of full fine-tuning."""
+
+    lr: float = Field(1e-5, gt=0)
+
+
 class Full(Method):
-    """Every weight is trained, in float32: rounding AdamW's small steps to bfloat16 would lose most of them."""
+    """Every weight is trained, in float32: AdamW's small steps would be lost to rounding in bfloat16."""
 
     name = "full"
     facts = MethodFacts(
@@ -51,27 +59,25 @@ class Full(Method):
         lr_grid=(3e-6, 1e-5, 3e-5, 1e-4),
         source="-",
     )
+    Options: ClassVar[type[MethodOptions]] = FullOptions
 
-    class Options(MethodOptions):
-        lr: float = 1e-5
-
-    def load_kwargs(self, cell: Cell) -> dict[str, Any]:
+    def load_kwargs(self, cell: Cell) -> LoadingKeywords:
         return {"dtype": "float32"}
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         return model.requires_grad_(True)
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        model.save_pretrained(folder)
+        cast("PreTrainedModel", model).save_pretrained(folder)
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
         from safetensors.torch import load_file
 
-        weights = {name: one for file in folder.glob("*.safetensors") for name, one in load_file(file).items()}
+        weights = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
         missing, unexpected = model.load_state_dict(weights, strict=False)
-        missing = set(missing) - set(model._tied_weights_keys or ())  # tied weights are written once
-        if missing or unexpected:
-            raise ValueError(f"{folder.name} does not fit the base: {sorted(missing)[:3]} {sorted(unexpected)[:3]}")
+        absent = set(missing) - set(model.all_tied_weights_keys)  # tied weights are written once
+        if absent or unexpected:
+            raise ValueError(f"{folder.name} does not fit the base: {sorted(absent)[:3]} {sorted(unexpected)[:3]}")
         return model
 
     def merge(self, model: nn.Module) -> nn.Module:

@@ -1,28 +1,48 @@
-"""GaLore (arXiv 2403.03507): every weight is trained, the optimizer's moments live in a low-rank space.
+"""GaLore (arXiv 2403.03507): every weight is trained, the optimizer's moments have a low rank.
 
 The gradient G (m, n) of a targeted matrix is projected onto its own first `rank` singular directions along the
-shorter side, AdamW runs on what remains, and its step is projected back: moments of 2 * rank * max(m, n) floats and
+shorter side, AdamW runs on the projection, and its step is projected back: moments of 2 * rank * max(m, n) floats and
 a projection of rank * min(m, n), instead of 2 * m * n. The weights change in full, so saving, loading and scoring
 are those of full fine-tuning.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from pydantic import Field
 
-from bench.errors import Diverged, UserError
+from bench.errors import UserError
 from bench.methods.full import Full
 from bench.methods.method import MethodFacts, MethodOptions
-from bench.methods.target_modules import resolve_targets
-from bench.sweep.cell import Cell
+from bench.methods.target_modules import is_named, resolve_target_modules
+from bench.sweep.cell import Cell, Settings
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Sequence
+
     from torch import nn
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
+
+
+class GaloreOptions(MethodOptions):
+    """The settings of GaLore."""
+
+    lr: float = Field(2e-5, gt=0)
+    """Peak learning rate of all weights; a targeted matrix moves at `scale` times it. Default: the median of Table 7's
+    eight tasks at rank 8 (1e-5 to 3e-5). Pre-training takes 1e-2."""
+    rank: int = Field(8, ge=1)
+    """Of the projection; the paper fine-tunes at 4 and 8. At most the shorter side of each targeted matrix."""
+    scale: float = Field(2.0, gt=0)
+    """Multiplies the step that is projected back (the paper's alpha). Default: Table 7's at rank 8; it has 4 at
+    rank 4, and pre-training takes 0.25."""
+    update_gap: int = Field(200, ge=1)
+    """Optimizer steps between two projections (the paper's T). Default: that of the paper's pre-training; its
+    GLUE example takes 500. A training of fewer steps keeps the projection of its first gradient."""
+    target_modules: str | list[str] = "auto"
+    """`auto`: every linear layer but the head; `llm_adapters`: q, k, v, up, down; or names of modules."""
 
 
 class Galore(Full):
@@ -38,128 +58,88 @@ class Galore(Full):
         source="arXiv 2403.03507, Table 7 (GLUE, rank 8)",
         needs={"galore_torch": "galore", "bitsandbytes": "galore"},
     )
+    Options: ClassVar[type[GaloreOptions]] = GaloreOptions
 
-    class Options(MethodOptions):
-        lr: float = Field(2e-5, gt=0)
-        """Peak rate of all weights; a targeted matrix moves at `scale` times it. Default: the median of Table 7's
-        eight tasks at rank 8 (1e-5 to 3e-5). Pre-training takes 1e-2."""
-        rank: int = Field(8, ge=1)
-        """Of the projection; the paper fine-tunes at 4 and 8. At most the shorter side of each targeted matrix."""
-        scale: float = Field(2.0, gt=0)
-        """Multiplies the step that is projected back (the paper's alpha). Default: Table 7's at rank 8; it has 4 at
-        rank 4, and pre-training takes 0.25."""
-        update_gap: int = Field(200, ge=1)
-        """Optimizer steps between two projections (the paper's T). Default: that of the paper's pre-training; its
-        GLUE example takes 500. A training of fewer steps keeps the projection of its first gradient."""
-        target_modules: str | list[str] = "auto"
-        """`auto`: every linear layer but the head; `llm_adapters`: q, k, v, up, down; or names of modules."""
-
-    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
-        options = super().resolve(settings, model)
-        options["target_modules"] = resolve_targets(options["target_modules"], model, self.name)
-        self._check(model, options["target_modules"], options["rank"])
-        return options
+    def resolve(self, settings: Settings, model: PreTrainedModel) -> Settings:
+        options = self.Options.model_validate(super().resolve(settings, model))
+        targets = resolve_target_modules(options.target_modules, model, self.name)
+        self._check(model, targets, options.rank)
+        return options.model_copy(update={"target_modules": targets}).model_dump(mode="json")
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer:
         """galore_torch's AdamW over the parameter groups that transformers makes for `galore_adamw`.
 
-        transformers hands it the learning rate alone. Betas, epsilon and weight decay are added here, so that they
-        are every other method's, and the untargeted group is divided as Trainer does it for AdamW: norms and biases
-        do not decay.
+        transformers passes it only the learning rate. Betas, epsilon and weight decay are added here, so that they
+        are those of every other method, and the untargeted group is divided as Trainer does it for AdamW: norms and
+        biases do not decay.
         """
-        import re
-
         from accelerate import PartialState
-        from transformers import Trainer, TrainingArguments
+        from transformers import TrainingArguments
 
-        options = cell.options
+        from bench.models.compat.galore_torch import give_projectors
+        from bench.models.compat.transformers_optimizers import decaying_parameters, galore_optimizer
+
+        base = cast("PreTrainedModel", model)
+        options = self.Options.model_validate(cell.options)
+        targets = resolve_target_modules(options.target_modules, base, self.name)
         on_cpu = next(model.parameters()).device.type == "cpu"
-        # New arguments would reset the state of the Trainer that is running; they do not where told to share it.
+        # New arguments would reset the state of the Trainer that is running, unless they are told to share it.
         PartialState(cpu=on_cpu)
         arguments = TrainingArguments(
             output_dir="unused",  # Trainer makes this folder, its arguments do not
             accelerator_config={"use_configured_state": True},
             use_cpu=on_cpu,
             report_to="none",
-            learning_rate=options["lr"],
-            weight_decay=(cell.training or {}).get("weight_decay", 0.0),
+            learning_rate=options.lr,
+            weight_decay=cell.training_config.weight_decay,
             optim="galore_adamw",
             # Names in a list would match any module that contains them; a pattern must match a module's whole name.
-            optim_target_modules="|".join(re.escape(name) for name in _targeted(model, options["target_modules"])),
-            optim_args=f"rank={options['rank']}, update_proj_gap={options['update_gap']}, scale={options['scale']}",
+            optim_target_modules="|".join(re.escape(path) for path in _targeted_modules(base, targets)),
+            optim_args=f"rank={options.rank}, update_proj_gap={options.update_gap}, scale={options.scale}",
         )
-        kind, keywords = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-        rest, projected = keywords.pop("params")
-        decaying = set(Trainer.get_decay_parameter_names(None, model))  # uses nothing of a trainer
+        galore = galore_optimizer(arguments, base)
+        decaying = decaying_parameters(model)
         decays = {id(parameter) for name, parameter in model.named_parameters() if name in decaying}
-        optimizer = kind(
+        optimizer = galore.kind(
             [
-                {**rest, "params": [p for p in rest["params"] if id(p) in decays]},
-                {**rest, "params": [p for p in rest["params"] if id(p) not in decays], "weight_decay": 0.0},
-                projected,
+                {"params": [p for p in galore.rest if id(p) in decays]},
+                {"params": [p for p in galore.rest if id(p) not in decays], "weight_decay": 0.0},
+                galore.projected,
             ],
-            **keywords,
+            **galore.keywords,
             betas=(arguments.adam_beta1, arguments.adam_beta2),
             eps=arguments.adam_epsilon,
             weight_decay=arguments.weight_decay,
             no_deprecation_warning=True,  # galore_torch would recommend torch's AdamW, which cannot project
         )
-        _give_projectors(optimizer, projected)
+        give_projectors(optimizer, galore.projected)
         return optimizer
 
-    def _check(self, model: nn.Module, targets: list[str], rank: int) -> None:
-        """Raises UserError where a target is the head, not a linear layer, or too small for the rank."""
+    def _check(self, model: PreTrainedModel, targets: Sequence[str], rank: int) -> None:
+        """Raises UserError if a target is the head, not a linear layer, or too small for the rank."""
         from torch import nn
 
         for target in targets:
-            if not _targeted(model, [target]):
+            if not _targeted_modules(model, [target]):
                 raise UserError(f"method {self.name}: {target} is the output head", "Leave it out of target_modules.")
-        modules = _targeted(model, targets)
-        for name, module in modules.items():
+        shapes: dict[str, tuple[int, int]] = {}
+        for path, module in _targeted_modules(model, targets).items():
             if not isinstance(module, nn.Linear):
                 raise UserError(
-                    f"method {self.name}: {name} is a {type(module).__name__}; only torch.nn.Linear can be projected",
+                    f"method {self.name}: {path} is a {type(module).__name__}; only torch.nn.Linear can be projected",
                     "Name linear layers in target_modules, or take another method for this base.",
                 )
-        largest = min(min(module.weight.shape) for module in modules.values())
-        for name, module in modules.items():
-            m, n = module.weight.shape
+            shapes[path] = module.out_features, module.in_features
+        largest = min(min(shape) for shape in shapes.values())
+        for path, (m, n) in shapes.items():
             if rank > min(m, n):
                 raise UserError(
-                    f"method {self.name}: rank {rank} is larger than the shorter side of {name} ({m} x {n})",
+                    f"method {self.name}: rank {rank} is larger than the shorter side of {path} ({m} x {n})",
                     f"Set rank to at most {largest}, or leave the module out of target_modules.",
                 )
 
 
-def _targeted(model: nn.Module, targets: list[str]) -> dict[str, nn.Module]:
-    """The modules that the targets name, by full name. The output head is none: its weight may be the embedding's."""
+def _targeted_modules(model: PreTrainedModel, targets: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules that the targets name, by full path, without the output head, whose weight may be the embedding's."""
     head = model.get_output_embeddings()
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if module is not head and any(f".{name}".endswith(f".{target}") for target in targets)
-    }
-
-
-def _give_projectors(optimizer: Optimizer, group: dict[str, Any]) -> None:
-    """A projector for each matrix of the group. The optimizer makes galore_torch's own where it finds none.
-
-    That one's projection is a slice of the singular vectors, which keeps all of them in memory: min(m, n)^2 floats
-    instead of rank * min(m, n) (galore_torch 1.0). Here the slice is copied, and the rest is freed before the next
-    matrix is looked at; the numbers are the same.
-    """
-    import torch
-    from galore_torch.galore_projector import GaLoreProjector
-
-    class Projector(GaLoreProjector):
-        def get_orthogonal_matrix(self, weights: torch.Tensor, rank: int, type: str) -> torch.Tensor:
-            try:
-                return super().get_orthogonal_matrix(weights, rank, type).clone()
-            except torch.linalg.LinAlgError as error:
-                if weights.isfinite().all():
-                    raise
-                raise Diverged("a gradient is not finite, and GaLore cannot project it") from error
-
-    settings = {key: group[key] for key in ("rank", "update_proj_gap", "scale", "proj_type")}
-    for parameter in group["params"]:
-        optimizer.state[parameter]["projector"] = Projector(**settings)
+    return {path: module for path, module in model.named_modules() if module is not head and is_named(path, targets)}

@@ -1,20 +1,23 @@
-"""Learning rates among a method's settings: which to try, and the settings with one or without."""
+"""Learning rates among a method's settings: the rates to try, and the settings with another rate or without one."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from bench.methods.method import Method
+    from bench.sweep.cell import Settings
     from bench.sweep.sections import TuneConfig
 
 
 def learning_rates_to_try(method: Method, tune: TuneConfig) -> tuple[float, ...]:
-    """The rates to try for a method: those that the sweep lists for it, else the registry's grid, `tune.trials` of it
-    around the published rate. A grid that is too short goes on beyond its ends by its own mean step.
+    """The learning rates to try for a method: those that the sweep lists for it, else `tune.trials` of the registry's
+    grid around the published one. A grid that is too short is extended beyond its ends by its own mean step.
 
     Raises UserError for a method without a grid, and for lists of unequal length.
     """
@@ -37,27 +40,34 @@ def learning_rates_to_try(method: Method, tune: TuneConfig) -> tuple[float, ...]
         below, above = grid[0] / step, grid[-1] * step
         grid = [*grid, above] if len(grid) % 2 else [below, *grid]
     middle = math.log(method.default_lr or math.sqrt(grid[0] * grid[-1]))
-    windows = [grid[at : at + tune.trials] for at in range(len(grid) - tune.trials + 1)]
-    best = min(windows, key=lambda window: abs(sum(map(math.log, window)) / len(window) - middle))
-    return tuple(float(f"{rate:.3g}") for rate in best)
+    windows = [grid[start : start + tune.trials] for start in range(len(grid) - tune.trials + 1)]
+    nearest = min(windows, key=lambda window: abs(sum(map(math.log, window)) / len(window) - middle))
+    return tuple(float(f"{rate:.3g}") for rate in nearest)
 
 
-def with_learning_rate(options: dict[str, Any], rate: float) -> dict[str, Any]:
-    """The settings with another learning rate, also in the parts of a stacked method (each keeps its ratio)."""
-    before = options.get("lr")
-    changed = {
-        key: with_learning_rate(value, rate if not before or "lr" not in value else rate * (value["lr"] / before))
-        if isinstance(value, dict) and "lr" in value
-        else value
-        for key, value in options.items()
-    }
+def with_learning_rate(options: Settings, rate: float) -> Settings:
+    """The settings with another learning rate. The parts of a stacked method keep their ratios to it."""
+    before = _rate(options)
+    changed: Settings = {}
+    for key, value in options.items():
+        if isinstance(value, dict) and "lr" in value:
+            part = _rate(value)
+            changed[key] = with_learning_rate(value, rate if not before or part is None else rate * (part / before))
+        else:
+            changed[key] = value
     return {**changed, "lr": rate}
 
 
-def without_learning_rate(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the learning rate, also in the parts of a pair: it changes the speed of training alone."""
-    return {
-        key: without_learning_rate(value) if isinstance(value, dict) else value
-        for key, value in options.items()
-        if key != "lr"
-    }
+def without_learning_rate(options: Settings) -> Settings:
+    """The settings without the learning rate, also in the parts of a stacked method: it determines how fast, not what,
+    a cell trains."""
+
+    def strip(value: JsonValue) -> JsonValue:
+        return without_learning_rate(value) if isinstance(value, dict) else value
+
+    return {key: strip(value) for key, value in options.items() if key != "lr"}
+
+
+def _rate(options: Settings) -> float | None:
+    rate = options.get("lr")
+    return rate if isinstance(rate, (int, float)) else None

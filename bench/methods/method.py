@@ -1,21 +1,21 @@
-"""The seam: what a way of fine-tuning must be able to do.
+"""The interface of a fine-tuning method.
 
-A method turns a base model into something that is trained and scored like any other causal language model.
-Trainer, evaluator and store never ask which method they hold. Importing a method must not import torch:
-`bench plan` and `bench methods` read the facts and the settings alone.
+A method turns a base model into a model that is trained and scored like any other causal language model. Trainer,
+evaluator and store never ask which method they hold. Importing a method must not import torch: `bench plan` and
+`bench methods` read only the facts and the settings.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from bench.errors import UserError
-from bench.sweep.cell import Cell
+from bench.sweep.cell import Cell, Settings
 from bench.sweep.schema import describe
 from bench.sweep.sections import Strict
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.optim import Optimizer
-    from transformers import PreTrainedModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel
 
 
 SharedPrefix = Literal["none", "context", "any"]
@@ -33,33 +33,35 @@ SharedPrefix = Literal["none", "context", "any"]
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What is true of a method whatever its settings."""
+    """Properties of a method that do not depend on its settings."""
 
     summary: str
     rank: str | None
-    """What `rank` means for it; None where it has none."""
+    """What `rank` means for it; None for a method without a rank."""
     shared_prefix: SharedPrefix
-    """What of a question's texts may be run once for all of its choices: whatever they have in common ("any"), a whole
-    context ("context": it acts on places counted within the prompt), or nothing (PEFT prepends virtual tokens)."""
+    """The part of a question's texts that may be run once for all of its choices: any common prefix ("any"), only a
+    whole context ("context": the method acts on positions counted within the prompt), or nothing ("none": PEFT
+    prepends virtual tokens)."""
     lr_grid: tuple[float, ...]
-    """Rates to try, log-spaced around the published one."""
+    """Learning rates to try, log-spaced around the published one."""
     source: str
     """The paper, with the section or table that the defaults come from."""
     pads_left: bool = True
-    """Prompts of a batch in generation may be filled up on the left. Not so where PEFT puts virtual tokens before the
-    text as embeddings: it counts the padding between the two as positions, which moves the logits."""
+    """Prompts of a batch may be padded on the left in generation. False where PEFT puts virtual tokens before the text
+    as embeddings: it counts the padding between them and the text as positions, which moves the logits."""
     cannot_merge: str = ""
-    """Why its change cannot be folded into the base's weights; empty where it can."""
+    """Why its change cannot be merged into the base's weights; empty if it can."""
     no_weight_decay: str = ""
-    """Why weight decay must be 0 for it; empty where it may be set."""
+    """Why weight decay must be 0; empty if it may be set."""
     no_checkpointing: str = ""
-    """Why `training.gradient_checkpointing` must be off for it; empty where it may be on."""
+    """Why `training.gradient_checkpointing` must be off; empty if it may be on."""
     no_packing: str = ""
-    """Why `training.packed` must be off for it; empty where several examples may share a row."""
+    """Why `training.packed` must be off; empty if several examples may share a row."""
     no_validation: str = ""
-    """Why `training.validation` must be off for it; empty where the weights of an earlier step may be put back."""
+    """Why `training.validation` must be off; empty if the weights of an earlier step can be restored."""
     no_checkpoint: str = ""
-    """Why a killed training must begin anew; empty where it goes on from a checkpoint (`bench.training.checkpoint`)."""
+    """Why a training that was stopped must start again; empty if it resumes from a checkpoint
+    (`bench.training.checkpoint`)."""
     quantizes: bool = False
     """The base is loaded quantized."""
     needs: Mapping[str, str] | None = None
@@ -77,47 +79,59 @@ class MethodOptions(Strict):
     """Peak learning rate."""
 
 
+class LoadingKeywords(TypedDict, total=False):
+    """How the base model must be loaded: the `method_kwargs` of `bench.models.load.load_model`."""
+
+    dtype: str
+    """The name of a torch dtype."""
+    quantization_config: BitsAndBytesConfig
+
+
 class Method:
-    """Base class of all methods. Subclasses set `name`, `facts` and `Options` and fill in the verbs."""
+    """Base class of all methods. Subclasses set `name`, `facts` and `Options`, and override the functions below."""
 
     name: str
     version: str = "1"
-    """Raised when the method comes to train differently from the same settings; part of a cell's identity."""
+    """Raised when the method trains differently with the same settings; part of a cell's identity."""
     facts: MethodFacts
     Options: ClassVar[type[Strict]]
-    preset: Mapping[str, Any] = {}
-    """Settings that this name stands for; those of the sweep file win."""
+    """The settings and their defaults."""
+    preset: Mapping[str, JsonValue] = {}
+    """Settings that this name sets; those of the sweep file override them."""
 
     @classmethod
-    def named(cls, name: str, preset: Mapping[str, Any] | None = None, **facts: Any) -> Self:
-        """This method under a name of its own, with settings preset and some facts replaced."""
+    def named(cls, name: str, preset: Mapping[str, JsonValue] | None = None, facts: MethodFacts | None = None) -> Self:
+        """This method under another name, with some settings preset and other facts."""
         method = cls()
-        method.name, method.preset, method.facts = name, preset or {}, replace(cls.facts, **facts)
+        method.name, method.preset, method.facts = name, preset or {}, facts or cls.facts
         return method
 
-    def facts_for(self, options: Mapping[str, Any]) -> MethodFacts:
-        """The facts under these resolved settings (a quantized LoRA, say, cannot merge)."""
+    def facts_for(self, options: Settings) -> MethodFacts:
+        """The facts under these resolved settings (a quantized LoRA, for example, cannot merge)."""
         return self.facts
 
     @property
     def default_lr(self) -> float | None:
-        """The learning rate where a sweep gives none; None where it depends on other settings."""
+        """The learning rate if a sweep gives none; None if it depends on other settings."""
         field = self.Options.model_fields.get("lr")
-        return self.preset.get("lr", field.default) if field is not None else None
+        if field is None:
+            return None
+        rate = self.preset.get("lr", field.default)
+        return float(rate) if isinstance(rate, (int, float)) else None
 
-    def check_machine(self, options: Mapping[str, Any]) -> None:
-        """Called before anything is loaded. Raises UserError where this machine cannot run the method."""
+    def check_machine(self, options: Settings) -> None:
+        """Called before anything is loaded. Raises UserError if this machine cannot run the method."""
         self.check_packages(self.facts_for(options))
 
     def check_packages(self, facts: MethodFacts | None = None) -> None:
-        """Raises UserError where a package that the method needs is not installed."""
+        """Raises UserError if a package that the method needs is not installed."""
         for module, extra in ((facts or self.facts).needs or {}).items():
             if importlib.util.find_spec(module) is None:
                 raise UserError(
                     f"method {self.name} needs {module}, which is not installed", f"pip install 'bench-peft[{extra}]'"
                 )
 
-    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    def resolve(self, settings: Settings, model: PreTrainedModel) -> Settings:
         """The settings with every default filled in, checked against the base (here a model on the meta device).
 
         Raises UserError, naming the method, for a setting that is unknown or impossible for this base.
@@ -130,40 +144,40 @@ class Method:
                 text = f"rank: {self.name} has no rank; leave it out"
             raise UserError(f"method {self.name}: {text}") from None
 
-    def load_kwargs(self, cell: Cell) -> dict[str, Any]:
-        """How the base must be loaded, as keywords of `load_model` (`dtype`, a name) or `from_pretrained`."""
+    def load_kwargs(self, cell: Cell) -> LoadingKeywords:
+        """How the base must be loaded, where this differs from the cell's own settings."""
         return {}
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
-        """The model to train, with the same call signature as a causal language model. Only what it trains
-        requires a gradient. Seeds are set before the call. A method that needs to know which tokens are the prompt
-        takes `prompt_mask` (B, T) at the entrance (`bench.models.hooks.at_entrance`)."""
+        """The model to train, with the call signature of a causal language model. Only trained parameters require a
+        gradient. Seeds are set before the call. A method that needs to know which tokens are the prompt reads
+        `prompt_mask` (B, T) on entry (`bench.models.hooks.at_entrance`)."""
         raise NotImplementedError
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer | None:
-        """An optimizer of its own, or None: AdamW over what requires a gradient."""
+        """The method's optimizer, or None for AdamW over all parameters that require a gradient."""
         return None
 
     def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
-        """A scalar added to the loss of each forward pass, or None."""
+        """A scalar that is added to the loss of each forward pass, or None."""
         return None
 
     def after_step(self, model: nn.Module, cell: Cell, step: int) -> None:
         """Called after optimizer step number `step` (from 1), before the gradients are cleared."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write what was trained, as safetensors, into an existing folder."""
+        """Write the trained parameters, as safetensors, into an existing folder."""
         raise NotImplementedError
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        """Put what `save` wrote onto a freshly loaded base."""
+        """Apply the parameters that `save` wrote to a freshly loaded base."""
         raise NotImplementedError
 
-    def cannot_load_in_peft(self, options: Mapping[str, Any]) -> str:
-        """Why PEFT alone cannot load what `save` wrote; empty where it can."""
+    def cannot_load_in_peft(self, options: Settings) -> str:
+        """Why PEFT alone cannot load the files that `save` wrote; empty if it can."""
         return "it is in a form of its own"
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """A plain causal language model that answers alike, computed in float32. Called where the facts say that
-        it can be; may take `model` apart."""
+        """A plain causal language model with the same outputs, computed in float32. Called only if the facts say that
+        the method can merge; may take `model` apart."""
         raise NotImplementedError

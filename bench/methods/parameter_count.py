@@ -1,4 +1,7 @@
-"""How many parameters a cell trains, counted on its base without weights; what cannot be attached there is found so."""
+"""How many parameters a cell trains, counted on its base model without weights.
+
+The count also shows whether a method can be attached to a base at all.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,28 @@ import copy
 import json
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.methods.learning_rates import without_learning_rate
 from bench.methods.method import Method
 from bench.methods.registry import get
 from bench.models.load import build_model, load_config, load_skeleton
-from bench.sweep.cell import Cell
+from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import BaseModelConfig
 
 if TYPE_CHECKING:
-    from torch import nn
+    from pydantic import JsonValue
+    from torch import Size, nn
     from transformers import PretrainedConfig, PreTrainedModel
+
+    ModuleKind = tuple[str, type[nn.Module], tuple[tuple[str, Size], ...]]
+    """A module's place (without the numbers in it), its class, and its parameters' names and shapes."""
 
 
 class ParameterCounter:
-    """Settings checked and parameters counted on the base without its weights; once per method and settings, whatever
-    the learning rate."""
+    """Checks settings and counts parameters on a base without its weights. Counts once per method and settings,
+    whatever the learning rate."""
 
     def __init__(self, base: BaseModelConfig) -> None:
         self.base = base
@@ -34,14 +41,14 @@ class ParameterCounter:
 
     @property
     def no_packing(self) -> str:
-        """Why several examples cannot share a row of this base; empty where they can."""
+        """Why several examples cannot share a row of this base; empty if they can."""
         from bench.models.attention_masks import shares_rows
 
         kind = self.config.model_type
         return "" if shares_rows(self.config) else f"in a model of the type {kind} they could see one another"
 
-    def resolve(self, method: Method, settings: dict[str, Any]) -> dict[str, Any]:
-        """Raises UserError, naming the cells, for settings that are impossible on this base."""
+    def resolve(self, method: Method, settings: Settings) -> Settings:
+        """The method's settings. Raises UserError, naming the cells, for settings that are impossible on this base."""
         try:
             return method.resolve(settings, self.skeleton)
         except UserError as error:
@@ -50,7 +57,7 @@ class ParameterCounter:
             raise UserError(f"{cells}: {error.problem}", error.fix) from error
 
     def count(self, cell: Cell) -> tuple[int, int]:
-        """(trainable, total) parameters. Raises UserError for a trained cell without any to train."""
+        """(trainable, total) parameters. Raises UserError for a cell that is trained and has no parameter to train."""
         key = json.dumps([cell.method, without_learning_rate(cell.options)], sort_keys=True)
         if key not in self.counted:
             self.counted[key] = count_parameters(cell, self.config, alike=self.alike)
@@ -61,28 +68,32 @@ class ParameterCounter:
 
 def layers_alike(skeleton: PreTrainedModel) -> bool:
     """Whether all layers of a model after its first have the same modules and parameters, so that models of one and of
-    two layers tell what any depth holds. False where an architecture cannot be that shallow."""
+    two layers suffice to count those of any depth. False if an architecture cannot be that shallow."""
     import torch
 
     try:
         layers = skeleton.config.get_text_config().num_hidden_layers
         with torch.device("meta"):
-            one, two = (_modules(build_model(_of_depth(skeleton.config, depth))) for depth in (1, 2))
-    except Exception:  # whatever an architecture says to a depth that it was not made for
+            first, second = (_modules(build_model(_of_depth(skeleton.config, depth))) for depth in (1, 2))
+    except Exception:  # an architecture may raise anything for a depth that it was not made for
         return False
-    whole = _modules(skeleton)
-    return all(whole[kind] == one[kind] + (two[kind] - one[kind]) * (layers - 1) for kind in {*whole, *two, *one})
+    modules = _modules(skeleton)
+    kinds = {*modules, *second, *first}
+    return all(modules[kind] == first[kind] + (second[kind] - first[kind]) * (layers - 1) for kind in kinds)
 
 
-def _modules(model: nn.Module) -> Counter[Any]:
-    """How many modules a model has of each place (but for the numbers in it), class and parameters' shapes."""
+def _modules(model: nn.Module) -> Counter[ModuleKind]:
+    """How many modules of each kind a model has."""
     return Counter(
         (
-            re.sub(r"\d+", "#", name),
+            re.sub(r"\d+", "#", path),
             type(module),
-            tuple((own, one.shape) for own, one in module._parameters.items() if one is not None),
+            tuple(
+                (name, parameter.shape)
+                for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+            ),
         )
-        for name, module in model.named_modules()
+        for path, module in model.named_modules()
     )
 
 
@@ -93,59 +104,61 @@ def _of_depth(config: PretrainedConfig, layers: int) -> PretrainedConfig:
 
 
 def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, alike: bool = False) -> tuple[int, int]:
-    """(trainable, total) parameters of a cell's model, without the base's weights and, but for a few methods, without
-    any memory. Those few decide by values, so they are attached to models of one and of two layers with random
-    weights, and the rest of the layers is taken to be like the second; `exact=False` refuses them instead.
+    """(trainable, total) parameters of a cell's model, without the base's weights and, except for a few methods,
+    without any memory. Those few decide by values, so they are attached to models of one and of two layers with random
+    weights, and all further layers are taken to be like the second; `exact=False` refuses them instead.
 
-    `alike`: the base's layers are (`layers_alike`), and models of one and of two serve for every method. Settings that
-    pick layers always need all of them, and so does a user's own method, which may do what it likes with each.
+    `alike`: the base's layers are (`layers_alike`), and models of one and of two layers serve for every method.
+    Settings that pick layers always need all of them, and so does a user's own method, which may treat each layer
+    differently.
 
-    Raises UserError, naming the cell, where the method cannot be attached to this base.
+    Raises UserError, naming the cell, if the method cannot be attached to this base.
     """
     import torch
 
     method = get(cell.method)
 
-    def whole(config: PretrainedConfig = config) -> tuple[int, int]:
+    def attached(config: PretrainedConfig = config) -> tuple[int, int]:
         torch.manual_seed(0)
         return _parameters(method.attach(build_model(config), cell))
 
-    def by_two() -> tuple[int, int]:
+    def extrapolated() -> tuple[int, int]:
         layers = config.get_text_config().num_hidden_layers
-        one, two = (whole(_of_depth(config, min(depth, layers))) for depth in (1, 2))
-        return tuple(a + (b - a) * (layers - 1) for a, b in zip(one, two, strict=True))
+        first, second = (attached(_of_depth(config, min(depth, layers))) for depth in (1, 2))
+        trainable, total = (a + (b - a) * (layers - 1) for a, b in zip(first, second, strict=True))
+        return trainable, total
 
     picks = _picks_layers(cell.options)
     try:
         try:
             with torch.device("meta"):
-                return by_two() if alike and not picks and ":" not in cell.method else whole()
-        except RuntimeError as error:  # torch's word for a value that was asked of the meta device
+                return extrapolated() if alike and not picks and ":" not in cell.method else attached()
+        except RuntimeError as error:  # torch's, for a value that was read from the meta device
             if "meta" not in str(error).lower():
                 raise
             if not exact:
                 raise UserError("how many it trains depends on the weights: `bench plan` counts it") from None
-        return whole() if picks else by_two()
+        return attached() if picks else extrapolated()
     except UserError:
         raise
-    except Exception as error:  # whatever a method's library says to settings that do not fit
+    except Exception as error:  # a method's library may raise anything for settings that do not fit
         raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
 
 
 NAME = re.compile(r"(?!\d)[\w-]+(\.(?!\d)[\w-]+)*")
-"""The end of a module's path (`q_proj`, `self_attn.q_proj`), or a word. A path with a number in it and a pattern are
-none: either may stand for some layers only."""
+"""The end of a module's path (`q_proj`, `self_attn.q_proj`), or a word. A path with a number in it and a pattern do
+not match: either may select only some layers."""
 
 
-def _picks_layers(setting: Any) -> bool:
-    """Whether a setting, or any within it, picks layers: by its key, or by a text that is more than a name."""
+def _picks_layers(setting: JsonValue) -> bool:
+    """Whether a setting, or any setting within it, picks layers: by its key, or by a text that is more than a name."""
     if isinstance(setting, dict):
         return any(
             _picks_layers(key) or _picks_layers(value) or (bool(value) and "layer" in key)
             for key, value in setting.items()
         )
     if isinstance(setting, list):
-        return any(_picks_layers(one) for one in setting)
+        return any(_picks_layers(item) for item in setting)
     return isinstance(setting, str) and not NAME.fullmatch(setting)
 
 

@@ -1,18 +1,17 @@
-"""What all methods that come from PEFT share: attaching, saving, loading and merging through PEFT's own code."""
+"""The common part of all methods that come from PEFT: attaching, saving, loading and merging through PEFT's code."""
 
 from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bench.methods.method import Method
-from bench.sweep.cell import Cell
+from bench.sweep.cell import Cell, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator
 
     from peft import PeftConfig, PeftModel
     from torch import nn
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class PeftMethod(Method):
-    """A method whose adapter is a PEFT configuration. Subclasses say which (`config`)."""
+    """A method whose adapter is a PEFT configuration, which subclasses give (`config`)."""
 
     @property
     def changes_weights(self) -> bool:
-        """Whether it works on the weights of layers (and not through virtual tokens or attention of its own)."""
+        """Whether it acts on the weights of layers (and not through virtual tokens or attention of its own)."""
         return True
 
     def config(self, cell: Cell) -> PeftConfig:
-        """The configuration of a cell, complete."""
+        """The complete configuration of a cell."""
         raise NotImplementedError
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
@@ -36,26 +35,30 @@ class PeftMethod(Method):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         # Without the flag PEFT asks the hub whether the vocabulary was resized.
-        model.save_pretrained(folder, save_embedding_layers=False)
+        cast("PeftModel", model).save_pretrained(str(folder), save_embedding_layers=False)
 
-    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        """As PeftModel.from_pretrained, but into float32 weights: what was trained in float32 is not rounded."""
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> PeftModel:
+        """As PeftModel.from_pretrained, but into float32 weights: parameters trained in float32 are not rounded.
+
+        Raises ValueError if the file holds parameters that the method has not.
+        """
         from peft import PeftConfig
         from peft.utils import load_peft_weights, set_peft_model_state_dict
 
-        with quiet():
-            config = self.loading_config(PeftConfig.from_pretrained(folder))
+        with no_warnings():
+            config = self.loading_config(PeftConfig.from_pretrained(str(folder)))
             config.inference_mode = False
             adapted = self._adapted(model, config, cell)
-            found = set_peft_model_state_dict(adapted, load_peft_weights(folder, device="cpu"))
+            result = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+        unexpected: list[str] = getattr(result, "unexpected_keys", [])
         if config.is_prompt_learning:
-            # Prompts are saved as they are used; what made them (p-tuning's network) is not there any more.
+            # Prompts are saved as they are used, without the network that made them (p-tuning's).
             config.inference_mode = True
-        elif found.unexpected_keys:
-            raise ValueError(f"{folder.name} does not fit the base: {sorted(found.unexpected_keys)[:3]}")
+        elif unexpected:
+            raise ValueError(f"{folder.name} does not fit the base: {sorted(unexpected)[:3]}")
         return adapted
 
-    def cannot_load_in_peft(self, options: Mapping[str, Any]) -> str:
+    def cannot_load_in_peft(self, options: Settings) -> str:
         return ""
 
     def loading_config(self, config: PeftConfig) -> PeftConfig:
@@ -63,24 +66,25 @@ class PeftMethod(Method):
         return config
 
     def merge(self, model: nn.Module) -> nn.Module:
-        with quiet():
-            return model.float().merge_and_unload()
+        with no_warnings():
+            merged: nn.Module = cast("PeftModel", model.float()).merge_and_unload()
+        return merged
 
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
-        """The model with its adapter, whether fresh or about to be loaded; what is trained is in float32."""
+        """The model with its adapter, fresh or about to be loaded; trained parameters are in float32."""
         from peft import get_peft_model
 
-        with quiet():
+        with no_warnings():
             adapted = get_peft_model(model, config)
         for parameter in adapted.parameters():
             if parameter.requires_grad and parameter.dtype.itemsize == 2:
                 parameter.data = parameter.data.float()
-        return adapted
+        return cast("PeftModel", adapted)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """PEFT's warnings about its own choices: each is in the registry or the docs."""
+def no_warnings() -> Iterator[None]:
+    """Suppresses PEFT's warnings about its own choices: the registry or the docs mention each of them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,39 +1,42 @@
-"""Any type of the installed PEFT: `{method: peft, peft: {peft_type: ...}}`, and the names that people know.
+"""Any type of the installed PEFT: `{method: peft, peft: {peft_type: ...}}`, or a type by its usual name.
 
-A setting that is a field of the type's configuration may stand beside `rank` and `lr`, too
-(`{method: boft, rank: 8, boft_n_butterfly_factor: 2}`); one whose value is a list belongs inside `peft: {...}`, since
-a list beside `rank` makes a cell of each of its values. `rank` sets the field that it means for the type
-(`bench.methods.peft_registry`). The resolved configuration, every field of it, is part of the cell.
+A setting that is a field of the type's configuration may also be written beside `rank` and `lr`
+(`{method: boft, rank: 8, boft_n_butterfly_factor: 2}`). A setting whose value is a list belongs inside `peft: {...}`,
+because a list beside `rank` makes a cell of each of its values. `rank` sets the field that is the rank of the type
+(`bench.methods.peft_registry`). The resolved configuration, with every field, is part of the cell.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from bench.errors import UserError, unknown
-from bench.methods.method import MethodFacts, MethodOptions
-from bench.methods.peft_base import PeftMethod, quiet
-from bench.methods.peft_registry import PEFT_TYPES, PeftFacts, facts_of
-from bench.methods.target_modules import resolve_targets
-from bench.sweep.cell import Cell
+from bench.methods.method import MethodFacts
+from bench.methods.peft_base import PeftMethod
+from bench.methods.peft_configuration import (
+    NOT_SETTINGS,
+    as_json,
+    build_configuration,
+    configuration_classes,
+    configuration_fields,
+    default_of,
+    tuner_classes,
+)
+from bench.methods.peft_registry import PEFT_TYPES, PeftFacts, peft_facts
+from bench.methods.target_modules import resolve_target_modules
+from bench.sweep.cell import Cell, Settings
+from bench.sweep.sections import Strict
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig, PeftModel
     from torch import nn
     from transformers import PreTrainedModel
-
-NOT_SETTINGS = {"peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"}
-NOT_SETTINGS |= {"inference_mode"}
-"""Fields of every PEFT configuration that say where it comes from, not what it does."""
 
 FROM_CELL: dict[str, Callable[[Cell], int]] = {
     "total_step": lambda cell: cell.steps,
@@ -43,27 +46,27 @@ FROM_CELL: dict[str, Callable[[Cell], int]] = {
     ),
 }
 """Fields that follow from the cell unless they are set, and are null in its settings: AdaLoRA's number of steps, and
-what draws the frozen random parts of an adapter, which belong to its initialisation."""
+the seeds of an adapter's frozen random parts, which belong to its initialisation."""
 
 
-class GenericPeftOptions(MethodOptions):
+class GenericPeftOptions(Strict):
     """The settings of a PEFT type."""
 
     lr: float | None = Field(None, gt=0)
     """Peak learning rate. Default: the registry's for the type."""
     rank: int | None = Field(None, ge=1)
-    """The capacity knob of the type: `bench methods` says what it is."""
+    """The capacity setting of the type: `bench methods` says what it is."""
     target_modules: str | list[str] = "auto"
-    """As for LoRA; `auto` is PEFT's own choice where the type is not for linear layers."""
-    peft: dict[str, Any] | str = Field(default_factory=dict)
-    """PEFT's configuration, or the path of an adapter_config.json; `peft_type` says which type it is."""
+    """As for LoRA; `auto` is PEFT's own choice for a type that is not for linear layers."""
+    peft: dict[str, JsonValue] | str = Field(default_factory=dict)
+    """PEFT's configuration, or the path of an adapter_config.json; `peft_type` names the type."""
 
 
 class GenericPeft(PeftMethod):
-    """A PEFT type, whichever."""
+    """Any PEFT type; with a preset `peft_type`, that type."""
 
     name = "peft"
-    Options = GenericPeftOptions
+    Options: ClassVar[type[GenericPeftOptions]] = GenericPeftOptions
     facts = MethodFacts(
         summary="any type of the installed PEFT, by its configuration",
         rank="what it is for the type",
@@ -72,192 +75,202 @@ class GenericPeft(PeftMethod):
         source="the type's",
     )
 
-    def facts_for(self, options: Mapping[str, Any]) -> MethodFacts:
-        return _facts(facts_of(options["peft"]["peft_type"]))
+    def facts_for(self, options: Settings) -> MethodFacts:
+        return _method_facts(peft_facts(_peft_type(options)))
+
+    @property
+    def preset_type(self) -> str | None:
+        """The type that this name stands for; None for the method `peft`."""
+        return _peft_type(self.preset) if self.preset else None
 
     @property
     def changes_weights(self) -> bool:
-        return bool(self.preset) and facts_of(self.preset["peft"]["peft_type"]).targets != "none"
+        return self.preset_type is not None and peft_facts(self.preset_type).targets != "none"
 
     @property
     def default_lr(self) -> float | None:
-        return facts_of(self.preset["peft"]["peft_type"]).lr if self.preset else None
+        return peft_facts(self.preset_type).lr if self.preset_type else None
 
-    def cannot_load_in_peft(self, options: Mapping[str, Any]) -> str:
-        config = configurations()[options["peft"]["peft_type"]]
-        return "" if config.__module__.startswith("peft.") else "the type is this harness's own"
+    def cannot_load_in_peft(self, options: Settings) -> str:
+        configuration = configuration_classes()[_peft_type(options)]
+        return "" if configuration.__module__.startswith("peft.") else "the type is this harness's own"
 
-    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
-        beside = {key: value for key, value in settings.items() if key not in GenericPeftOptions.model_fields}
-        options = super().resolve({key: value for key, value in settings.items() if key not in beside}, model)
-        given = {**_read(options["peft"], self.name), **beside}
-        if self.preset:  # a name for one type
-            peft_type = self.preset["peft"]["peft_type"]
-            if given.setdefault("peft_type", peft_type) != peft_type:
-                raise UserError(f"method {self.name} is {peft_type}, not {given['peft_type']}", "Use method: peft.")
-        if not given.get("peft_type"):
+    def resolve(self, settings: Settings, model: PreTrainedModel) -> Settings:
+        fields = self.Options.model_fields
+        beside = {key: value for key, value in settings.items() if key not in fields}
+        validated = super().resolve({key: value for key, value in settings.items() if key in fields}, model)
+        options = self.Options.model_validate(validated)
+        given = {**_read_configuration(options.peft, self.name), **beside}
+        peft_type = self._checked_type(given, model)
+        entry = peft_facts(peft_type)
+        chosen = self._checked_fields(given, peft_type, entry)
+        if options.rank is not None:
+            self._set_rank(chosen, options.rank, entry, peft_type)
+        if "target_modules" in configuration_fields(peft_type):
+            targets = chosen.get("target_modules") or as_json(options.target_modules)
+            chosen["target_modules"] = self._target_modules(targets, entry, peft_type, model)
+        elif options.target_modules != "auto":
+            raise UserError(f"method {self.name}: {peft_type} has no target_modules")
+        resolved = self._resolved(peft_type, _with_defaults(chosen, entry, peft_type, model))
+        rank = resolved[entry.rank_field] if entry.rank_field else None
+        if options.rank is not None and rank != options.rank:
+            raise UserError(
+                f"method {self.name}: rank {options.rank} is not possible with these settings: {peft_type} makes it "
+                f"{entry.rank_field} {rank}"
+            )
+        return {"lr": options.lr or entry.lr, "rank": rank, "peft": {"peft_type": peft_type, **resolved}}
+
+    def _checked_type(self, given: Settings, model: PreTrainedModel) -> str:
+        """The PEFT type of a configuration. Raises UserError if it is missing, unknown or impossible here."""
+        peft_type = given.get("peft_type") or self.preset_type
+        if not peft_type:
             raise UserError(
                 f"method {self.name}: no peft_type is given",
                 "For example {method: peft, peft: {peft_type: LOHA, r: 8}}, or the path of an adapter_config.json.",
             )
-        peft_type = given["peft_type"] = str(given["peft_type"]).upper()
-        types = configurations()
-        if peft_type not in types:
-            raise UserError(f"method {self.name}: {unknown('peft_type', peft_type, types)}")
-        entry = facts_of(peft_type)
-        if entry.why_not:
-            raise UserError(f"method {self.name}: {peft_type} does not run here: {entry.why_not}")
+        if self.preset_type and peft_type != self.preset_type:
+            raise UserError(f"method {self.name} is {self.preset_type}, not {peft_type}", "Use method: peft.")
+        peft_type = str(peft_type).upper()
+        if peft_type not in configuration_classes():
+            raise UserError(f"method {self.name}: {unknown('peft_type', peft_type, configuration_classes())}")
+        entry = peft_facts(peft_type)
+        if entry.unsupported:
+            raise UserError(f"method {self.name}: {peft_type} does not run here: {entry.unsupported}")
         if entry.architectures and model.config.model_type not in entry.architectures:
             raise UserError(
                 f"method {self.name} works on {', '.join(entry.architectures)}; the base model is of the type "
                 f"{model.config.model_type}",
                 "PEFT covers no other architecture here: leave the method out for this base.",
             )
-        fields = _fields(types[peft_type])
+        return peft_type
+
+    def _checked_fields(self, given: Settings, peft_type: str, entry: PeftFacts) -> Settings:
+        """The settings among the fields of a configuration. Raises UserError for unknown and for refused ones."""
+        fields = configuration_fields(peft_type)
         for key in given:
             if key not in {*fields, *NOT_SETTINGS}:
-                raise UserError(
-                    f"method {self.name}: {unknown('setting', key, {*fields, *GenericPeftOptions.model_fields})}"
-                )
+                allowed = {*fields, *self.Options.model_fields}
+                raise UserError(f"method {self.name}: {unknown('setting', key, allowed)}")
         chosen = {key: value for key, value in given.items() if key in fields}
         for key, reason in entry.refused.items():
-            if chosen.get(key) not in (None, False, _default(fields[key])):
+            if chosen.get(key) not in (None, False, default_of(fields[key])):
                 raise UserError(f"method {self.name}: {peft_type} with {key}: {chosen[key]!r} is refused: {reason}")
-        if options["rank"] is not None:
-            self._set_rank(chosen, options["rank"], entry, peft_type)
-        if "target_modules" in fields:
-            asked = chosen.get("target_modules") or options["target_modules"]
-            chosen["target_modules"] = self._targets(asked, entry, peft_type, model)
-        elif options["target_modules"] != "auto":
-            raise UserError(f"method {self.name}: {peft_type} has no target_modules")
-        chosen = {key: value for key, value in chosen.items() if value is not None}
-        sized = entry.sized_defaults(model, chosen) if entry.sized_defaults else {}
-        chosen = {**sized, **entry.defaults, **chosen}
-        rank = chosen.get(entry.rank_field) or (_default(fields[entry.rank_field]) if entry.rank_field else None)
-        follows = {name: math.ceil(ratio * rank) for name, ratio in entry.follows_rank.items()} if rank else {}
-        resolved = self._resolved(peft_type, {**follows, **chosen})
-        if options["rank"] is not None and resolved[entry.rank_field] != options["rank"]:
-            raise UserError(
-                f"method {self.name}: rank {options['rank']} is not possible with these settings: {peft_type} makes it "
-                f"{entry.rank_field} {resolved[entry.rank_field]}"
-            )
-        return {
-            "lr": options["lr"] or entry.lr,
-            "rank": resolved[entry.rank_field] if entry.rank_field else None,
-            "peft": {"peft_type": peft_type, **resolved},
-        }
+        return chosen
 
-    def _set_rank(self, chosen: dict[str, Any], rank: int, entry: PeftFacts, peft_type: str) -> None:
+    def _set_rank(self, chosen: Settings, rank: int, entry: PeftFacts, peft_type: str) -> None:
         if entry.rank_field is None:
             raise UserError(f"method {self.name}: rank: {peft_type} has no rank; leave it out")
         if chosen.setdefault(entry.rank_field, rank) != rank:
             raise UserError(
                 f"method {self.name}: rank is {rank}, and {entry.rank_field} is {chosen[entry.rank_field]}",
-                f"They are one and the same for {peft_type}: give one of them.",
+                f"They are the same setting of {peft_type}: give only one of them.",
             )
 
-    def _targets(
-        self, asked: str | list[str], entry: PeftFacts, peft_type: str, model: PreTrainedModel
-    ) -> list[str] | str | None:
-        if asked == "auto" and entry.targets == "none":
+    def _target_modules(
+        self, setting: JsonValue, entry: PeftFacts, peft_type: str, model: PreTrainedModel
+    ) -> JsonValue:
+        if setting == "auto" and entry.targets == "none":
             return None
-        if asked == "auto" and entry.targets == "own":
-            mapping = getattr(tuners().get(peft_type), "target_module_mapping", None) or {}
-            found = mapping.get(model.config.model_type)
-            return sorted(found) if isinstance(found, (list, tuple, set)) else found
-        if asked == "all-linear":  # PEFT's word for it
-            asked = "auto"
-        named = {name.rpartition(".")[2] for name, _ in model.named_modules()} | {"auto", "llm_adapters"}
-        if isinstance(asked, str) and (asked not in named or entry.targets == "none"):
-            return asked  # a regular expression: PEFT looks whether it finds anything
-        return resolve_targets(asked, model, self.name)
+        if setting == "auto" and entry.targets == "own":
+            tuner = tuner_classes().get(peft_type)
+            mapping: Mapping[str, Collection[str]] = getattr(tuner, "target_module_mapping", None) or {}
+            targets = mapping.get(model.config.model_type)
+            return targets if targets is None or isinstance(targets, str) else as_json(sorted(targets))
+        if setting == "all-linear":  # PEFT's name for it
+            setting = "auto"
+        names = {path.rpartition(".")[2] for path, _ in model.named_modules()} | {"auto", "llm_adapters"}
+        if isinstance(setting, str):
+            if setting not in names or entry.targets == "none":
+                return setting  # a regular expression: PEFT checks that it matches a module
+            return as_json(resolve_target_modules(setting, model, self.name))
+        if not isinstance(setting, list):
+            raise UserError(f"method {self.name}: target_modules: {setting!r}", "Give names of modules, or auto.")
+        return as_json(resolve_target_modules([str(name) for name in setting], model, self.name))
 
-    def _resolved(self, peft_type: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    def _resolved(self, peft_type: str, chosen: Settings) -> Settings:
         """Every field of the configuration, as JSON."""
-        kind = configurations()[peft_type]
-        from_cell = set(FROM_CELL) & set(_fields(kind)) - set(chosen)
-        # Many steps: whether a schedule fits into the cell's is seen when it is attached, in the plan.
-        steps = {"total_step": 10**9} if "total_step" in from_cell else {}
+        fields = configuration_fields(peft_type)
+        from_cell = set(FROM_CELL) & set(fields) - set(chosen)
+        # Many steps: whether a schedule fits into the cell's steps is checked in the plan, when it is attached.
+        steps: Settings = {"total_step": 10**9} if "total_step" in from_cell else {}
         try:
-            with quiet():
-                config = kind(task_type="CAUSAL_LM", **steps | chosen)
+            config = build_configuration(peft_type, steps | chosen)
         except (TypeError, ValueError) as error:
             raise UserError(f"method {self.name}: {peft_type} refuses its settings: {error}") from error
-        resolved = {name: _plain(getattr(config, name)) for name in _fields(kind)}
-        return resolved | dict.fromkeys(from_cell)
+        return {name: None if name in from_cell else as_json(getattr(config, name)) for name in fields}
 
     def config(self, cell: Cell) -> PeftConfig:
-        options = dict(cell.options["peft"])
-        peft_type = options.pop("peft_type")
-        kind = configurations()[peft_type]
+        options = dict(_configuration(cell.options))
+        peft_type = str(options.pop("peft_type"))
         for name, value in FROM_CELL.items():
             if name in options and options[name] is None:
                 options[name] = value(cell)
-        # Only what differs from PEFT's defaults is handed over: some defaults are objects, which JSON cannot give back.
-        changed = {name: value for name, value in options.items() if value != _plain(_default(_fields(kind)[name]))}
-        with quiet():
-            return kind(task_type="CAUSAL_LM", **changed)
+        fields = configuration_fields(peft_type)
+        # Only settings that differ from PEFT's defaults are passed: some defaults are objects that JSON cannot hold.
+        changed = {name: value for name, value in options.items() if value != as_json(default_of(fields[name]))}
+        return build_configuration(peft_type, changed)
 
-    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        configurations()  # DVoRA must be known to PEFT before its file is read
+    def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> PeftModel:
+        configuration_classes()  # registers DVoRA with PEFT before its file is read
         return super().load(model, folder, cell)
 
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
-        from bench.methods.peft_sync_free import leave_unasked
+        from bench.models.compat.peft import give_first_task
+        from bench.models.compat.peft_sync_free import avoid_synchronisation
 
         adapted = super()._adapted(model, config, cell)
-        leave_unasked(adapted)
-        if facts_of(cell.options["peft"]["peft_type"]).needs_task_ids:
-            from peft.tuners.poly.layer import PolyLayer
-
-            # By layer where they are asked there: in generation rows come (beams) and go (those that have ended).
-            layers = [one for one in adapted.modules() if isinstance(one, PolyLayer)]
-            for door in layers or [adapted]:
-                door.register_forward_pre_hook(_first_task, with_kwargs=True)
-            if not layers:
-                generate = adapted.generate
-                adapted.generate = lambda **inputs: generate(**_first_task(adapted, (), inputs)[1])
+        avoid_synchronisation(adapted)
+        if peft_facts(_peft_type(cell.options)).needs_task_ids:
+            give_first_task(adapted)
         return adapted
 
     def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
         """AdaLoRA's orthogonality term, which PEFT adds only to a loss that the model itself computes (arXiv
         2303.10512, equation 4): weight times the mean of |P P^T - I| over the factors."""
-        if cell.options["peft"]["peft_type"] != "ADALORA":
+        if _peft_type(cell.options) != "ADALORA":
             return None
         import torch
 
+        weight = _configuration(cell.options)["orth_reg_weight"]
+        assert isinstance(weight, (int, float))
         grams = [
             value @ value.T if "lora_A" in name else value.T @ value  # (rank, rank)
             for name, value in model.named_parameters()
             if "lora_A" in name or "lora_B" in name
         ]
-        off = [torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)) for gram in grams]
-        return cell.options["peft"]["orth_reg_weight"] * torch.stack(off).mean()
+        norms = [torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)) for gram in grams]
+        return weight * torch.stack(norms).mean()
 
     def after_step(self, model: nn.Module, cell: Cell, step: int) -> None:
-        # PEFT's own hook of the types that allot their budget while they train (AdaLoRA, AdaMSS).
-        allocate = getattr(model.base_model, "update_and_allocate", None)
+        # PEFT's hook for the types that allot their budget while they train (AdaLoRA, AdaMSS).
+        allocate: Callable[[int], None] | None = getattr(model.base_model, "update_and_allocate", None)
         if allocate is not None:
             allocate(step)
 
 
-def configurations() -> dict[str, type[PeftConfig]]:
-    """The configuration classes of the installed PEFT by type, our DVoRA among them."""
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
-    import bench.methods.dvora  # noqa: F401  (registers it)
-
-    return {one.value: config for one, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+def _configuration(options: Mapping[str, JsonValue]) -> Settings:
+    """The resolved configuration among a cell's settings."""
+    configuration = options["peft"]
+    assert isinstance(configuration, dict)
+    return configuration
 
 
-def tuners() -> dict[str, type]:
-    """The tuner classes by type."""
-    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
-
-    return {one.value: tuner for one, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items()}
+def _peft_type(options: Mapping[str, JsonValue]) -> str:
+    return str(_configuration(options)["peft_type"])
 
 
-def _facts(entry: PeftFacts) -> MethodFacts:
+def _with_defaults(chosen: Settings, entry: PeftFacts, peft_type: str, model: PreTrainedModel) -> Settings:
+    """The chosen settings over the registry's defaults for this base and rank."""
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    sized = entry.sized_defaults(model, chosen) if entry.sized_defaults else {}
+    settings = {**sized, **entry.defaults, **chosen}
+    if entry.rank_field is None:
+        return settings
+    rank = settings.get(entry.rank_field) or default_of(configuration_fields(peft_type)[entry.rank_field])
+    return {**entry.following(rank), **settings} if isinstance(rank, (int, float)) and rank else settings
+
+
+def _method_facts(entry: PeftFacts) -> MethodFacts:
     return MethodFacts(
         summary=entry.summary,
         rank=entry.rank if entry.rank_field else None,
@@ -272,58 +285,27 @@ def _facts(entry: PeftFacts) -> MethodFacts:
     )
 
 
-def _read(peft: Mapping[str, Any] | str, method: str) -> dict[str, Any]:
+def _read_configuration(peft: Settings | str, method: str) -> Settings:
+    """A configuration, or the content of the file that it names."""
     if not isinstance(peft, str):
         return dict(peft)
     try:
-        found = json.loads(Path(peft).read_text(encoding="utf-8"))
+        content = json.loads(Path(peft).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"method {method}: cannot read the configuration {peft}: {error}",
             "Give the path of an adapter_config.json, or a mapping with peft_type.",
         ) from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"method {method}: {peft} holds no configuration", "It must be a JSON mapping with peft_type.")
-    return found
-
-
-def _fields(kind: type[PeftConfig]) -> dict[str, dataclasses.Field]:
-    """The fields of a configuration that are settings."""
-    return {one.name: one for one in dataclasses.fields(kind) if one.init and one.name not in NOT_SETTINGS}
-
-
-def _default(field: dataclasses.Field) -> Any:
-    return field.default_factory() if field.default is dataclasses.MISSING else field.default
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON."""
-    if isinstance(value, enum.Enum):
-        return value.value
-    if dataclasses.is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    if isinstance(value, (set, frozenset)):
-        return sorted(_plain(one) for one in value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return value
-
-
-def _first_task(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """All rows are of task 0."""
-    import torch
-
-    rows = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-    return args, {**kwargs, "task_ids": torch.zeros(len(rows), dtype=torch.long, device=rows.device)}
+    return content
 
 
 PEFT_METHODS = (
     GenericPeft(),
     *(
-        GenericPeft.named(entry.name, {"peft": {"peft_type": peft_type}}, **vars(_facts(entry)))
+        GenericPeft.named(entry.name, {"peft": {"peft_type": peft_type}}, _method_facts(entry))
         for peft_type, entry in PEFT_TYPES.items()
-        if peft_type != "LORA" and not entry.why_not
+        if peft_type != "LORA" and not entry.unsupported
     ),
 )

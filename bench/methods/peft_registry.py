@@ -1,10 +1,10 @@
-"""What the registry knows of each PEFT type: what its rank is, how it is scored, and where its defaults come from.
+"""The registry's facts on each PEFT type: what its rank is, how it is scored, and where its defaults come from.
 
-Facts only; nothing here imports PEFT. A type that is not in the table (of a later PEFT, say) runs all the same, with
-what it says of itself and the most cautious assumptions: no rank, scored without shared prefixes and unmerged.
+Only facts; nothing here imports PEFT. A type that is not in the table (of a later PEFT, say) still runs, with PEFT's
+defaults and the most cautious assumptions: no rank, scored without shared prefixes and unmerged.
 
-Learning rates are starting points, taken from the papers where they state one for language models, else from how the
-method is parametrized; they are tuned for nothing. `bench` stores whatever is used.
+Learning rates are starting points: from the papers if they state one for language models, else from the method's
+parametrization. They are not tuned. `bench` records the rate that is used.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from bench.methods.peft_sized_defaults import block_that_divides, ia3_modules, most_layers, vector_that_divides
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
     from transformers import PreTrainedModel
 
     from bench.methods.method import SharedPrefix
+    from bench.sweep.cell import Settings
 
-Defaults = Callable[["PreTrainedModel", Mapping[str, Any]], Mapping[str, Any]]
-"""Settings that depend on the base's sizes, from the model on the meta device and what has been chosen already."""
+SizedDefaults = Callable[["PreTrainedModel", "Settings"], "Settings"]
+"""Settings that depend on the base's sizes, from the model on the meta device and the settings chosen so far."""
 
 VIRTUAL_TOKENS = "it works through virtual tokens, which are no weights"
+VIRTUAL_TOKENS_IN_ROWS = "its virtual tokens stand before a row, and not before each example in it"
 THROUGH_CACHE = "its keys and values come by the cache, which a layer that is computed again would fill a second time"
-
-
 ALLOTS = "what it takes away as it trains stays away: the weights of an earlier step are not all there is to it"
 
 
@@ -39,80 +42,66 @@ class PeftFacts:
     source: str
     lr: float
     rank_field: str | None = "r"
-    """The field of its configuration that `rank` sets; None where it has no rank."""
+    """The field of its configuration that `rank` sets; None for a type without a rank."""
     rank: str = "rank"
     """What that field means."""
     targets: Literal["linear", "own", "none"] = "linear"
-    """Modules by default: every linear layer but the head, PEFT's own choice for the architecture, or none to name."""
+    """Default target modules: every linear layer but the head, PEFT's choice for the architecture, or none to name."""
     shared_prefix: SharedPrefix = "any"
     pads_left: bool = True
     cannot_merge: str = ""
     no_checkpointing: str = ""
     no_packing: str = ""
     no_validation: str = ""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Where they differ from PEFT's."""
-    sized_defaults: Defaults | None = None
-    follows_rank: Mapping[str, float] = field(default_factory=dict)
-    """Fields that are this many times the rank unless they are set: the ratio of PEFT's own defaults, so that a sweep
+    defaults: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Those that differ from PEFT's."""
+    sized_defaults: SizedDefaults | None = None
+    rank_ratios: Mapping[str, float] = field(default_factory=dict)
+    """Fields that are this many times the rank unless they are set: the ratio of PEFT's defaults, so that a sweep
     over ranks does not change the scale with the rank."""
     architectures: tuple[str, ...] = ()
-    """Model types that it is limited to; empty where it is not."""
+    """The only model types that it supports; empty if it supports all."""
     needs_task_ids: bool = False
-    """Its forward wants the task of each row: all rows are of task 0 here."""
+    """Its forward takes the task of each row: all rows are of task 0 here."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Settings under which these facts would not hold, each with the reason; null, false and PEFT's default are let
-    through."""
-    why_not: str = ""
-    """Why it does not run in this harness; empty where it does."""
+    """Settings under which these facts would be wrong, each with the reason; null, false and PEFT's default are
+    accepted."""
+    unsupported: str = ""
+    """Why it does not run in this harness; empty if it does."""
+
+    def following(self, rank: float) -> dict[str, int]:
+        """The fields that follow from this rank."""
+        return {name: math.ceil(ratio * rank) for name, ratio in self.rank_ratios.items()}
 
 
-def _prompt(name: str, summary: str, source: str, lr: float, **more: Any) -> PeftFacts:
-    """The family that puts virtual tokens before the text."""
-    more = {"defaults": {"num_virtual_tokens": 20}, "rank_field": "num_virtual_tokens", "pads_left": False, **more}
+def _prompt(
+    name: str,
+    summary: str,
+    source: str,
+    lr: float,
+    *,
+    has_length: bool = True,
+    pads_left: bool = False,
+    no_checkpointing: str = "",
+    needs_task_ids: bool = False,
+) -> PeftFacts:
+    """The family that puts virtual tokens before the text. Not `has_length`: their number is not a setting."""
     return PeftFacts(
         name,
         summary,
         source,
         lr,
+        rank_field="num_virtual_tokens" if has_length else None,
         rank="virtual tokens",
         targets="none",
         shared_prefix="none",
+        pads_left=pads_left,
         cannot_merge=VIRTUAL_TOKENS,
-        no_packing="its virtual tokens stand before a row, and not before each example in it",
-        **more,
+        no_checkpointing=no_checkpointing,
+        no_packing=VIRTUAL_TOKENS_IN_ROWS,
+        defaults={"num_virtual_tokens": 20} if has_length else {},
+        needs_task_ids=needs_task_ids,
     )
-
-
-def _most_layers(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
-    # LLaMA-Adapter: 30 of 32 layers, from the top (arXiv 2303.16199, section 4.1).
-    return {"adapter_layers": max(1, model.config.get_text_config().num_hidden_layers - 2)}
-
-
-def _ia3_modules(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
-    # PEFT would fill these in when it attaches; here, so that they are part of the cell.
-    from peft.utils import constants
-
-    kind = model.config.model_type
-    targets = chosen.get("target_modules") or constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(kind)
-    feedforward = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind) or []
-    return {"target_modules": targets, "feedforward_modules": [one for one in feedforward if one in (targets or [])]}
-
-
-def _common_divisor(model: PreTrainedModel) -> int:
-    """The largest number that divides both sides of every linear layer."""
-    from bench.methods.target_modules import linear_layers, targeted
-
-    return math.gcd(*(side for weight in targeted(model, linear_layers(model)).values() for side in weight.shape))
-
-
-def _block_that_divides(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"block_size": _common_divisor(model)}
-
-
-def _vector_that_divides(model: PreTrainedModel, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
-    # 256 in the VB-LoRA paper, whose models have such sides.
-    return {"vector_length": math.gcd(256, _common_divisor(model))}
 
 
 PEFT_TYPES: dict[str, PeftFacts] = {
@@ -121,7 +110,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "low-rank update of each weight",
         "arXiv 2106.09685",
         3e-4,
-        follows_rank={"lora_alpha": 2},
+        rank_ratios={"lora_alpha": 2},
         refused={
             "init_lora_weights": "some change the base's weights, which would not be found again on loading; method: "
             "lora has `init`",
@@ -163,7 +152,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         targets="none",
         cannot_merge="it adds an input-dependent term to attention, which is no weight",
         defaults={"adapter_len": 10},
-        sized_defaults=_most_layers,
+        sized_defaults=most_layers,
         architectures=("llama", "mistral", "gpt2"),
     ),
     "PREFIX_TUNING": _prompt(
@@ -188,8 +177,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "context-aware prompt: trained offsets to given tokens",
         "arXiv 2410.17222",
         1e-3,
-        rank_field=None,
-        defaults={},
+        has_length=False,
     ),
     "CARTRIDGE": _prompt(
         "cartridge",
@@ -206,7 +194,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         3e-3,
         rank_field=None,
         targets="own",
-        sized_defaults=_ia3_modules,
+        sized_defaults=ia3_modules,
     ),
     "ADALORA": PeftFacts(
         "adalora",
@@ -215,7 +203,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-3,
         rank_field="target_r",
         rank="average rank that is left in the end",
-        follows_rank={"init_r": 1.5, "lora_alpha": 2},
+        rank_ratios={"init_r": 1.5, "lora_alpha": 2},
         no_validation=ALLOTS,
     ),
     "BOFT": PeftFacts(
@@ -247,10 +235,10 @@ PEFT_TYPES: dict[str, PeftFacts] = {
     ),
     "HRA": PeftFacts("hra", "a chain of Householder reflections", "arXiv 2405.17484", 1e-3, rank="reflections"),
     "LOHA": PeftFacts(
-        "loha", "Hadamard product of two low-rank updates", "arXiv 2108.06098", 1e-3, follows_rank={"alpha": 1}
+        "loha", "Hadamard product of two low-rank updates", "arXiv 2108.06098", 1e-3, rank_ratios={"alpha": 1}
     ),
     "LOKR": PeftFacts(
-        "lokr", "Kronecker product of small matrices", "arXiv 2309.14859", 1e-3, follows_rank={"alpha": 1}
+        "lokr", "Kronecker product of small matrices", "arXiv 2309.14859", 1e-3, rank_ratios={"alpha": 1}
     ),
     "RANDLORA": PeftFacts(
         "randlora",
@@ -258,7 +246,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "arXiv 2502.00987",
         1e-3,
         rank="rank of each random basis (a smaller one trains more)",
-        follows_rank={"randlora_alpha": 20},
+        rank_ratios={"randlora_alpha": 20},
         # Its random bases follow from a key; PEFT would save them anew for every layer (2 GB for a model of 135M).
         defaults={"save_projection": False},
     ),
@@ -285,7 +273,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-1,
         rank_field="block_size",
         rank="block size (a smaller one trains more)",
-        sized_defaults=_block_that_divides,
+        sized_defaults=block_that_divides,
     ),
     "DEFT": PeftFacts("deft", "projection and injection in a low-rank subspace", "PEFT's documentation of DEFT", 1e-3),
     "DELORA": PeftFacts(
@@ -301,7 +289,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
     ),
     "GLORA": PeftFacts("glora", "generalized LoRA on weights and activations", "arXiv 2306.07967", 3e-4),
     "GRALORA": PeftFacts(
-        "gralora", "a LoRA for each block of a weight", "arXiv 2505.20355", 3e-4, follows_rank={"alpha": 2}
+        "gralora", "a LoRA for each block of a weight", "arXiv 2505.20355", 3e-4, rank_ratios={"alpha": 2}
     ),
     "HIRA": PeftFacts("hira", "Hadamard product of the weight and a low-rank matrix", "OpenReview TwJrTz9cRS", 3e-3),
     "LILY": PeftFacts(
@@ -311,8 +299,8 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-3,
         cannot_merge="a router mixes its shared matrices for each input",
         shared_prefix="none",
-        why_not="its router averages over all tokens of a batch, so a score would depend on its neighbours and on what "
-        "comes after it",
+        unsupported="its router averages over all tokens of a batch, so a score would depend on its neighbours and "
+        "on what comes after it",
     ),
     "OSF": PeftFacts(
         "osf",
@@ -333,7 +321,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         cannot_merge="PEFT mixes its skills at each forward and has no merge for it",
     ),
     "PSOFT": PeftFacts(
-        "psoft", "rotation in the principal subspace", "OpenReview FSHrinMArK", 1e-3, follows_rank={"psoft_alpha": 1}
+        "psoft", "rotation in the principal subspace", "OpenReview FSHrinMArK", 1e-3, rank_ratios={"psoft_alpha": 1}
     ),
     "ROAD": PeftFacts("road", "rotations of pairs of outputs", "arXiv 2409.00119 (rate 1e-3)", 1e-3, rank_field=None),
     "SHADOW": PeftFacts(
@@ -378,7 +366,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "LoRAs mixed from one bank of vectors",
         "arXiv 2405.15179",
         1e-2,
-        sized_defaults=_vector_that_divides,
+        sized_defaults=vector_that_divides,
     ),
     "XLORA": PeftFacts(
         "xlora",
@@ -389,13 +377,13 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         targets="none",
         shared_prefix="none",
         cannot_merge="it routes by input",
-        why_not="it mixes LoRA adapters that have been trained before, and a cell starts from the base alone",
+        unsupported="it mixes LoRA adapters that have been trained before, and a cell starts from the base alone",
     ),
 }
 
 
-def facts_of(peft_type: str) -> PeftFacts:
-    """The table's entry, or the cautious one of a type that it does not know."""
+def peft_facts(peft_type: str) -> PeftFacts:
+    """The facts of a PEFT type; the most cautious ones for a type that is not in the table."""
     return PEFT_TYPES.get(peft_type) or PeftFacts(
         peft_type.lower(),
         "a PEFT type that the registry does not know",

@@ -1,7 +1,7 @@
 """LoReFT and its relatives (arXiv 2404.03592): low-rank edits of hidden states at a prompt's first and last tokens.
 
-The interventions are pyreft's modules, on hooks of our own: pyvene's wrapper removes every other hook of the model,
-takes positions as nested lists, and does not answer as a causal language model does.
+The interventions are pyreft's modules, on our own hooks: pyvene's wrapper removes every other hook of the model, takes
+positions as nested lists, and does not have the interface of a causal language model.
 
 B rows, T tokens of the longest row, H hidden size, r rank, K most positions that are edited in a row.
 """
@@ -11,21 +11,50 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from bench.errors import UserError, unknown
 from bench.methods.method import Method, MethodFacts, MethodOptions
-from bench.sweep.cell import Cell
+from bench.sweep.cell import Cell, Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from torch import nn
     from transformers import PreTrainedModel
 
 FILE = "reft.safetensors"
+
+
+class ReftOptions(MethodOptions):
+    """The settings of the three edits."""
+
+    lr: float = Field(9e-4, gt=0)
+    rank: int = Field(8, ge=1)
+    """Dimension of the edited subspace."""
+    first: int = Field(7, ge=0)
+    """How many of the prompt's first tokens are edited; at most half the prompt."""
+    last: int = Field(7, ge=0)
+    """How many of its last tokens are edited, the very last included; at most half the prompt."""
+    tied: bool = True
+    """One intervention a layer for all positions; else one for the first tokens and one for the last."""
+    layers: Literal["all"] | list[int] = "all"
+    """Layers whose output is edited, counted from 0."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """On the edited hidden states, as in pyreft."""
+    act_fn: str | None = None
+    """Activation on W h + b, by transformers' name; none by default."""
+
+    @model_validator(mode="after")
+    def _edits_something(self) -> Self:
+        if self.first + self.last == 0:
+            raise ValueError("first and last are both 0, so nothing would be edited")
+        return self
 
 
 class Reft(Method):
@@ -45,70 +74,50 @@ class Reft(Method):
         needs={"pyreft": "reft", "pyvene": "reft"},
     )
 
-    class Options(MethodOptions):
-        lr: float = Field(9e-4, gt=0)
-        rank: int = Field(8, ge=1)
-        """Dimension of the edited subspace."""
-        first: int = Field(7, ge=0)
-        """How many of the prompt's first tokens are edited; at most half the prompt."""
-        last: int = Field(7, ge=0)
-        """How many of its last tokens are edited, the very last included; at most half the prompt."""
-        tied: bool = True
-        """One intervention a layer for all positions; else one for the first tokens and one for the last."""
-        layers: Literal["all"] | list[int] = "all"
-        """Layers whose output is edited, counted from 0."""
-        dropout: float = Field(0.0, ge=0, lt=1)
-        """On the edited hidden states, as pyreft has it."""
-        act_fn: str | None = None
-        """Activation on W h + b, by transformers' name; none by default."""
+    Options: ClassVar[type[ReftOptions]] = ReftOptions
 
-        @model_validator(mode="after")
-        def _edits_something(self) -> Self:
-            if self.first + self.last == 0:
-                raise ValueError("first and last are both 0, so nothing would be edited")
-            return self
-
-    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    def resolve(self, settings: Settings, model: PreTrainedModel) -> Settings:
         from transformers.activations import ACT2FN
 
-        options = super().resolve(settings, model)
+        options = self.Options.model_validate(super().resolve(settings, model))
         _, layers = decoder_and_layers(model)
-        asked = list(range(len(layers))) if options["layers"] == "all" else sorted(set(options["layers"]))
-        wrong = [index for index in asked if not 0 <= index < len(layers)]
-        if wrong or not asked:
+        indices = list(range(len(layers))) if options.layers == "all" else sorted(set(options.layers))
+        wrong = [index for index in indices if not 0 <= index < len(layers)]
+        if wrong or not indices:
             raise UserError(
                 f"method {self.name}: layers: {wrong or 'none given'}, but the base has {len(layers)} layers",
                 f"Give layers from 0 to {len(layers) - 1}, or all.",
             )
-        if options["rank"] > hidden_size(model):
+        if options.rank > hidden_size(model):
             raise UserError(
-                f"method {self.name}: rank {options['rank']} is larger than the base's hidden size {hidden_size(model)}"
+                f"method {self.name}: rank {options.rank} is larger than the base's hidden size {hidden_size(model)}"
             )
-        if options["act_fn"] is not None and options["act_fn"] not in ACT2FN:
-            raise unknown(f"act_fn of method {self.name}", options["act_fn"], ACT2FN)
-        return {**options, "layers": asked}
+        if options.act_fn is not None and options.act_fn not in ACT2FN:
+            raise unknown(f"act_fn of method {self.name}", options.act_fn, ACT2FN)
+        return options.model_copy(update={"layers": indices}).model_dump(mode="json")
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
-        """`model` itself, which may be a PEFT model: then what PEFT trains goes on being trained."""
+        """`model` itself, which may be a PEFT model: then PEFT's parameters are still trained."""
+        from bench.models.compat.torch_parameters import NeverCastModules
         from bench.models.hooks import at_entrance, causal_lm
 
-        inner, options = causal_lm(model), cell.options
+        inner, options = causal_lm(model), self.Options.model_validate(cell.options)
         if inner is model:
             model.requires_grad_(False)
         decoder, layers = decoder_and_layers(model)
-        at = Positions(options["first"], options["last"], options["tied"])
-        interventions = _float32_modules()()
-        for index in options["layers"]:
+        positions = EditPositions(options.first, options.last, options.tied)
+        interventions = NeverCastModules()  # a cast to bfloat16 would round the rotation
+        for index in range(len(layers)) if options.layers == "all" else options.layers:
             layer = layers[index]
-            edits = [self._intervention(layer, hidden_size(model), options) for _ in range(at.parts)]
-            layer.register_forward_hook(functools.partial(_edit, at, edits))
+            edits = [self._intervention(layer, hidden_size(model), options) for _ in range(positions.parts)]
+            layer.register_forward_hook(functools.partial(_edit, positions, edits))
             interventions.extend(edits)
-        inner.reft = interventions
-        decoder.register_forward_pre_hook(at.enter)
-        at_entrance(model, at.take)
+        inner.add_module("reft", interventions)
+        decoder.register_forward_pre_hook(positions.enter)
+        at_entrance(model, positions.take)
         return model
 
-    def _intervention(self, layer: nn.Module, hidden: int, options: dict[str, Any]) -> nn.Module:
+    def _intervention(self, layer: nn.Module, hidden: int, options: ReftOptions) -> nn.Module:
         """A fresh intervention in float32, on the layer's device."""
         import torch
         from accelerate import init_empty_weights
@@ -117,80 +126,85 @@ class Reft(Method):
             import pyreft
 
         device = next(layer.parameters()).device
-        # Drawn on the CPU, so that a seed means the same everywhere; not drawn at all where only shapes are wanted
+        # Drawn on the CPU, so that a seed gives the same values on every device; not drawn if only shapes are needed
         # (pyreft's checks of a square rotation need its values).
-        empty = device.type == "meta" and options["rank"] < hidden
+        empty = device.type == "meta" and options.rank < hidden
         with torch.device("cpu"), init_empty_weights() if empty else contextlib.nullcontext():
-            made = getattr(pyreft, PYREFT[self.name])(
+            intervention: nn.Module = getattr(pyreft, PYREFT_CLASSES[self.name])(
                 embed_dim=hidden,
-                low_rank_dimension=options["rank"],
-                dropout=options["dropout"],
-                act_fn=options["act_fn"],
+                low_rank_dimension=options.rank,
+                dropout=options.dropout,
+                act_fn=options.act_fn,
                 dtype=torch.float32,  # pyreft's default is bfloat16
                 add_bias=False,  # of NoReFT's W2, which has none in the paper
             )
-        return made.to(device)
+        return intervention.to(device)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        from bench.models.hooks import causal_lm
-
-        save_file(_values(causal_lm(model).reft), folder / FILE)
+        save_file(_values(_interventions(model)), folder / FILE)
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        """Every value is bit for bit what was saved. A rotation's parametrization is centred on it anew, so that it
-        could be trained on, in other coordinates."""
+        """Every value is bit for bit the saved one. The base of a rotation's parametrization is set from it, so a
+        further training would go on in other coordinates.
+
+        Raises ValueError if the file holds other parameters than the cell trains.
+        """
         import torch
         from safetensors.torch import load_file
 
-        from bench.models.hooks import causal_lm
+        from bench.models.compat.torch_parameters import set_orthogonal_columns
 
-        model, saved = self.attach(model, cell), load_file(folder / FILE)
-        reft = causal_lm(model).reft
-        if {name: one.shape for name, one in saved.items()} != {n: one.shape for n, one in _values(reft).items()}:
+        attached, saved = self.attach(model, cell), load_file(folder / FILE)
+        interventions = _interventions(attached)
+        shapes = {name: value.shape for name, value in _values(interventions).items()}
+        if {name: value.shape for name, value in saved.items()} != shapes:
             raise ValueError(f"{FILE} does not hold what {cell.name} trains")
         with torch.no_grad():
             for name, value in saved.items():
-                path, _, last = name.rpartition(".")
+                path, _, parameter = name.rpartition(".")
                 if path.endswith("rotate_layer"):
-                    rotation = reft.get_submodule(path)
-                    value = value.to(rotation.weight.device)
-                    rotation.weight = value  # torch completes it to a square matrix, and rounds
-                    rotation.parametrizations.weight[0].base[:, : value.shape[1]] = value
+                    set_orthogonal_columns(interventions.get_submodule(path), value)
                 else:
-                    getattr(reft.get_submodule(path), last).copy_(value)
-        return model
+                    interventions.get_submodule(path).get_parameter(parameter).copy_(value)
+        return attached
 
 
-PYREFT = {"loreft": "LoreftIntervention", "direft": "DireftIntervention", "noreft": "NoreftIntervention"}
+PYREFT_CLASSES = {"loreft": "LoreftIntervention", "direft": "DireftIntervention", "noreft": "NoreftIntervention"}
 """pyreft's name of each method's intervention."""
 
 REFT_METHODS = (
     Reft.named("loreft"),
     Reft.named(
         "direft",
-        summary="LoReFT without the subtraction: h + R'(W h + b)",
-        # What the paper calls DiReFT (eq. 3) has no orthogonality; that is pyreft's NodireftIntervention.
-        source="pyreft's DireftIntervention: arXiv 2404.03592, appendix E, item 2; settings as LoReFT's",
+        facts=replace(
+            Reft.facts,
+            summary="LoReFT without the subtraction: h + R'(W h + b)",
+            # The paper's own DiReFT (eq. 3) has no orthogonality; pyreft calls it NodireftIntervention.
+            source="pyreft's DireftIntervention: arXiv 2404.03592, appendix E, item 2; settings as LoReFT's",
+        ),
     ),
     Reft.named(
         "noreft",
-        summary="LoReFT without orthogonality: h + W2'(W1 h + b - W2 h)",
-        source="pyreft's NoreftIntervention: arXiv 2404.03592, appendix E, item 1; settings as LoReFT's",
-        no_weight_decay="it is kept at 0 for the whole family, so that the three are compared alike",
+        facts=replace(
+            Reft.facts,
+            summary="LoReFT without orthogonality: h + W2'(W1 h + b - W2 h)",
+            source="pyreft's NoreftIntervention: arXiv 2404.03592, appendix E, item 1; settings as LoReFT's",
+            no_weight_decay="it is kept at 0 for the whole family, so that the three are compared alike",
+        ),
     ),
 )
 
 
 def decoder_and_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
-    """The stack of a causal language model and its blocks. Raises UserError where they cannot be found."""
+    """The decoder of a causal language model and its blocks. Raises UserError if it finds none."""
     from torch import nn
 
     from bench.models.hooks import causal_lm
 
     inner = causal_lm(model)
-    decoder = inner.get_decoder() if hasattr(inner, "get_decoder") else inner
+    decoder = cast("PreTrainedModel", inner).get_decoder() if hasattr(inner, "get_decoder") else inner
     for name in ("layers", "h"):
         if isinstance(layers := getattr(decoder, name, None), nn.ModuleList):
             return decoder, layers
@@ -199,68 +213,86 @@ def decoder_and_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
     )
 
 
-def hidden_size(model: nn.Module) -> int:
-    return model.config.get_text_config().hidden_size
+def hidden_size(model: PreTrainedModel) -> int:
+    size: int = model.config.get_text_config().hidden_size
+    return size
+
+
+def _interventions(model: nn.Module) -> nn.ModuleList:
+    from bench.models.hooks import causal_lm
+
+    return cast("nn.ModuleList", causal_lm(model).get_submodule("reft"))
 
 
 def prompt_ends(prompt_mask: torch.Tensor, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which tokens are among the first and which among the last of their row's prompt, both (B, T) bool.
+    """Masks (B, T) of the first and of the last tokens of each row's prompt.
 
-    As pyreft's `get_intervention_locations`: each at most half the prompt's n tokens, rounded down; so they never
+    As pyreft's `get_intervention_locations`: each at most half of the prompt's n tokens, rounded down. They never
     overlap, and a prompt of one token is not edited.
     """
-    number = prompt_mask.cumsum(1) - 1  # of a prompt token within its prompt
+    number = prompt_mask.cumsum(1) - 1  # index of a prompt token within its prompt
     n = prompt_mask.sum(1, keepdim=True)  # (B, 1)
     half = n // 2
     return prompt_mask & (number < half.clamp(max=first)), prompt_mask & (number >= n - half.clamp(max=last))
 
 
-class Positions:
-    """Where the forward pass that is under way edits.
+class EditPositions:
+    """The positions that the current forward pass edits.
 
-    Found once a pass, at the model's entrance, and kept until the next: gradient checkpointing may run a layer again
-    in the backward pass. Each mask serves one pass.
+    Computed once per pass, when it enters the model, and kept until the next pass: gradient checkpointing may run a
+    layer again in the backward pass. Each mask serves one pass.
     """
 
     def __init__(self, first: int, last: int, tied: bool) -> None:
         self.first, self.last = first, last
         self.together = tied or not first or not last
+        """The first and the last tokens share an intervention."""
         self.parts = 1 if self.together else 2
         self.fresh = False
+        """The mask was given for the pass that is about to run."""
+        self.shape: tuple[int, ...] = ()
+        self.slots: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """By intervention: columns (B, K), and which of them are edited (B, K)."""
 
     def take(self, prompt_mask: torch.Tensor) -> None:
-        """Find the positions of a pass from its prompt mask (B, T)."""
+        """Compute the positions of a pass from its prompt mask (B, T)."""
         first, last = prompt_ends(prompt_mask.bool(), self.first, self.last)
         parts = [(first | last, self.first + self.last)]
         if not self.together:
             parts = [(first, self.first), (last, self.last)]
         self.shape, self.fresh, self.slots = prompt_mask.shape, True, []
-        if prompt_mask.shape[1] == 1:  # a step of decoding: one token is never edited
+        if prompt_mask.shape[1] == 1:  # a step of decoding: a single token is never edited
             return
         for mask, count in parts:
-            # The edited columns, filled up with others to a fixed number K, so that the host need not wait for the
+            # The edited columns, padded with others to a fixed number K, so that the host need not wait for the
             # device to count them; all different, because each is written once.
             columns = mask.int().argsort(dim=1, descending=True, stable=True)[:, :count]  # (B, K)
             self.slots.append((columns, mask.gather(1, columns)))
 
-    def enter(self, decoder: nn.Module, args: tuple) -> None:
-        """Before the decoder runs: refuse a pass that brought no mask of its own."""
+    def enter(self, decoder: nn.Module, args: tuple[object, ...]) -> None:
+        """Before the decoder runs. Raises ValueError for a pass without a mask of its own."""
         if not self.fresh:
             raise ValueError("a ReFT model must be told which tokens are the prompt: pass prompt_mask (B, T)")
         self.fresh = False
 
 
-def _edit(at: Positions, interventions: list[nn.Module], layer: nn.Module, args: tuple, output: Any) -> Any:
+def _edit(
+    positions: EditPositions,
+    interventions: Sequence[nn.Module],
+    layer: nn.Module,
+    args: tuple[object, ...],
+    output: torch.Tensor | tuple[torch.Tensor, ...],
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """A layer's output with its hidden states (B, T, H) edited; computed in float32, written in their dtype."""
     import torch
     from torch.nn.utils import parametrize
 
     hidden = output[0] if isinstance(output, tuple) else output
-    if hidden.shape[:2] != at.shape:
-        raise ValueError(f"prompt_mask {tuple(at.shape)} does not fit hidden states {tuple(hidden.shape)}")
-    # `cached`: pyreft asks twice for a rotation, which is computed anew each time.
+    if hidden.shape[:2] != positions.shape:
+        raise ValueError(f"prompt_mask {tuple(positions.shape)} does not fit hidden states {tuple(hidden.shape)}")
+    # `cached`: pyreft reads a rotation twice, and each read would compute it.
     with torch.autocast(hidden.device.type, enabled=False), parametrize.cached():
-        for intervention, (columns, edited) in zip(interventions, at.slots, strict=False):
+        for intervention, (columns, edited) in zip(interventions, positions.slots, strict=False):
             index = columns.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[2])  # (B, K, H)
             old = hidden.gather(1, index)
             new = intervention(old.float()).to(hidden.dtype)
@@ -269,30 +301,12 @@ def _edit(at: Positions, interventions: list[nn.Module], layer: nn.Module, args:
 
 
 def _values(interventions: nn.ModuleList) -> dict[str, torch.Tensor]:
-    """What determines the edits, by name. Of a rotation its r columns (H, r), not the parametrization: that holds an
-    (H, H) matrix a layer, 2 GB for LLaMA-7B, of which nothing else enters."""
+    """The tensors that determine the edits, by name. Of a rotation its r columns (H, r), not the parametrization, which
+    holds an (H, H) matrix per layer (2 GB for LLaMA-7B) of which the edits use only those columns."""
     values = {}
     for path, module in interventions.named_modules():
         if path.endswith("rotate_layer"):
-            values[f"{path}.weight"] = module.weight
+            values[f"{path}.weight"] = cast("torch.Tensor", module.weight)
         elif "parametrizations" not in path:
-            values |= {f"{path}.{name}": one for name, one in module.named_parameters(recurse=False)}
-    return {name: one.detach().cpu().contiguous() for name, one in values.items()}
-
-
-@functools.cache
-def _float32_modules() -> type:
-    """The class of the list that holds the interventions; made here because importing a method imports no torch."""
-    from torch import nn
-
-    class Float32Modules(nn.ModuleList):
-        """Moves with the model around it, but is never cast: bfloat16 would round away the rotation."""
-
-        def _apply(self, fn: Any, recurse: bool = True) -> nn.Module:
-            def keep(tensor: torch.Tensor) -> torch.Tensor:
-                moved = fn(tensor)
-                return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-            return super()._apply(keep, recurse)
-
-    return Float32Modules
+            values |= {f"{path}.{name}": value for name, value in module.named_parameters(recurse=False)}
+    return {name: value.detach().cpu().contiguous() for name, value in values.items()}

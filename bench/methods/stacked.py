@@ -1,37 +1,43 @@
 """Two methods on one base: an edit of hidden states over a change of weights, such as `loreft+lora`.
 
-Settings of a part stand under its name (`{method: loreft+lora, loreft: {rank: 4}, lora: {rank: 16}}`); `rank` and
-`lr` beside them are those of both.
+Settings of a part are written under its name (`{method: loreft+lora, loreft: {rank: 4}, lora: {rank: 16}}`); `rank`
+and `lr` beside them are those of both parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from bench.errors import UserError, unknown
-from bench.methods.method import Method, MethodFacts, SharedPrefix
+from bench.methods.method import LoadingKeywords, Method, MethodFacts, SharedPrefix
 from bench.methods.peft_base import PeftMethod
-from bench.sweep.cell import Cell
+from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import Strict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from torch import nn
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
 
+TRAINED_NAMES = "trained_names"
+"""The attribute of a model that has the names of the parameters that each part trains. Sharding a model replaces its
+parameters, but not their names."""
+
+
 class StackedOptions(Strict):
-    """What both parts share; the rest is theirs."""
+    """The settings that both parts share."""
 
     lr: float | None = Field(None, gt=0)
-    """Peak learning rate of both parts. Default: each its own."""
+    """Peak learning rate of both parts. Default: each part's own."""
     rank: int | None = Field(None, ge=1)
-    """Rank of both parts. Default: each its own."""
+    """Rank of both parts. Default: each part's own."""
 
 
 class Stacked(Method):
@@ -43,21 +49,21 @@ class Stacked(Method):
         if not (isinstance(weights, PeftMethod) and weights.changes_weights):
             raise UserError(
                 f"{edit.name} cannot be stacked on {weights.name}",
-                "It goes on what PEFT puts on weights: lora and its kin, vera, loha, ...",
+                "It needs a PEFT method that changes weights: lora and its variants, vera, loha, ...",
             )
         self.edit, self.weights = edit, weights
         self.name = f"{edit.name}+{weights.name}"
         self.version = f"{edit.version}+{weights.version}"
         self.facts = self._combined(edit.facts, weights.facts)
 
-    def facts_for(self, options: Mapping[str, Any]) -> MethodFacts:
-        return self._combined(*(part.facts_for(options[part.name]) for part in self._parts))
+    def facts_for(self, options: Settings) -> MethodFacts:
+        return self._combined(*(part.facts_for(_settings_of(part, options)) for part in self._parts))
 
-    def check_machine(self, options: Mapping[str, Any]) -> None:
+    def check_machine(self, options: Settings) -> None:
         for part in self._parts:
-            part.check_machine(options[part.name])
+            part.check_machine(_settings_of(part, options))
 
-    def resolve(self, settings: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    def resolve(self, settings: Settings, model: PreTrainedModel) -> Settings:
         names = [part.name for part in self._parts]
         for key, value in settings.items():
             if key in names and not isinstance(value, dict):
@@ -66,54 +72,59 @@ class Stacked(Method):
                 raise UserError(
                     f"method {self.name}: {unknown('setting', key, [*StackedOptions.model_fields, *names])}"
                 )
-        shared = super().resolve({key: value for key, value in settings.items() if key not in names}, model)
-        shared = {key: value for key, value in shared.items() if value is not None}
-        options = {part.name: part.resolve({**shared, **settings.get(part.name, {})}, model) for part in self._parts}
-        of_weights = options[self.weights.name]
-        return {"lr": of_weights["lr"], "rank": of_weights.get("rank"), **options}
+        common = super().resolve({key: value for key, value in settings.items() if key not in names}, model)
+        common = {key: value for key, value in common.items() if value is not None}
+        edit, weights = (part.resolve({**common, **_settings_of(part, settings, {})}, model) for part in self._parts)
+        parts: Settings = {self.edit.name: edit, self.weights.name: weights}
+        return {"lr": weights["lr"], "rank": weights.get("rank"), **parts}
 
-    def load_kwargs(self, cell: Cell) -> dict[str, Any]:
-        edit, weights = (part.load_kwargs(self._cell(cell, part)) for part in self._parts)
+    def load_kwargs(self, cell: Cell) -> LoadingKeywords:
+        edit, weights = (part.load_kwargs(_cell_of(part, cell)) for part in self._parts)
         return {**edit, **weights}
 
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
-        changed = self.weights.attach(model, self._cell(cell, self.weights))
-        known = {id(parameter) for parameter in changed.parameters() if parameter.requires_grad}
-        both = self.edit.attach(changed, self._cell(cell, self.edit))
-        trained = {name: id(one) in known for name, one in both.named_parameters() if one.requires_grad}
-        # By name: where the model is sharded, its parameters become others.
-        both.names_of = {
-            self.weights.name: [name for name, of_weights in trained.items() if of_weights],
-            self.edit.name: [name for name, of_weights in trained.items() if not of_weights],
-        }
+        adapted = self.weights.attach(model, _cell_of(self.weights, cell))
+        of_weights = {id(parameter) for parameter in adapted.parameters() if parameter.requires_grad}
+        # A PEFT model behaves like the model that it adapts.
+        both = self.edit.attach(cast("PreTrainedModel", adapted), _cell_of(self.edit, cell))
+        names: dict[str, list[str]] = {self.weights.name: [], self.edit.name: []}
+        for name, parameter in both.named_parameters():
+            if parameter.requires_grad:
+                part = self.weights if id(parameter) in of_weights else self.edit
+                names[part.name].append(name)
+        setattr(both, TRAINED_NAMES, names)
         return both
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer:
-        """AdamW with each part's own rates. Without weight decay, which no edit can bear."""
+        """AdamW with the learning rates of each part. Without weight decay, which the edits do not permit."""
         from torch.optim import AdamW
 
-        groups = []
+        names: dict[str, list[str]] = getattr(model, TRAINED_NAMES)
         parameters = dict(model.named_parameters())
+        groups: list[dict[str, object]] = []
         for part in self._parts:
-            own = part.optimizer(model, self._cell(cell, part))
-            mine = [parameters[name] for name in model.names_of[part.name]]
-            if own is None:
-                groups.append({"params": mine, "lr": cell.options[part.name]["lr"]})
+            trained = [parameters[name] for name in names[part.name]]
+            optimizer = part.optimizer(model, _cell_of(part, cell))
+            if optimizer is None:
+                groups.append({"params": trained, "lr": _settings_of(part, cell.options)["lr"]})
                 continue
-            known = {id(parameter) for parameter in mine}
-            for group in own.param_groups:
-                kept = [parameter for parameter in group["params"] if id(parameter) in known]
-                groups += [{"params": kept, "lr": group["lr"]}] if kept else []
+            of_part = {id(parameter) for parameter in trained}
+            for group in optimizer.param_groups:
+                selected = [parameter for parameter in group["params"] if id(parameter) in of_part]
+                groups += [{"params": selected, "lr": group["lr"]}] if selected else []
         return AdamW(groups, weight_decay=0.0, fused=True)
 
     def penalty(self, model: nn.Module, cell: Cell) -> torch.Tensor | None:
-        terms = [part.penalty(model, self._cell(cell, part)) for part in self._parts]
-        terms = [term for term in terms if term is not None]
-        return sum(terms[1:], start=terms[0]) if terms else None
+        total = None
+        for part in self._parts:
+            term = part.penalty(model, _cell_of(part, cell))
+            if term is not None:
+                total = term if total is None else total + term
+        return total
 
     def after_step(self, model: nn.Module, cell: Cell, step: int) -> None:
         for part in self._parts:
-            part.after_step(model, self._cell(cell, part), step)
+            part.after_step(model, _cell_of(part, cell), step)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         for part in self._parts:
@@ -121,15 +132,13 @@ class Stacked(Method):
             part.save(model, folder / part.name)
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        changed = self.weights.load(model, folder / self.weights.name, self._cell(cell, self.weights))
-        return self.edit.load(changed, folder / self.edit.name, self._cell(cell, self.edit))
+        adapted = self.weights.load(model, folder / self.weights.name, _cell_of(self.weights, cell))
+        edits = folder / self.edit.name
+        return self.edit.load(cast("PreTrainedModel", adapted), edits, _cell_of(self.edit, cell))
 
     @property
     def _parts(self) -> tuple[Method, Method]:
         return self.edit, self.weights
-
-    def _cell(self, cell: Cell, part: Method) -> Cell:
-        return cell.model_copy(update={"method": part.name, "options": cell.options[part.name]})
 
     def _combined(self, edit: MethodFacts, weights: MethodFacts) -> MethodFacts:
         return MethodFacts(
@@ -147,3 +156,16 @@ class Stacked(Method):
             quantizes=edit.quantizes or weights.quantizes,
             needs={**(edit.needs or {}), **(weights.needs or {})},
         )
+
+
+def _settings_of(part: Method, options: Mapping[str, JsonValue], default: JsonValue = None) -> Settings:
+    """The settings of a part, under its name."""
+    settings = options.get(part.name, default)
+    if not isinstance(settings, dict):
+        raise KeyError(part.name)
+    return settings
+
+
+def _cell_of(part: Method, cell: Cell) -> Cell:
+    """The cell as a part sees it."""
+    return cell.model_copy(update={"method": part.name, "options": _settings_of(part, cell.options)})

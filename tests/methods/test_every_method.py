@@ -23,7 +23,7 @@ from bench import methods
 from bench.data.encoding import Collator, encode
 from bench.evaluation.merge_check import probe
 from bench.evaluation.prefix_sharing_lm import LanguageModel
-from bench.methods.peft_generic import configurations
+from bench.methods.peft_configuration import configuration_classes
 from bench.methods.peft_registry import PEFT_TYPES
 from bench.models.hooks import PromptMaskInGeneration, causal_lm, drop_prompt_mask
 from bench.sweep.cell import Cell
@@ -315,9 +315,9 @@ def test_each_part_of_a_pair_learns_at_its_own_rate(tiny_model: Path) -> None:
 
 def test_every_type_of_the_installed_peft_is_tried() -> None:
     """At least 40 of them run; those that do not say why, in the registry and in the docs."""
-    installed = set(configurations()) - {"DVORA"}
+    installed = set(configuration_classes()) - {"DVORA"}
     assert installed <= set(PEFT_TYPES), "a new PEFT has new types: try them and add them to the table"
-    refused = {name: PEFT_TYPES[name].why_not for name in installed if PEFT_TYPES[name].why_not}
+    refused = {name: PEFT_TYPES[name].unsupported for name in installed if PEFT_TYPES[name].unsupported}
     assert len(installed) - len(refused) >= 40
     tried = {
         methods.METHODS[name].preset["peft"]["peft_type"] for name in TRAINED if "peft" in methods.METHODS[name].preset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,6 @@ def test_a_machine_without_bitsandbytes_is_told_so_before_anything_is_loaded(tmp
     assert "method qlora: bitsandbytes cannot quantize to nf4 on this machine's" in done.stdout
     assert "native library not found" in done.stdout and "long trace" not in done.stdout
     assert methods.get("qlora").facts_for({"quantization": "nf4"}).needs == {"bitsandbytes": "quant"}
-    lacking = Lora.named("lacking", needs={"a_package_that_nobody_has": "quant"})
+    lacking = Lora.named("lacking", facts=replace(Lora.facts, needs={"a_package_that_nobody_has": "quant"}))
     with pytest.raises(UserError, match=r"lacking needs a_package_that_nobody_has.*\n.*bench-peft\[quant\]"):
         lacking.check_machine({"quantization": None})

@@ -29,9 +29,9 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from bench import methods
 from bench.errors import CellProblem
-from bench.methods import peft_sync_free
-from bench.methods.peft_registry import facts_of
+from bench.methods.peft_registry import peft_facts
 from bench.models.attention_masks import Padding
+from bench.models.compat import peft_sync_free
 from bench.training import trainer
 from bench.training.compilation import compiled
 from bench.training.trainer import FineTuner
@@ -227,12 +227,12 @@ def test_what_is_not_asked_changes_nothing(name: str, peft: dict[str, Any], tmp_
     """The trained parameters are those of PEFT's own modules, bit for bit."""
     options = {"lr": 3e-2, **SETTINGS.get(name, {}), **peft}
     models = []
-    for replaced in (peft_sync_free.UNASKED, {}):
+    for replaced in (peft_sync_free.SYNC_FREE, {}):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(peft_sync_free, "UNASKED", replaced)
+            patch.setattr(peft_sync_free, "SYNC_FREE", replaced)
             models.append(trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 4}, **options)[0])
-    assert any(type(one) in peft_sync_free.UNASKED.values() for one in models[0].modules())
-    assert not any(type(one) in peft_sync_free.UNASKED.values() for one in models[1].modules())
+    assert any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[0].modules())
+    assert not any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[1].modules())
     for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(mine, other)
 
@@ -261,7 +261,7 @@ def test_generation_after_checkpointing_has_its_cache(tmp_path: Path, tiny_model
 def test_where_layers_are_filled_through_the_cache_checkpointing_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     refused = {name for name in TRAINED if methods.METHODS[name].facts.no_checkpointing}
     assert refused == {"prefix", "cartridge"}
-    assert facts_of("TYPE_OF_A_LATER_PEFT").no_checkpointing
+    assert peft_facts("TYPE_OF_A_LATER_PEFT").no_checkpointing
     for entry in ("prefix", "{method: peft, peft: {peft_type: CARTRIDGE}}"):
         sets = ("--set", f"methods=[lora, {entry}]", "--set", "training.gradient_checkpointing=true")
         done = bench("plan", sweep_file(tmp_path, tiny_model), *sets)
