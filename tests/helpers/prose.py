@@ -181,7 +181,9 @@ class Tree:
                 if isinstance(node, ast.ClassDef):
                     self.classes.setdefault(node.name, []).append(_Class(node, module))
         self.stems: dict[str, list[str]] = {}
-        for module in (name for name in self.modules if name.startswith("bench.")):
+        # The modules of `compat` are called like the libraries, whose own names are not followed.
+        of_libraries = "bench.models.compat."
+        for module in (name for name in self.modules if name.startswith("bench.") and of_libraries not in name):
             self.stems.setdefault(module.rpartition(".")[2], []).append(module)
         self.rooms = frozenset(path.name for path in (root / "bench").iterdir() if path.is_dir())
         self.words = frozenset(word for path in _sources(root) for word in _words(path))
