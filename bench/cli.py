@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import bench
+from bench.environment import quiet_process
 from bench.errors import UserError, unknown
 
 app = typer.Typer(
@@ -70,7 +71,7 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    quiet_process()
 
 
 @app.command(

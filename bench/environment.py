@@ -1,8 +1,10 @@
-"""Which versions of the libraries and of this harness are at work."""
+"""The processes of this harness: what each sets for its libraries, and which versions it runs."""
 
 from __future__ import annotations
 
 import functools
+import logging
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,12 +24,39 @@ RECORDED_PACKAGES = (
 )
 
 
+PROCESS_VARIABLES = {
+    # The libraries' telemetry.
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "DISABLE_TELEMETRY": "1",
+    # No process here forks after it has tokenized. This silences the tokenizers' warning about it.
+    "TOKENIZERS_PARALLELISM": "true",
+    # The harness shows its own progress.
+    "TQDM_DISABLE": "1",
+}
+"""What `quiet_process` sets unless the user has set it."""
+
+
+def quiet_process() -> None:
+    """Switch off the libraries' telemetry, progress bars and one needless warning, for the whole process.
+
+    Called where a process of the harness's own begins (the command line, a worker, a distributed process), before it
+    imports the libraries, some of which read the variables at import. Never called by `import bench` or by what a
+    user's program calls.
+    """
+    for name, value in PROCESS_VARIABLES.items():
+        os.environ.setdefault(name, value)
+    # If it is installed, peft imports bitsandbytes, which on a CPU warns of a kernel that the harness does not use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def package_versions() -> dict[str, str | None]:
     """The recorded packages with their versions; None for one that is not installed."""
     return {name: package_version(name) for name in RECORDED_PACKAGES}
 
 
 def package_version(package: str) -> str | None:
+    """The installed version, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -36,14 +65,14 @@ def package_version(package: str) -> str | None:
 
 @functools.cache
 def harness_commit() -> str | None:
-    """The harness's own commit as the run began, with `-dirty` where its code was changed (results, which a run writes,
-    are none); None outside a checkout."""
+    """The harness's commit when the process started, with `-dirty` if its code differs from the commit (results do not
+    count). None outside a checkout."""
     return commit_of(Path(__file__).parent)
 
 
 def commit_of(code: Path) -> str | None:
-    """The commit of the checkout that a folder of code is in, with `-dirty` where files in that folder differ from it;
-    None where git knows none of them."""
+    """The commit of the checkout that contains a folder of code, with `-dirty` if files in the folder differ from it.
+    None if git tracks none of them."""
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(code), *arguments]

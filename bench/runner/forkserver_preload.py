@@ -5,10 +5,14 @@ Nothing here may compute: threads that a computation starts are not there in a f
 
 import gc
 
-import lm_eval  # noqa: F401
-import peft  # noqa: F401
+from bench.environment import quiet_process
 
-import bench.runner.run_cell  # noqa: F401
+quiet_process()
+
+import lm_eval  # noqa: E402, F401
+import peft  # noqa: E402, F401
+
+import bench.runner.run_cell  # noqa: E402, F401
 
 # A cell collects garbage several times; the libraries' own objects, a second's worth, are not looked at.
 gc.collect()

@@ -20,6 +20,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from bench.environment import quiet_process
 from bench.errors import UserError
 from bench.judging.similarity import KIND as REFERENCE
 from bench.planning.plan import PlannedCell
@@ -219,6 +220,7 @@ class Actor:
     """What runs the cells, wherever the cluster has put it."""
 
     def __init__(self, held: tuple[Task, str]) -> None:
+        quiet_process()
         self.task, probe = held
         self.shared = (self.task.results.path / probe).is_file()
         self.own = None

@@ -25,8 +25,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
+from bench.environment import quiet_process
 from bench.planning.plan import Plan, PlannedCell, state
 from bench.progress import Advance, Listener
 from bench.runner.outcome import Ended, attempt
@@ -303,6 +302,9 @@ def serve(
     faulthandler.enable(sys.stderr)
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, sys.stderr, all_threads=True)
+    quiet_process()
+    from tqdm import tqdm
+
     tqdm.set_lock(threading.RLock())  # its own would be one of the system's, which a killed process leaves behind
     if threads is not None:
         import torch

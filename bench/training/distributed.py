@@ -28,6 +28,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from bench import methods
 from bench.costs import Meter, Reading, release_memory, resident_level
 from bench.data.examples import Example
+from bench.environment import quiet_process
 from bench.errors import CellProblem, Diverged, UserError, out_of_memory
 from bench.methods.method import Method
 from bench.models.device import compute_device
@@ -199,6 +200,7 @@ def _process(
     rank: int, devices: int, port: int, threads: int, queue: SimpleQueue, work: Callable[..., None], args: Any
 ) -> None:
     """The whole of one process."""
+    quiet_process()
     os.environ |= {
         **dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)),
         **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(devices)),
