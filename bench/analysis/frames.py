@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench import statistics
-from bench.evaluation.scoring import check, right, scores
+from bench.evaluation.scoring import check_rows, compute_scores, is_correct
+from bench.evaluation.workload import LATENCY_BATCHES
 from bench.statistics import question_half_width
 from bench.store.folder import CellFolder, Results
+from bench.store.record_json import content_of
 from bench.sweep.identity import label
 
 SCORES = ("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm")
@@ -32,7 +34,7 @@ MEASURED = ("percent_of_base", "steps", "micro_batch", "training_tokens", "train
 MEASURED += ("adapter_bytes", "base_bytes", "optimizer_bytes", "training_flops", "evaluation_flops")
 MEASURED += ("evaluation_tokens", "shared", "others_cpu")
 
-LATENCIES = tuple(f"latency_{how}_{batch}" for how in ("base", "unmerged", "merged") for batch in (1, 8))
+LATENCIES = tuple(f"latency_{how}_{batch}" for how in ("base", "unmerged", "merged") for batch in LATENCY_BATCHES)
 ANSWERING = ("answers", "answers_cut", "answer_tokens", "answering_seconds")
 """Open answers: how many, how many of them were cut off at the limit, their tokens, and seconds of all."""
 TAKES_TIME = ("training_seconds", "tokens_per_second", "training_peak_bytes", "training_reserved_bytes")
@@ -190,7 +192,7 @@ def _recomputed(
     if "choices" not in items:
         items["choices"] = pc.list_value_length(items["loglikelihoods"])
     try:
-        found = scores(check(items), recorded["primary"])
+        found = content_of(compute_scores(check_rows(items), recorded["primary"]))
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return recorded, None
@@ -228,7 +230,7 @@ class _Rows:
     @classmethod
     def of(cls, folder: str, one: dict[str, Any], items: dict[str, pa.ChunkedArray]) -> _Rows:
         # An answer that could not be parsed is -1: no gold.
-        correct = right(items, "prediction_norm" if one["primary"] == "acc_norm" else "prediction")
+        correct = is_correct(items, "prediction_norm" if one["primary"] == "acc_norm" else "prediction")
         clusters = items.get("cluster", pa.chunked_array([pa.nulls(len(correct))]))
         return cls(folder, _protocol(one), one["task"], items["question_id"], clusters, correct)
 

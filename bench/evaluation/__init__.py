@@ -1,1 +1,4 @@
-"""How a model is scored: lm-eval runs the tasks; a question's row keeps all that its score was made from."""
+"""Evaluation of a model: protocols, log-likelihoods, generated answers, open answers, latency, and the merge check.
+
+Every question of a task keeps a row that holds all that its score was computed from.
+"""

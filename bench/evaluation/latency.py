@@ -1,4 +1,4 @@
-"""How long a model takes to answer: greedy generation of so many tokens, of one prompt and of several at once."""
+"""How long a model takes to answer: greedy generation of a fixed number of tokens, for one prompt and for several."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from bench.evaluation.generation import exactly
+from bench.evaluation.generation import generate_exactly
 from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.evaluation.workload import (
+    LATENCY_BATCHES,
+    LATENCY_PROMPT_TOKENS,
+    LATENCY_REPEATS,
+    LATENCY_TOKENS,
+    LATENCY_WARM_UP_TOKENS,
+)
 from bench.models.device import synchronize
 from bench.progress import Advance, ignore_progress
-
-NEW_TOKENS = 64
-BATCHES = (1, 8)
-REPEATS = 3
-WARM_UP_TOKENS = 4
-PROMPT_TOKENS = 32
-"""Of each prompt; prompts of one length need no padding, which some methods cannot bear."""
+from bench.store.records import Timing
 
 
-def latency(lm: LanguageModel, texts: Sequence[str], advance: Advance = ignore_progress) -> dict[str, dict[str, float]]:
-    """By batch size (as text): the median `seconds` of greedy generation of NEW_TOKENS tokens, whether the text ends or
-    not, and the `tokens_per_second` that they make; `prompt_tokens` of each prompt.
+def time_generation(lm: LanguageModel, texts: Sequence[str], advance: Advance = ignore_progress) -> dict[int, Timing]:
+    """By batch size, the median time of greedy generation of LATENCY_TOKENS tokens, whether or not the text ends.
 
-    The prompts are cut from `texts`, end to end. Key-value caches as the method allows; the arithmetic is that of the
-    cell's scoring.
+    The prompts are cut from the concatenated `texts`. Key-value caches are used as the method allows; the dtype is
+    that of the cell's scoring.
     """
     prompts = _prompts(lm, texts)
-    found: dict[str, dict[str, float]] = {}
-    for number, batch in enumerate(BATCHES):
-        taken: list[float] = []
-        exactly(lm, prompts[:batch], WARM_UP_TOKENS, lm.computing_dtype)
-        for _ in range(REPEATS):
+    timings: dict[int, Timing] = {}
+    for number, batch in enumerate(LATENCY_BATCHES):
+        durations: list[float] = []
+        generate_exactly(lm, prompts[:batch], LATENCY_WARM_UP_TOKENS, lm.computing_dtype)
+        for _ in range(LATENCY_REPEATS):
             synchronize(lm.device)
-            begun = time.perf_counter()
-            exactly(lm, prompts[:batch], NEW_TOKENS, lm.computing_dtype)
+            start = time.perf_counter()
+            generate_exactly(lm, prompts[:batch], LATENCY_TOKENS, lm.computing_dtype)
             synchronize(lm.device)
-            taken.append(time.perf_counter() - begun)
-            advance(number * REPEATS + len(taken), len(BATCHES) * REPEATS, "timings")
-        seconds = statistics.median(taken)
-        found[str(batch)] = {
-            "seconds": round(seconds, 4),
-            "tokens_per_second": round(batch * NEW_TOKENS / seconds, 2),
-            "prompt_tokens": len(prompts[0]),
-        }
-    return found
+            durations.append(time.perf_counter() - start)
+            advance(number * LATENCY_REPEATS + len(durations), len(LATENCY_BATCHES) * LATENCY_REPEATS, "timings")
+        seconds = statistics.median(durations)
+        timings[batch] = Timing(
+            seconds=round(seconds, 4),
+            tokens_per_second=round(batch * LATENCY_TOKENS / seconds, 2),
+            prompt_tokens=len(prompts[0]),
+        )
+    return timings
 
 
 def _prompts(lm: LanguageModel, texts: Sequence[str]) -> list[list[int]]:
-    """As many prompts as the largest batch has, of one length, from the texts' tokens."""
-    length = max(1, min(PROMPT_TOKENS, lm.max_length - NEW_TOKENS))
-    needed = length * max(BATCHES)
+    """Prompts of one length for the largest batch, cut from the texts' tokens."""
+    length = max(1, min(LATENCY_PROMPT_TOKENS, lm.max_length - LATENCY_TOKENS))
+    needed = length * max(LATENCY_BATCHES)
     ids: list[int] = []
-    at = 0
+    index = 0
     while len(ids) < needed:
-        ids += lm.tok_encode(texts[at % len(texts)])
-        at += 1
+        ids += lm.tok_encode(texts[index % len(texts)])
+        index += 1
     return [ids[begin : begin + length] for begin in range(0, needed, length)]

@@ -1,7 +1,7 @@
 """lm-eval's own multiple-choice tasks, `lm_eval:NAME` in `evaluation.tasks`, scored as lm-eval defines them.
 
-Their prompts, few-shot examples and splits are lm-eval's; the questions of a limit are drawn by the data seed like
-those of every other task. They are not looked through for questions that stand in the training data.
+Prompts, few-shot examples and splits are lm-eval's. With a limit, the questions are drawn by the data seed, as for
+every other task. The questions are not checked for overlap with the training data.
 """
 
 from __future__ import annotations
@@ -10,52 +10,55 @@ import difflib
 import functools
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from bench.evaluation.loglikelihood_protocol import choice_row
-from bench.evaluation.scoring import check, samples_of
+from bench.evaluation.loglikelihood_protocol import ChoiceColumns
+from bench.evaluation.scoring import check_rows, run_lm_eval_task
 from bench.hashing import short_hash
 from bench.sweep.identity import EvaluationIdentity
 from bench.sweep.sections import LM_EVAL
 
 if TYPE_CHECKING:
     import pandas as pd
+    from lm_eval.api.model import LM
+    from lm_eval.api.task import Task as LmEvalTask
 
     from bench.data.sweep_data import SweepData
 
 
 PROTOCOL = "lm_eval"
 FEWSHOT_SEED = 1234
-"""As lm-eval's own runs have it."""
+"""lm-eval's default."""
 
 
 @dataclass(frozen=True)
-class Harness:
-    """A task of lm-eval with the questions that are drawn from it."""
+class HarnessTask:
+    """A task of lm-eval with the questions that were drawn from it."""
 
     name: str
-    task: Any
+    task: LmEvalTask
     version: str
     documents: tuple[int, ...]
-    """Places in the task's evaluation split, ascending."""
+    """Indices into the task's evaluation split, ascending."""
     fingerprint: str
-    """Hash of all that is asked: contexts, few-shot examples among them, and choices."""
+    """Hash of the contexts (with their few-shot examples) and the choices."""
 
     @property
-    def primary(self) -> str:
-        """acc_norm where the task reports it: its authors' word that lengths should not decide."""
+    def primary_metric(self) -> str:
+        """acc_norm if the task reports it: its authors then decided that lengths should not matter."""
         return "acc_norm" if "acc_norm" in self.task.aggregation() else "acc"
 
 
 @functools.cache
-def load(name: str, seed: int, limit: int | None) -> Harness:
+def load_lm_eval_task(name: str, seed: int, limit: int | None) -> HarnessTask:
     """A task of lm-eval by its name, `lm_eval:hellaswag`, or by its file, `lm_eval:my_task.yaml`; fetches its data.
 
-    Raises UserError for one that lm-eval does not know, a group of several, one that is not multiple choice, and one
-    that has several right answers to a question or scores of another kind than the share of right ones.
+    Raises UserError if lm-eval does not know the task, if it is a group of tasks or not multiple choice, if a question
+    has several right answers, or if its score is not the share of right answers.
     """
     import lm_eval.tasks
 
@@ -63,20 +66,18 @@ def load(name: str, seed: int, limit: int | None) -> Harness:
     is_file = spec.endswith(".yaml")
     if is_file and not Path(spec).is_file():
         raise UserError(f"evaluation.tasks: there is no file {spec}", f"Give {LM_EVAL}NAME or {LM_EVAL}PATH.yaml.")
-    manager = lm_eval.tasks.TaskManager(include_defaults=not is_file)  # the index of all takes nine seconds
+    manager = lm_eval.tasks.TaskManager(include_defaults=not is_file)  # indexing all tasks takes nine seconds
     if not is_file and spec not in manager.all_subtasks:
         if spec in manager.all_tasks:
             raise UserError(
-                f"evaluation.tasks: {name} is a group of tasks", "Name its tasks one by one: each has its own scores."
+                f"evaluation.tasks: {name} is a group of tasks", "List its tasks one by one: each has its own scores."
             )
-        near = difflib.get_close_matches(spec, manager.all_subtasks, n=3)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        nearest = difflib.get_close_matches(spec, manager.all_subtasks, n=3)
+        hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
         raise UserError(f"lm-eval has no task {spec!r}", f"{hint}`lm-eval ls tasks` lists them.")
     (task,) = manager.load([spec])["tasks"].values()
     if task.OUTPUT_TYPE != "multiple_choice":
-        raise UserError(
-            f"evaluation.tasks: {name} is of the kind {task.OUTPUT_TYPE}", "Only multiple_choice tasks have choices."
-        )
+        raise UserError(f"evaluation.tasks: {name} is of the kind {task.OUTPUT_TYPE}", "Choose a multiple_choice task.")
     documents = list(task.eval_docs)
     drawn = list(range(len(documents)))
     random.Random(f"{seed}:{name}:limit").shuffle(drawn)
@@ -84,14 +85,14 @@ def load(name: str, seed: int, limit: int | None) -> Harness:
     _check(name, task, [documents[i] for i in drawn])
     task.set_fewshot_seed(FEWSHOT_SEED)
     task.build_all_requests(samples=drawn, rank=0, world_size=1)
-    asked = [list(one.arguments) for one in sorted(task.instances, key=lambda one: (one.doc_id, one.idx))]
-    content = json.dumps(asked, ensure_ascii=False)
+    instances = sorted(task.instances, key=lambda instance: (instance.doc_id, instance.idx))
+    content = json.dumps([list(instance.arguments) for instance in instances], ensure_ascii=False)
     fingerprint = short_hash(content)
-    return Harness(name, task, str(task.VERSION), tuple(drawn), fingerprint)
+    return HarnessTask(name, task, str(task.VERSION), tuple(drawn), fingerprint)
 
 
-def _check(name: str, task: Any, documents: list[Any]) -> None:
-    """Raises UserError for a task whose score is not the share of questions with the right choice on top."""
+def _check(name: str, task: LmEvalTask, documents: list[Mapping[str, Any]]) -> None:
+    """Raises UserError for a task whose score is not the share of questions whose right choice scores highest."""
     metrics = task.aggregation()
     other = [metric for metric in ("acc", "acc_norm") if getattr(metrics.get(metric), "__name__", "mean") != "mean"]
     if "acc" not in metrics or other or task.config.process_results is not None:
@@ -100,46 +101,49 @@ def _check(name: str, task: Any, documents: list[Any]) -> None:
             "Only tasks whose acc is the share of right answers can be scored here; lm-eval alone can score it.",
         )
     for document in documents:
-        right, choices = _right(task, document), task.doc_to_choice(document)
-        if not isinstance(right, int) or not 0 <= right < len(choices):
+        gold, choices = _gold(task, document), task.doc_to_choice(document)
+        if not isinstance(gold, int) or not 0 <= gold < len(choices):
             raise UserError(
-                f"evaluation.tasks: {name} has a question whose right answer is {right!r} of {len(choices)} choices",
+                f"evaluation.tasks: {name} has a question whose right answer is {gold!r} of {len(choices)} choices",
                 "Only tasks with one right choice a question can be scored here; lm-eval alone can score it.",
             )
 
 
-def _right(task: Any, document: Any) -> Any:
-    """The place of the right choice of a document; whatever the task gives where it is no such place."""
-    # A fill-in task has its answer where others have their text.
-    right = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
-    if isinstance(right, str):
+def _gold(task: LmEvalTask, document: Mapping[str, Any]) -> object:
+    """The index of the right choice of a document; the task's own value if that is no index."""
+    # A fill-in task has its answer where other tasks have their text.
+    gold = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
+    if isinstance(gold, str):
         choices = task.doc_to_choice(document)
-        return choices.index(right) if right in choices else int(right) if right.isdigit() else right
-    return right
+        return choices.index(gold) if gold in choices else int(gold) if gold.isdigit() else gold
+    return gold
 
 
-def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
-    """Score one task by the protocol `lm_eval`; rows as those of the `loglikelihood` protocol.
+def evaluate_lm_eval_task(lm: LM, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
+    """Score one task by the protocol `lm_eval`; the rows are like those of the `loglikelihood` protocol.
 
-    Raises Diverged where a log-likelihood is not finite.
+    Raises Diverged if a log-likelihood is not finite.
     """
     import pandas as pd
 
-    harness = load(identity.task, data.config.seed, identity.limit)
-    task = harness.task
-    task.set_fewshot_seed(FEWSHOT_SEED)  # else each cell would see other examples in its prompts
+    harness_task = load_lm_eval_task(identity.task, data.config.seed, identity.limit)
+    task = harness_task.task
+    task.set_fewshot_seed(FEWSHOT_SEED)  # otherwise each cell would see other examples in its prompts
     rows = []
-    for sample in samples_of(lm, task.task_name, task, harness.documents):
-        choices = task.doc_to_choice(sample["doc"])
-        scores = [float(response[0]) for response in sample["filtered_resps"]][: len(choices)]
+    for sample in run_lm_eval_task(lm, task.task_name, task, harness_task.documents):
+        choices = task.doc_to_choice(sample.document)
+        loglikelihoods = sample.loglikelihoods[: len(choices)]
+        lengths = [len(choice) for choice in choices]
+        gold = _gold(task, sample.document)
+        assert isinstance(gold, int)  # `_check` has refused the others
         rows.append(
             {
-                "question_id": sample["doc_hash"][:16],
-                "prompt_hash": sample["prompt_hash"][:16],
-                **choice_row(scores, [len(choice) for choice in choices], _right(task, sample["doc"])),
-                "acc": float(sample["acc"]),
+                "question_id": sample.document_hash[:16],
+                "prompt_hash": sample.prompt_hash[:16],
+                **vars(ChoiceColumns.of(loglikelihoods, lengths, gold)),
+                "acc": sample.metric("acc"),
                 "protocol": identity.label,
                 "task_version": identity.task_version,
             }
         )
-    return check(pd.DataFrame(rows))
+    return check_rows(pd.DataFrame(rows))

@@ -1,35 +1,59 @@
-"""The `loglikelihood` protocol: lm-eval's score of a choice is the log-probability of its text after the context."""
+"""The `loglikelihood` protocol of lm-eval: a choice's score is the log-probability of its text after the context."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.data.questions import Question, Rendered, cluster
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import lm_eval_config
 from bench.data.tasks.rows import document
-from bench.evaluation.scoring import check, samples_of
+from bench.evaluation.scoring import check_rows, run_lm_eval_task
 from bench.hashing import short_hash
 from bench.sweep.identity import EvaluationIdentity
 
 if TYPE_CHECKING:
     import pandas as pd
+    from lm_eval.api.model import LM
+    from lm_eval.api.task import Task as LmEvalTask
 
 
-def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
-    """Score one task. One row a question, in the task's order, with per-choice log-likelihoods in nats.
+@dataclass(frozen=True)
+class ChoiceColumns:
+    """What a row records of a question's choices."""
 
-    `lm` is any lm-eval model. Raises Diverged where a log-likelihood is not finite.
+    loglikelihoods: list[float]
+    """Nats."""
+    lengths: list[int]
+    """Characters."""
+    gold: int
+    """Index of the right choice."""
+    prediction: int
+    """The choice with the highest log-likelihood: acc."""
+    prediction_norm: int
+    """The choice with the highest log-likelihood divided by its length: acc_norm."""
+
+    @classmethod
+    def of(cls, loglikelihoods: list[float], lengths: list[int], gold: int) -> ChoiceColumns:
+        normalized = [value / max(length, 1) for value, length in zip(loglikelihoods, lengths, strict=True)]
+        return cls(loglikelihoods, lengths, gold, _argmax(loglikelihoods), _argmax(normalized))
+
+
+def evaluate_by_loglikelihood(lm: LM, data: SweepData, identity: EvaluationIdentity) -> pd.DataFrame:
+    """Score one task. One row for each question, in the task's order, with per-choice log-likelihoods in nats.
+
+    `lm` is any lm-eval model. Raises Diverged if a log-likelihood is not finite.
     """
     import pandas as pd
 
     items = data.rendered(identity.task)
-    samples = samples_of(lm, identity.task, lm_eval_task(items, identity))
+    samples = run_lm_eval_task(lm, identity.task, loglikelihood_lm_eval_task(items, identity))
     rows = []
     for (question, rendered), sample in zip(items, samples, strict=True):
-        scores = [float(response[0]) for response in sample["filtered_resps"]]
-        # What acc_norm divides by, as lm-eval has it: characters of the scored text without its leading space.
+        # acc_norm divides by this length, as in lm-eval: characters of the scored text without its leading space.
         lengths = [len(text.removeprefix(" ")) for text in rendered.continuations]
         text = json.dumps([rendered.contexts, rendered.continuations], ensure_ascii=False)
         rows.append(
@@ -37,30 +61,17 @@ def evaluate(lm: Any, data: SweepData, identity: EvaluationIdentity) -> pd.DataF
                 "question_id": question.key,
                 "cluster": cluster(question),
                 "prompt_hash": short_hash(text),
-                **choice_row(scores, lengths, rendered.label),
-                "acc": float(sample["acc"]),
+                **vars(ChoiceColumns.of(sample.loglikelihoods, lengths, rendered.label)),
+                "acc": sample.metric("acc"),
                 "protocol": identity.label,
                 "task_version": identity.task_version,
             }
         )
-    return check(pd.DataFrame(rows))
+    return check_rows(pd.DataFrame(rows))
 
 
-def choice_row(scores: list[float], lengths: list[int], gold: int) -> dict[str, Any]:
-    """What a row says of a question's choices: log-likelihoods (nats), lengths (characters), and what is predicted
-    from them, as they are (acc) and divided by the lengths (acc_norm)."""
-    by_length = [score / max(length, 1) for score, length in zip(scores, lengths, strict=True)]
-    return {
-        "loglikelihoods": scores,
-        "lengths": lengths,
-        "gold": gold,
-        "prediction": _argmax(scores),
-        "prediction_norm": _argmax(by_length),
-    }
-
-
-def choice_scores(lm: Any, items: list[tuple[Question, Rendered]]) -> list[list[float]]:
-    """Log-likelihoods (nats) of the choices of questions, in their order, without lm-eval's bookkeeping."""
+def choice_loglikelihoods(lm: LM, items: Sequence[tuple[Question, Rendered]]) -> list[list[float]]:
+    """Log-likelihoods (nats) of the choices of each question, in their order, without running an lm-eval task."""
     from lm_eval.api.instance import Instance
 
     requests = [
@@ -68,12 +79,12 @@ def choice_scores(lm: Any, items: list[tuple[Question, Rendered]]) -> list[list[
         for doc, (question, rendered) in enumerate(items)
         for number, pair in enumerate(zip(rendered.contexts, rendered.continuations, strict=True))
     ]
-    found = iter(lm.loglikelihood(requests, disable_tqdm=True))
-    return [[float(next(found)[0]) for _ in rendered.contexts] for _, rendered in items]
+    responses = iter(lm.loglikelihood(requests, disable_tqdm=True))
+    return [[float(next(responses)[0]) for _ in rendered.contexts] for _, rendered in items]
 
 
-def lm_eval_task(items: list[tuple[Question, Rendered]], identity: EvaluationIdentity) -> Any:
-    """lm-eval's task over these questions: the package's template with our documents in it."""
+def loglikelihood_lm_eval_task(items: list[tuple[Question, Rendered]], identity: EvaluationIdentity) -> LmEvalTask:
+    """An lm-eval task over these questions: the package's template with the questions as documents."""
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
@@ -94,5 +105,5 @@ def lm_eval_task(items: list[tuple[Question, Rendered]], identity: EvaluationIde
 
 
 def _argmax(values: list[float]) -> int:
-    """The first of the largest, as numpy has it."""
+    """The index of the largest value, of the first one among equals, as in numpy."""
     return max(range(len(values)), key=values.__getitem__)

@@ -1,12 +1,12 @@
-"""A trained method folded into its base, and how alike the two answer.
+"""Merging an adapter into its base model, and how far the answers of the merged model differ from the unmerged ones.
 
 B rows, T tokens of the longest row, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,28 +15,43 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.data.encoding import Collator, encode
 from bench.data.examples import Example
-from bench.data.questions import Question, Rendered, render
 from bench.data.sweep_data import SweepData
-from bench.evaluation.loglikelihood_protocol import choice_scores
+from bench.evaluation.development import development_accuracy, development_questions
+from bench.evaluation.loglikelihood_protocol import choice_loglikelihoods
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.methods.method import Method
 from bench.models.dtype import computing_in, resolve_dtype
+from bench.store.records import DevelopmentRecord, MergeFlips
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 
 PROBED_QUESTIONS = 2
-"""Questions of each task on which merged and unmerged logits are compared."""
-
-FLIP_QUESTIONS = 60
-"""Development questions, over all training sets, whose answers are compared between merged and unmerged."""
+"""Questions of each task on which the logits of the merged and the unmerged model are compared."""
 
 FLIP_MARGIN = {"float32": 0.01}
-HALF_MARGIN = 0.5
-"""Nats between the two likeliest choices: where an answer flips beyond it, merging has changed the model and not just
-its rounding, which moves a log-likelihood by up to 0.4 in half precision."""
+HALF_PRECISION_FLIP_MARGIN = 0.5
+"""Nats between the two most likely choices. A flip beyond the margin means that merging changed the model itself:
+rounding alone moves a log-likelihood by up to 0.4 in half precision."""
 
 
-def merge(
+@dataclass(frozen=True)
+class MergeOutcome:
+    """The merged model, and what is recorded of the merge."""
+
+    lm: LanguageModel | None
+    """Ready to be scored, in the cell's dtype (rounded once); None if the method cannot merge."""
+    reason: str = ""
+    """Why the method cannot merge."""
+    max_abs_diff: dict[str, float] | None = None
+    """By dtype, the largest difference of a logit; None if it was not measured."""
+    flips: MergeFlips | None = None
+    development: DevelopmentRecord | None = None
+    """Of the merged model."""
+    warnings: tuple[str, ...] = ()
+    """Of scoring the unmerged model; scoring the merged model gives its own."""
+
+
+def merge_and_compare(
     model: nn.Module,
     method: Method,
     cell: Cell,
@@ -45,23 +60,24 @@ def merge(
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int | None = None,
     trial: bool = False,
-) -> tuple[LanguageModel | None, dict[str, Any]]:
-    """The model with its adapter folded in, in the cell's dtype (rounded once), ready to be scored with so many rows at
-    a time, and what is recorded of it: how far its logits are from the unmerged model's, which answers flip, and
-    warnings. Of a method that cannot merge None, and the reason. Of a trial nothing is recorded. `model` may have been
-    taken apart."""
+) -> MergeOutcome:
+    """Merge the model's adapter and compare logits and answers before and after.
+
+    The merged model is scored with at most `batch_size` rows at a time. A trial is merged and not compared: its final
+    cell is. `model` may have been taken apart.
+    """
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
-        return None, {"merge_max_abs_diff": None, "merge_reason": facts.cannot_merge}
-    if trial:  # it chooses a learning rate; its final cell is compared
+        return MergeOutcome(None, reason=facts.cannot_merge)
+    if trial:
         model = method.merge(model.eval().float()).eval().to(getattr(torch, cell.base.dtype))
-        return LanguageModel(model, tokenizer, batch_size, "any"), {}
+        return MergeOutcome(LanguageModel(model, tokenizer, batch_size, "any"))
     batch = _probe_batch(data, tokenizer, training)
-    asked = development(data)
+    questions = development_questions(data)
     unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)
-    before = choice_scores(unmerged_lm, asked) if asked else []
-    # Beside float32 the cell's own half precision; of a float32 cell, bfloat16 by autocast on both sides, where the
-    # device has it: emulated, it takes as long as a short training.
+    before = choice_loglikelihoods(unmerged_lm, questions) if questions else []
+    # Besides float32, the cell's own half precision. For a float32 cell: bfloat16 by autocast on both sides, but only
+    # if the device supports it, because emulated it takes as long as a short training.
     half = cell.base.dtype if cell.base.dtype != "float32" else resolve_dtype("auto").value
     unmerged = {half: probe(model.eval(), batch, half)} if half != "float32" else {}
     unmerged["float32"] = probe(model.float(), batch, "float32")
@@ -73,64 +89,54 @@ def merge(
     elif half != "float32":
         merged[half] = probe(model, batch, half)
     merged_lm = LanguageModel(model, tokenizer, batch_size, "any")
-    after = choice_scores(merged_lm, asked) if asked else []
-    return merged_lm, {
-        "development": right_answers(asked, after),
-        "merge_max_abs_diff": {
+    after = choice_loglikelihoods(merged_lm, questions) if questions else []
+    margin = FLIP_MARGIN.get(cell.base.dtype, HALF_PRECISION_FLIP_MARGIN)
+    return MergeOutcome(
+        merged_lm,
+        max_abs_diff={
             dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in dict.fromkeys(("float32", half))
         },
-        "merge_flips": _flips(before, after, FLIP_MARGIN.get(cell.base.dtype, HALF_MARGIN)),
-        # Of the merged model the scoring itself says it.
-        "warnings": [f"unmerged: {text}" for text in unmerged_lm.warnings],
-    }
+        flips=count_flips(before, after, margin),
+        development=development_accuracy(questions, after),
+        warnings=tuple(f"unmerged: {text}" for text in unmerged_lm.warnings),
+    )
 
 
 @torch.no_grad()
 def probe(model: nn.Module, batch: Mapping[str, torch.Tensor], dtype: str) -> torch.Tensor:
     """Logits (tokens, V) in float32 at the real tokens of a batch, computed in `dtype` by autocast (see
     `computing_in`). `batch` holds input_ids, attention_mask and prompt_mask (B, T)."""
-    where = next(model.parameters()).device
-    inputs = {name: batch[name].to(where) for name in ("input_ids", "attention_mask", "prompt_mask")}
+    device = next(model.parameters()).device
+    inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "prompt_mask")}
     length = inputs["input_ids"].shape[1]
-    with computing_in(dtype, where):
-        logits = model(**inputs, use_cache=False).logits[:, -length:]  # virtual tokens stand before the text
+    with computing_in(dtype, device):
+        logits = model(**inputs, use_cache=False).logits[:, -length:]  # virtual tokens come before the text
     return logits[inputs["attention_mask"].bool()].float().cpu()
 
 
-def development(data: SweepData) -> list[tuple[Question, Rendered]]:
-    """A few development questions of every training set, in equal shares, with their texts."""
-    share = -(-FLIP_QUESTIONS // max(1, len(data.development)))
-    drawn = [question for questions in data.development.values() for question in questions[:share]]
-    return [(one, render(one, data.tasks[one.task].wording, data.config.format)) for one in drawn]
+def count_flips(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], margin: float) -> MergeFlips:
+    """How many answers differ between two scorings (log-likelihoods of the choices of each question), and how many of
+    these are more than `margin` nats apart in the first scoring."""
+    answers = [int(np.argmax(values)) for values in after]
+    # By how much the second scoring's answer is less likely in the first scoring; 0 if they agree.
+    gaps = [max(values) - values[answer] for values, answer in zip(before, answers, strict=True)]
+    return MergeFlips(
+        n=len(gaps),
+        flips=sum(int(np.argmax(values)) != answer for values, answer in zip(before, answers, strict=True)),
+        flips_above_margin=sum(not gap <= margin for gap in gaps),  # a NaN is above it, too
+        margin=margin,
+    )
 
 
-def right_answers(asked: list[tuple[Question, Rendered]], found: list[list[float]]) -> dict[str, Any]:
-    """How many of the development questions the likeliest choice answers rightly (0 to 1). It is what chooses among
-    cells where something must: test questions never do."""
-    right = [int(np.argmax(scores)) == question.label for (question, _), scores in zip(asked, found, strict=True)]
-    return {"n": len(right), "acc": sum(right) / len(right) if right else None}
-
-
-def _flips(before: list[list[float]], after: list[list[float]], margin: float) -> dict[str, Any]:
-    """How many answers differ between two scorings, and how many of these were no near ties in the first."""
-    gaps = [
-        max(one) - one[int(np.argmax(other))] for one, other in zip(before, after, strict=True)
-    ]  # what the first scoring lost by the second's answer: 0 where they agree
-    return {
-        "n": len(gaps),
-        "flips": sum(int(np.argmax(a)) != int(np.argmax(b)) for a, b in zip(before, after, strict=True)),
-        "flips_above_margin": sum(not gap <= margin for gap in gaps),
-        "margin": margin,
-    }
-
-
-def _probe_batch(data: SweepData, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> dict[str, Any]:
+def _probe_batch(
+    data: SweepData, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig
+) -> Mapping[str, torch.Tensor]:
     """A few questions of every task with their right answers, as a training batch."""
     examples = []
     for task in data.questions:
         for question, rendered in data.rendered(task)[:PROBED_QUESTIONS]:
             examples.append(Example(rendered.contexts[question.label], rendered.continuations[question.label]))
-    if not examples:  # where lm-eval's own tasks or open answers are all that is scored
+    if not examples:  # only lm-eval's own tasks or open answers are scored
         examples = data.subset(PROBED_QUESTIONS, 0, tokenizer)
-    rows = [encode(tokenizer, one, config.max_length, data.config.append_eos) for one in examples]
+    rows = [encode(tokenizer, example, config.max_length, data.config.append_eos) for example in examples]
     return Collator(tokenizer.pad_token_id, config.loss)(rows)

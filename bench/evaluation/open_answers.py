@@ -1,7 +1,7 @@
-"""Open questions answered by a model, over one or two turns, and kept in FastChat's answer format.
+"""A model's answers to open questions of one or two turns, stored in FastChat's answer format.
 
-A set's answers are one JSONL file, a line a question. It is written anew, whole, whenever a few more are there, so that
-whatever moment the process is killed at, the next run goes on with the questions that lack a turn.
+The answers to a set are one JSONL file, a line for each question. The whole file is rewritten after every few answers:
+if the process is killed, the next run continues with the questions that lack a turn.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.data.open_questions import OpenQuestion
 from bench.data.templates import Template
@@ -23,6 +23,7 @@ from bench.store.folder import CellFolder
 from bench.sweep.identity import AnswersIdentity
 
 if TYPE_CHECKING:
+    from bench.evaluation.generation import GenerationKwargs
     from bench.evaluation.prefix_sharing_lm import LanguageModel
 
 FASTCHAT_TEMPERATURES = {
@@ -37,17 +38,17 @@ FASTCHAT_TEMPERATURES = {
     "arena-hard-200": 0.0,
 }
 OTHER_TEMPERATURE = 0.7
-"""fastchat/llm_judge/common.py, temperature_config, and what gen_model_answer.py takes for other categories."""
+"""fastchat/llm_judge/common.py, temperature_config, and the value in gen_model_answer.py for other categories."""
 
-KEPT_EVERY = 16
-"""Answers between two writings of the file."""
+WRITE_EVERY = 16
+"""Answers between two writes of the file."""
 
 Answers = dict[int | str, list[str]]
 """By question, a text for each turn that is answered."""
 
 
 def read_answers(folder: CellFolder, file: str) -> Answers:
-    """A cell's answers to one set of questions; empty where the cell has no such file.
+    """A cell's answers to one set of questions; empty if the cell has no such file.
 
     Raises UserError for a file that is not in FastChat's answer format.
     """
@@ -62,69 +63,71 @@ def read_answers(folder: CellFolder, file: str) -> Answers:
         ) from None
 
 
-def answer(
+def answer_questions(
     lm: LanguageModel,
     questions: Sequence[OpenQuestion],
     template: Template,
     identity: AnswersIdentity,
     seed: int,
-    path: Path,
+    folder: CellFolder,
     advance: Advance = ignore_progress,
 ) -> Answers:
-    """Answer all questions that `path` does not answer yet, and keep the answers there.
+    """Answer all questions that the cell's folder does not answer yet, and store the answers there.
 
-    The first turns of all come first, then the second ones, which are given the first answers. A sampled answer is
-    seeded by the cell's seed, the question and the turn. Raises Diverged where a logit is not a number.
+    The first turns of all questions come first, then the second turns, whose prompts contain the first answers. A
+    sampled answer is seeded by the cell's seed, the question and the turn. Raises Diverged if a logit is NaN.
     """
+    path = folder.answers(identity.file)
     try:
-        known = read_answers(CellFolder(path.parent.parent), path.name)
-    except UserError:  # damaged by whatever: set aside, as a cell's record would be
+        stored = read_answers(folder, identity.file)
+    except UserError:  # corrupt: renamed and answered anew
         path.replace(path.with_suffix(".damaged"))
-        known = {}
-    found: Answers = {one.id: known.get(one.id, [])[: len(one.turns)] for one in questions}
-    total = sum(len(one.turns) for one in questions)
+        stored = {}
+    answers: Answers = {question.id: stored.get(question.id, [])[: len(question.turns)] for question in questions}
+    total = sum(len(question.turns) for question in questions)
 
-    def told(done: int, of: int, note: str) -> None:
-        advance(sum(map(len, found.values())), total, "answers")
+    def report(done: int, of: int, note: str) -> None:
+        advance(sum(map(len, answers.values())), total, "answers")
 
-    for turn in range(max((len(one.turns) for one in questions), default=0)):
-        waiting = [one for one in questions if len(one.turns) > turn == len(found[one.id])]
-        since = 0
+    for turn in range(max((len(question.turns) for question in questions), default=0)):
+        waiting = [question for question in questions if len(question.turns) > turn == len(answers[question.id])]
+        new = 0
 
-        def keep(number: int, text: str, waiting: Sequence[OpenQuestion] = waiting) -> None:
-            nonlocal since
-            found[waiting[number].id].append(text.strip())
-            since += 1
-            if since % KEPT_EVERY == 0:
-                _write(path, questions, found)
+        def store(number: int, text: str, waiting: Sequence[OpenQuestion] = waiting) -> None:
+            nonlocal new
+            answers[waiting[number].id].append(text.strip())
+            new += 1
+            if new % WRITE_EVERY == 0:
+                _write(path, questions, answers)
 
-        prompts = [template.prompt(one.turns[: turn + 1], found[one.id]) for one in waiting]
-        kwargs = [_generation(one, turn, template, identity, seed) for one in waiting]
-        lm.answer(prompts, kwargs, told, keep)
-        _write(path, questions, found)
-    return found
+        prompts = [template.prompt(question.turns[: turn + 1], answers[question.id]) for question in waiting]
+        kwargs = [_generation_kwargs(question, turn, template, identity, seed) for question in waiting]
+        lm.answer(prompts, kwargs, report, store)
+        _write(path, questions, answers)
+    return answers
 
 
-def _generation(
+def _generation_kwargs(
     question: OpenQuestion, turn: int, template: Template, identity: AnswersIdentity, seed: int
-) -> dict[str, Any]:
-    """How one answer is generated, in lm-eval's words."""
-    kwargs: dict[str, Any] = {"until": list(template.until), "max_gen_toks": identity.max_new_tokens}
+) -> GenerationKwargs:
+    """How one answer is generated."""
+    kwargs: GenerationKwargs = {"until": list(template.until), "max_gen_toks": identity.max_new_tokens}
     temperature = FASTCHAT_TEMPERATURES.get(question.category, OTHER_TEMPERATURE)
     if identity.temperature == "fastchat" and temperature > 0:
         stream = hashlib.sha256(f"{seed}:{identity.set}:{question.id}:{turn}".encode()).digest()
-        kwargs |= {"do_sample": True, "temperature": temperature, "seed": int.from_bytes(stream[:7], "big")}
+        seed_of_answer = int.from_bytes(stream[:7], "big")
+        kwargs |= {"do_sample": True, "temperature": temperature, "seed": seed_of_answer}
     return kwargs
 
 
 def _write(path: Path, questions: Sequence[OpenQuestion], answers: Mapping[int | str, Sequence[str]]) -> None:
     """The answered questions in their order."""
     lines = []
-    for one in questions:
-        if answers[one.id]:
-            turns = list(answers[one.id])
+    for question in questions:
+        if answers[question.id]:
+            turns = list(answers[question.id])
             row = {
-                "question_id": one.id,
+                "question_id": question.id,
                 "answer_id": answers_hash(turns),
                 "model_id": path.parent.parent.name,
                 "choices": [{"index": 0, "turns": turns}],
@@ -135,5 +138,5 @@ def _write(path: Path, questions: Sequence[OpenQuestion], answers: Mapping[int |
 
 
 def answers_hash(turns: Sequence[str]) -> str:
-    """Of the answers up to a turn, 16 hex digits: a judgment is of these very texts."""
+    """Hash of the answers up to a turn, 16 hex digits; a judgment names the answers that it judges by it."""
     return short_hash(json.dumps(list(turns), ensure_ascii=False))

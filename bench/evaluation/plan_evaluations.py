@@ -1,11 +1,11 @@
-"""What a cell of a sweep is asked: the identities of its evaluations and of its answers."""
+"""Which evaluations and which open answers a cell of a sweep must have, as identities."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from bench.evaluation import lm_eval_tasks
-from bench.evaluation.spec import PROTOCOLS, check_protocols
+from bench.evaluation.protocols import PROTOCOLS, check_protocols
 from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import EvaluationConfig
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from bench.data.sweep_data import SweepData
 
 
-def identities(data: SweepData, config: EvaluationConfig, dtype: str, mergeable: bool) -> list[EvaluationIdentity]:
-    """The evaluations that a cell of this sweep must have: every task by the first protocol, then by the next; at
-    last lm-eval's own tasks, each as lm-eval defines it.
+def evaluation_identities(
+    data: SweepData, config: EvaluationConfig, dtype: str, mergeable: bool
+) -> list[EvaluationIdentity]:
+    """The evaluations of a cell of this sweep: every task by the first protocol, then by the next, and so on; last
+    come lm-eval's own tasks, each scored as lm-eval defines it.
 
     Raises UserError for a protocol that is unknown or does not fit the data's format.
     """
     check_protocols(config, data.config.format)
-    common = {"limit": config.limit, **_arithmetic(config, dtype, mergeable)}
-    found = [
+    arithmetic = _arithmetic(config, dtype, mergeable)
+    identities = [
         EvaluationIdentity(
             task=task,
             task_version=data.tasks[task].version,
@@ -30,29 +32,33 @@ def identities(data: SweepData, config: EvaluationConfig, dtype: str, mergeable:
             protocol_version=PROTOCOLS[protocol].version,
             format=data.config.format,
             questions=data.questions_fingerprint(task),
-            **common,
+            limit=config.limit,
+            **arithmetic,
         )
         for protocol in config.protocols
         for task in data.questions
     ]
     for name in config.of_lm_eval:
-        harness = lm_eval_tasks.load(name, data.config.seed, config.limit)
-        found.append(
+        harness_task = lm_eval_tasks.load_lm_eval_task(name, data.config.seed, config.limit)
+        identities.append(
             EvaluationIdentity(
                 task=name,
-                task_version=harness.version,
+                task_version=harness_task.version,
                 protocol=lm_eval_tasks.PROTOCOL,
-                protocol_version=1,
+                protocol_version=PROTOCOLS[lm_eval_tasks.PROTOCOL].version,
                 format="lm_eval",
-                questions=harness.fingerprint,
-                **common,
+                questions=harness_task.fingerprint,
+                limit=config.limit,
+                **arithmetic,
             )
         )
-    return found
+    return identities
 
 
 def answer_identities(data: SweepData, sweep: Sweep, dtype: str, mergeable: bool) -> list[AnswersIdentity]:
     """The open questions that a cell of this sweep must answer, set by set."""
+    if sweep.answers is None:
+        return []
     return [
         AnswersIdentity(
             set=name,
@@ -66,6 +72,12 @@ def answer_identities(data: SweepData, sweep: Sweep, dtype: str, mergeable: bool
     ]
 
 
-def _arithmetic(config: EvaluationConfig, dtype: str, mergeable: bool) -> dict[str, Any]:
+class _Arithmetic(TypedDict):
+    dtype: str
+    merged: bool
+    autocast: bool | None
+
+
+def _arithmetic(config: EvaluationConfig, dtype: str, mergeable: bool) -> _Arithmetic:
     merged = mergeable and config.merge == "always"
     return {"dtype": dtype, "merged": merged, "autocast": True if not merged and dtype != "float32" else None}

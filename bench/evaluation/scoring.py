@@ -1,78 +1,126 @@
-"""The rows of an evaluation, one a question, and the scores that follow from them alone."""
+"""The rows of an evaluation, one for each question, and the scores that follow from the rows alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bench.errors import Diverged
+from bench.store.records import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
+    from lm_eval.api.model import LM
+    from lm_eval.api.task import Task
 
 Columns = TypeVar("Columns", bound="Mapping[str, Any] | pd.DataFrame")
-"""The columns of an evaluation's rows by name, each (questions,): a table of pandas, or arrays."""
+"""The columns of an evaluation's rows by name, each (questions,): a pandas table, or arrays."""
 
 
-def samples_of(lm: Any, name: str, task: Any, documents: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """lm-eval's samples of a task that it has just run, in the order of the documents (all of them by default).
+@dataclass(frozen=True)
+class TaskSample:
+    """What lm-eval recorded of one question of a task."""
 
-    Raises Diverged where a log-likelihood is not finite.
+    content: Mapping[str, Any]
+    """lm-eval's own mapping."""
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        return self.content["doc"]
+
+    @property
+    def document_hash(self) -> str:
+        return self.content["doc_hash"]
+
+    @property
+    def prompt_hash(self) -> str:
+        return self.content["prompt_hash"]
+
+    @property
+    def loglikelihoods(self) -> list[float]:
+        """Of the choices, in nats; in some tasks followed by further log-likelihoods."""
+        return [float(response[0]) for response in self.content["filtered_resps"]]
+
+    @property
+    def generated(self) -> str:
+        """The generated text as it was."""
+        return self.content["resps"][0][0]
+
+    @property
+    def parsed(self) -> str:
+        """What the task's filter extracted from the generated text."""
+        return self.content["filtered_resps"][0]
+
+    def metric(self, name: str) -> float:
+        return float(self.content[name])
+
+
+def run_lm_eval_task(lm: LM, name: str, task: Task, documents: Sequence[int] | None = None) -> list[TaskSample]:
+    """Run one of lm-eval's task objects, on the documents at these indices (all of them by default).
+
+    Returns the samples in the order of the documents. Raises Diverged if a log-likelihood is not finite.
     """
     import lm_eval
 
-    chosen = None if documents is None else {name: list(documents)}
-    # Not simple_evaluate: it indexes every task that lm-eval has, for nine seconds a call.
-    results = lm_eval.evaluate(lm, {name: task}, samples=chosen, log_samples=True, bootstrap_iters=0)
-    samples = results["samples"][name]
-    # The response of a log-likelihood is a pair, that of a generation a text.
-    responses = [one for sample in samples for one in sample["filtered_resps"] if not isinstance(one, str)]
-    if not all(math.isfinite(one[0]) for one in responses):
+    indices = None if documents is None else {name: list(documents)}
+    # Not simple_evaluate: it indexes every task of lm-eval, which takes nine seconds a call.
+    results = lm_eval.evaluate(lm, {name: task}, samples=indices, log_samples=True, bootstrap_iters=0)
+    samples = sorted(results["samples"][name], key=lambda sample: sample["doc_id"])
+    # The response to a log-likelihood request is a pair, the response to a generation request is a text.
+    responses = [response for sample in samples for response in sample["filtered_resps"]]
+    if not all(isinstance(response, str) or math.isfinite(response[0]) for response in responses):
         raise Diverged(f"the model's log-likelihoods on {name} are not finite")
-    return sorted(samples, key=lambda sample: sample["doc_id"])
+    return [TaskSample(sample) for sample in samples]
 
 
-def check(items: Columns) -> Columns:
+def check_rows(rows: Columns) -> Columns:
     """The rows, if every recorded accuracy follows from its prediction.
 
-    Raises ValueError where one does not: lm-eval and the rows would disagree.
+    Raises ValueError if one does not: lm-eval and the rows would then disagree.
     """
-    apart = right(items) != np.asarray(items["acc"], dtype=float)
-    if apart.any():
-        raise ValueError(f"{apart.sum()} recorded accuracies do not follow from their rows")
-    return items
+    contradictions = is_correct(rows) != np.asarray(rows["acc"], dtype=float)
+    if contradictions.any():
+        raise ValueError(f"{contradictions.sum()} recorded accuracies do not follow from their rows")
+    return rows
 
 
-def right(items: Columns, prediction: str = "prediction") -> np.ndarray:
-    """Whether each prediction is the right answer. (questions,)"""
-    return np.asarray(items[prediction]) == np.asarray(items["gold"])
+def is_correct(rows: Columns, prediction: str = "prediction") -> np.ndarray:
+    """Whether each prediction is the right answer, (questions,) bool. `prediction` is the name of the column."""
+    return np.asarray(rows[prediction]) == np.asarray(rows["gold"])
 
 
-def scores(items: Columns, primary: str) -> dict[str, Any]:
-    """Accuracies of an evaluation's rows, from these alone: n, acc, the primary metric, the majority class and chance
-    (1/k, averaged over questions; k is `choices`, or how many `loglikelihoods` there are).
+def compute_scores(rows: Columns, primary: str) -> Scores:
+    """The scores of an evaluation, computed from its rows alone; `primary` is the metric that stands for the task.
 
-    Where choices were scored, acc_norm too. Where answers were generated, parse_rate (the share in which the parser
-    found an answer, be it none of the choices) and acc_parsed, the accuracy among those (None without any): an acc
-    below chance is then seen to be a failure of the form and not of knowledge.
+    Chance is 1/k averaged over the questions, where k is `choices` or else the number of `loglikelihoods`. acc_norm
+    needs scored choices; parse_rate (the share in which the parser found an answer, be it none of the choices) and
+    acc_parsed (the accuracy among those) need generated answers: they show whether an acc below chance is a failure
+    of format or of knowledge.
     """
-    correct = right(items)
-    values: dict[str, float | None] = {"acc": float(correct.mean())}
-    if "prediction_norm" in items:
-        values["acc_norm"] = float(right(items, "prediction_norm").mean())
-    if "parsed" in items:
-        parsed = np.asarray(items["parsed"], dtype=object) != ""
-        values["parse_rate"] = float(parsed.mean())
-        values["acc_parsed"] = float(correct[parsed].mean()) if parsed.any() else None
-    choices = items["choices"] if "choices" in items else [len(one) for one in items["loglikelihoods"]]
-    return {
-        "n": len(correct),
-        **values,
-        "primary": primary,
-        "score": values[primary],
-        "majority": float(np.unique(items["gold"], return_counts=True)[1].max() / len(correct)),
-        "chance": float((1 / np.asarray(choices)).mean()),
-    }
+    correct = is_correct(rows)
+    acc = float(correct.mean())
+    acc_norm = float(is_correct(rows, "prediction_norm").mean()) if "prediction_norm" in rows else None
+    parse_rate = acc_parsed = None
+    if "parsed" in rows:
+        parsed = np.asarray(rows["parsed"], dtype=object) != ""
+        parse_rate = float(parsed.mean())
+        acc_parsed = float(correct[parsed].mean()) if parsed.any() else None
+    choices = rows["choices"] if "choices" in rows else [len(values) for values in rows["loglikelihoods"]]
+    score = acc_norm if primary == "acc_norm" else acc
+    if score is None:
+        raise ValueError(f"these rows have no {primary}")
+    return Scores(
+        n=len(correct),
+        acc=acc,
+        acc_norm=acc_norm,
+        primary=primary,
+        score=score,
+        majority=float(np.unique(rows["gold"], return_counts=True)[1].max() / len(correct)),
+        chance=float((1 / np.asarray(choices)).mean()),
+        parse_rate=parse_rate,
+        acc_parsed=acc_parsed,
+    )

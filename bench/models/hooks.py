@@ -9,10 +9,13 @@ B rows, T tokens of the longest row, N chosen positions, H hidden size, V vocabu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class HeadAt:
@@ -39,10 +42,10 @@ class HeadAt:
         self.handle.remove()
 
 
-def causal_lm(model: nn.Module) -> nn.Module:
+def causal_lm(model: nn.Module) -> PreTrainedModel:
     """The causal language model inside a PEFT model, or the model itself."""
     inner = getattr(model, "get_base_model", None)
-    return inner() if inner else model
+    return cast("PreTrainedModel", inner() if inner else model)
 
 
 def at_entrance(model: nn.Module, take: Callable[[torch.Tensor], None]) -> None:

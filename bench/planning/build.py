@@ -13,8 +13,8 @@ from bench import methods
 from bench.data.prepare import prepare_data
 from bench.data.sweep_data import SweepData
 from bench.errors import UserError
-from bench.evaluation.plan_evaluations import answer_identities, identities
-from bench.evaluation.spec import check_protocols
+from bench.evaluation.plan_evaluations import answer_identities, evaluation_identities
+from bench.evaluation.protocols import check_protocols
 from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
 from bench.methods.parameter_count import ParameterCounter
 from bench.models.dtype import resolve_dtype
@@ -81,7 +81,7 @@ def _cells_of(
         if importlib.util.find_spec(tracker) is None:
             raise UserError(f"training.report_to: {tracker} is not installed", f"pip install {tracker}")
     untuned = Cell(base=identity, method="base", method_version="1", options={}, samples=0, seed=0)
-    evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, mergeable=True))
+    evaluations = tuple(evaluation_identities(data, sweep.evaluation, identity.dtype, mergeable=True))
     answers = tuple(answer_identities(data, sweep, identity.dtype, mergeable=True))
     timed = sweep.costs.inference
     cells.append(PlannedCell(untuned, base, trainings[0], evaluations, *sizes.count(untuned), answers, timed=timed))
@@ -114,7 +114,7 @@ def _cells_of(
             options = variants[0]
             method.check_machine(options)
             facts = method.facts_for(options)
-            evaluations = tuple(identities(data, sweep.evaluation, identity.dtype, facts.mergeable))
+            evaluations = tuple(evaluation_identities(data, sweep.evaluation, identity.dtype, facts.mergeable))
             answers = tuple(answer_identities(data, sweep, identity.dtype, facts.mergeable))
             for training in trainings:
                 if training.weight_decay and facts.no_weight_decay:
@@ -170,7 +170,7 @@ def _cells_of(
                     cells += final
                     continue
                 of_trials = {"samples": _of_trials(samples, sweep.tune), "seed": sweep.tune.seed}
-                asked = tuple(identities(data.development_view, developing, identity.dtype, facts.mergeable))
+                asked = tuple(evaluation_identities(data.development_view, developing, identity.dtype, facts.mergeable))
                 trials = tuple(
                     PlannedCell(cell, base, training, asked, *sizes.count(cell), trial=True)
                     for one in variants

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bench import methods
 from bench.costs import Work, matmul_speed
 from bench.errors import UserError
-from bench.evaluation import latency
-from bench.evaluation.generative_protocol import GENERATIVE, NEW_TOKENS
+from bench.evaluation.generative_protocol import GENERATIVE
+from bench.evaluation.workload import LATENCY_BATCHES, LATENCY_REPEATS, LATENCY_TOKENS, PROTOCOL_TOKENS
 from bench.methods.learning_rates import without_learning_rate
 from bench.planning.plan import Plan, PlannedCell
 from bench.store.folder import CellFolder, Results
@@ -257,7 +257,7 @@ class Estimator:
                     at_once = 1 if protocol.num_beams > 1 else ANSWERS_AT_ONCE
                     rows = at_once * protocol.num_beams
                     step = self._work(planned).forward(rows, rows, 0.0) / self._speed(planned.cell)
-                    seconds += count / at_once * NEW_TOKENS * max(step, self._reading(planned))
+                    seconds += count / at_once * PROTOCOL_TOKENS * max(step, self._reading(planned))
         for identity in planned.answers:
             turns = sum(len(one.turns) for one in self.plan.data.open_questions[identity.set])
             done = [
@@ -296,7 +296,7 @@ class Estimator:
         each = [one["inference_seconds"] / len(one["inference"]) for one in timed]
         if each:
             return models * statistics.median(each)
-        steps = latency.REPEATS * latency.NEW_TOKENS * len(latency.BATCHES)
+        steps = LATENCY_REPEATS * LATENCY_TOKENS * len(LATENCY_BATCHES)
         step = self._work(planned).forward(1, 1, 0.0) / self._speed(cell)
         return models * steps * max(step, self._reading(planned))
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.analysis import frames
 from bench.analysis.comparison import baseline_text
+from bench.evaluation.workload import LATENCY_BATCHES
 from bench.report import published
 from bench.report.finding import SINGLE, p_text, points_text, seeds_text, verdict_text
 from bench.report.ranking import TASK
@@ -303,7 +304,7 @@ def _latency(cells: pd.DataFrame) -> list[Table]:
     if timed.empty:
         return []
     columns = {"cell": list(timed["shown"])}
-    for batch in (1, 8):
+    for batch in LATENCY_BATCHES:
         base = timed[f"latency_base_{batch}"]
         columns[f"base, {batch} at once"] = _column(base, ".2f")
         for how in ("unmerged", "merged"):

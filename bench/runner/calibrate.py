@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.data.sweep_data import SweepData
-from bench.evaluation.merge_check import FLIP_QUESTIONS
+from bench.evaluation.workload import DEVELOPMENT_QUESTIONS
 from bench.planning.estimate import setting
 from bench.planning.plan import Plan, PlannedCell, state
 from bench.progress import Progress
@@ -40,7 +40,7 @@ def reduced(plan: Plan, results: Results) -> Plan:
         plan.data,
         questions={task: rows[:QUESTIONS] for task, rows in plan.data.questions.items()},
         # Trials are scored on these, and every merge is compared on as many.
-        development={task: rows[:FLIP_QUESTIONS] for task, rows in plan.data.development.items()},
+        development={task: rows[:DEVELOPMENT_QUESTIONS] for task, rows in plan.data.development.items()},
     )
     sweep = plan.sweep.model_copy(update={"name": f"{plan.sweep.name} (calibration)"})
     return Plan(sweep, data, tuple(_small(one) for one in chosen.values()), plan.dtypes)

@@ -25,11 +25,13 @@ from bench.data.sweep_data import SweepData
 from bench.data.templates import make_template
 from bench.errors import CellProblem, UserError, out_of_memory
 from bench.evaluation import protocols, scoring
-from bench.evaluation.latency import latency
-from bench.evaluation.loglikelihood_protocol import choice_scores
-from bench.evaluation.merge_check import development, merge, right_answers
-from bench.evaluation.open_answers import answer
-from bench.evaluation.prefix_sharing_lm import Counted, LanguageModel
+from bench.evaluation.continuation_scorer import TokenCounts
+from bench.evaluation.development import development_accuracy, development_questions
+from bench.evaluation.latency import time_generation
+from bench.evaluation.loglikelihood_protocol import choice_loglikelihoods
+from bench.evaluation.merge_check import merge_and_compare
+from bench.evaluation.open_answers import answer_questions
+from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.judging import similarity
 from bench.methods.method import Method
 from bench.models.device import compute_device
@@ -41,6 +43,7 @@ from bench.progress import Progress
 from bench.runner.cell_environment import environment
 from bench.store.files import write_json, write_text
 from bench.store.folder import CellFolder
+from bench.store.record_json import content_of
 from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import TrainingConfig
@@ -253,8 +256,9 @@ class _Run:
             lm = self._merge(self.sweep.evaluation.batch_size)
         self.metrics.setdefault("evaluations", {})
         if "development" not in self.metrics and not self.planned.trial:  # of what was not merged
-            begun, asked = time.perf_counter(), development(self.data)
-            self.metrics["development"] = right_answers(asked, choice_scores(lm, asked) if asked else [])
+            begun, asked = time.perf_counter(), development_questions(self.data)
+            scored = development_accuracy(asked, choice_loglikelihoods(lm, asked) if asked else [])
+            self.metrics["development"] = scored.model_dump(mode="json")
             self.metrics["costs"]["development_seconds"] = round(time.perf_counter() - begun, 2)
         for identity in self.planned.evaluations:
             if identity.id not in self.metrics["evaluations"]:
@@ -281,7 +285,7 @@ class _Run:
     def _merge(self, batch_size: int | None) -> LanguageModel | None:
         """The merged model, timed and ready to be scored; None where the method cannot merge."""
         begun = time.perf_counter()
-        lm, record = merge(
+        outcome = merge_and_compare(
             self.model,
             self.method,
             self.cell,
@@ -292,11 +296,13 @@ class _Run:
             self.planned.trial,
         )
         self.metrics["costs"]["merging_seconds"] = round(time.perf_counter() - begun, 2)
-        self._warn(record.pop("warnings", ()))
-        if "development" in self.metrics:  # of the model that was scored
-            record.pop("development", None)
-        self.metrics |= record
-        self.model = None  # taken apart; what is scored holds the merged one
+        self._warn(outcome.warnings)
+        if outcome.lm is None:
+            self.metrics |= {"merge_max_abs_diff": None, "merge_reason": outcome.reason}
+        elif outcome.flips is not None and outcome.development is not None:  # not of a trial
+            self.metrics |= {"merge_max_abs_diff": outcome.max_abs_diff, "merge_flips": outcome.flips.model_dump()}
+            self.metrics.setdefault("development", outcome.development.model_dump())  # of the model that was scored
+        lm, self.model = outcome.lm, None  # taken apart; what is scored holds the merged one
         if lm is not None and self.cell.data is not None:
             self._time("merged", lm)
         return lm
@@ -305,20 +311,20 @@ class _Run:
         items, costs = self.folder.items(identity.file), {}
         if items is None:
             lm.advance = self.progress.stage(f"{self.cell.name} scoring {identity.task}")
-            before = dataclasses.replace(lm.counted)
+            before = dataclasses.replace(lm.counts)
             with Meter(self.level) as meter:
-                items = protocols.evaluate(lm, self.data, identity)
-            costs = self._scoring_costs(meter.reading, before, lm.counted, merged)
+                items = protocols.evaluate_task(lm, self.data, identity)
+            costs = self._scoring_costs(meter.reading, before, lm.counts, merged)
             self.folder.write_items(identity.file, items)
         self.metrics["evaluations"][identity.id] = {
             **identity.model_dump(mode="json"),
             "file": identity.file,
-            **scoring.scores(items, protocols.primary(self.data, identity)),
+            **content_of(scoring.compute_scores(items, protocols.primary_metric(self.data, identity))),
             "seconds": None,
             **costs,
         }
-        if lm.checked:
-            self.metrics["sharing_check"] = {"share": lm.share, **dataclasses.asdict(lm.checked)}
+        if lm.sharing_check:
+            self.metrics["sharing_check"] = lm.sharing_check.model_dump(mode="json")
         self._warn(lm.warnings)
         self.metrics["costs"] |= _over_evaluations(self.metrics["evaluations"].values())
         self._note_circumstances()
@@ -328,13 +334,13 @@ class _Run:
         """Answer a set of open questions, and have the judge that needs no model of its own score what it can."""
         questions = self.data.open_questions[identity.set]
         advance = self.progress.stage(f"{self.cell.name} answering {identity.set}")
-        before = dataclasses.replace(lm.counted)
+        before = dataclasses.replace(lm.counts)
         words = make_template(identity.template, self.tokenizer)
         path = self.folder.answers(identity.file)
         resumed = path.is_file()
         with Meter(self.level) as meter:
-            found = answer(lm, questions, words, identity, self.cell.seed, path, advance)
-        costs = self._scoring_costs(meter.reading, before, lm.counted, merged)
+            found = answer_questions(lm, questions, words, identity, self.cell.seed, self.folder, advance)
+        costs = self._scoring_costs(meter.reading, before, lm.counts, merged)
         texts = [text for turns in found.values() for text in turns]
         self.metrics["answers"][identity.id] = {
             **identity.model_dump(mode="json"),
@@ -352,7 +358,7 @@ class _Run:
     def _tokens(self, text: str) -> int:
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def _scoring_costs(self, reading: Reading, before: Counted, after: Counted, merged: bool) -> dict[str, Any]:
+    def _scoring_costs(self, reading: Reading, before: TokenCounts, after: TokenCounts, merged: bool) -> dict[str, Any]:
         tokens = after.tokens - before.tokens
         work = Work.of(self.skeleton, total=None if merged else self.planned.total)
         return {
@@ -370,7 +376,10 @@ class _Run:
             texts = [rendered.contexts[0] for _, rendered in shown]
             texts = texts or [one.prompt for one in self.data.subset(8, 0, self.tokenizer)]
             begun = time.perf_counter()
-            found[what] = latency(lm, texts, self.progress.stage(f"{self.cell.name} timing answers, {what}"))
+            advance = self.progress.stage(f"{self.cell.name} timing answers, {what}")
+            found[what] = {
+                str(batch): timing.model_dump() for batch, timing in time_generation(lm, texts, advance).items()
+            }
             spent = self.metrics["costs"].get("inference_seconds", 0.0) + time.perf_counter() - begun
             self.metrics["costs"]["inference_seconds"] = round(spent, 2)
             self.folder.write_metrics(self.metrics)

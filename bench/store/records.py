@@ -195,8 +195,8 @@ class SharingCheck(Record):
 
     share: str
     questions: int
-    difference: float
-    """The largest, in nats."""
+    difference: float | None = None
+    """Nats: the largest in float32, the mean in half precision; None if the model refused shared rows."""
     allowed: float
 
 

@@ -124,12 +124,12 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
         from bench.evaluation.prefix_sharing_lm import LanguageModel
 
         lm = LanguageModel(model, tokenizer, None, spec.get("share", "any"))
-        lm.batch_tokens = spec.get("batch_tokens", lm.batch_tokens)
+        lm.scorer.batch_tokens = spec.get("batch_tokens", lm.scorer.batch_tokens)
     begun = time.perf_counter()
     lm.loglikelihood(requests[:32], disable_tqdm=True)
     warm = time.perf_counter() - begun
     if hasattr(lm, "checked"):
-        lm.checked = None  # the check of a model's first questions is part of what is timed
+        lm.sharing_check = None  # the check of a model's first questions is part of what is timed
     with Meter() as meter:
         answers = lm.loglikelihood(requests, disable_tqdm=True)
     return {
@@ -145,15 +145,15 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from bench.data.encoding import encode_pair
-    from bench.evaluation.prefix_tree import Scored, rows
+    from bench.evaluation.prefix_tree import Continuation, pack_rows
     from bench.models.device import compute_device
     from bench.models.load import load_config, load_model, load_tokenizer
     from bench.models.locate import find_base
 
     requests = requests_of(spec["data"])
     tokenizer = load_tokenizer(find_base(BASE, None))
-    scored = [Scored(*encode_pair(tokenizer, *one.args)) for one in requests]
-    trees = rows(scored, [(one.task_name, one.doc_id) for one in requests], 8192)
+    continuations = [Continuation(*encode_pair(tokenizer, *one.args)) for one in requests]
+    trees = pack_rows(continuations, [(one.task_name, one.doc_id) for one in requests], 8192)
     config = load_config(BASE, None)
     model = load_model(find_base(BASE, None), "bfloat16", "sdpa")
     head = config.hidden_size * config.vocab_size
@@ -163,7 +163,7 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "questions": 2 * QUESTIONS,
         "requests": len(requests),
-        "tokens_of_whole_texts": sum(len(one.inputs) for one in scored),
+        "tokens_of_whole_texts": sum(len(one.inputs) for one in continuations),
         "tokens_needed": tokens,
         "tokens_processed": processed(list(map(len, trees)), compute_device().type),
         "tokens_through_the_head": at_head,
@@ -176,7 +176,7 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
 
 def processed(lengths: list[int], device: str) -> int:
     """Tokens of the batches that rows of these lengths, the longest first, are packed into, padding among them."""
-    from bench.evaluation.prefix_sharing_lm import BATCH_TOKENS
+    from bench.evaluation.continuation_scorer import BATCH_TOKENS
 
     tokens = 0
     while lengths:

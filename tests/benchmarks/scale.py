@@ -59,8 +59,9 @@ def record(folder: Path) -> None:
     import numpy as np
     import pandas as pd
 
-    from bench.evaluation.scoring import check, scores
+    from bench.evaluation.scoring import check_rows, compute_scores
     from bench.store.folder import CellFolder, Results
+    from bench.store.record_json import content_of
     from bench.sweep.cell import Cell
 
     recorded = Results(RECORDED)
@@ -85,7 +86,7 @@ def record(folder: Path) -> None:
         for one in metrics["evaluations"].values():
             items = other_answers(pd.read_parquet(source.path / "items" / one["file"]), random)
             items.to_parquet(target.path / "items" / one["file"], index=False)
-            one |= scores(check(items), one["primary"])
+            one |= content_of(compute_scores(check_rows(items), one["primary"]))
         (target.path / "metrics.json").write_text(json.dumps(metrics, indent=2))
         (target.path / "cell.json").write_text(cell.model_dump_json(indent=2))
         shutil.copy(source.path / "environment.json", target.path)

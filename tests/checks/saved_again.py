@@ -57,7 +57,7 @@ def main() -> None:
             model = method.merge(model).eval().to(getattr(torch, dtype))
         share = method.facts_for(cell.options).shared_prefix
         lm = LanguageModel(model, tokenizer, 16, share, None if identity.merged else dtype)
-        again, recorded = protocols.evaluate(lm, plan.data, identity), folder.items(identity.file)
+        again, recorded = protocols.evaluate_task(lm, plan.data, identity), folder.items(identity.file)
         pairs = zip(again["loglikelihoods"], recorded["loglikelihoods"], strict=True)
         found[cell.folder] = {
             "task": identity.task,

@@ -39,7 +39,7 @@ def main() -> None:
     found = {}
     for identity in untuned.evaluations:
         ours = results.folder(untuned.cell).items(identity.file)
-        theirs = protocols.evaluate(stock, plan.data, identity)
+        theirs = protocols.evaluate_task(stock, plan.data, identity)
         top = ours["loglikelihoods"].map(lambda scores: sorted(scores)[-1] - sorted(scores)[-2])
         row = {"n": len(ours)}
         for metric, column in (("acc", "prediction"), ("acc_norm", "prediction_norm")):

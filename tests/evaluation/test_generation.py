@@ -39,7 +39,7 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
         self.tokens: dict[tuple[int, ...], list[int]] = {}
         self.passes: list[tuple[int, int]] = []
-        inner = generation._generate
+        inner = generation.decode_batch
 
         def generate(lm: Any, prompts: list[list[int]], *rest: Any, **more: Any) -> list[list[int]]:
             made = inner(lm, prompts, *rest, **more)
@@ -50,7 +50,7 @@ class Spy:
         def count(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             self.passes.append(tuple(kwargs["input_ids"].shape))
 
-        monkeypatch.setattr(generation, "_generate", generate)
+        monkeypatch.setattr(generation, "decode_batch", generate)
         model.register_forward_pre_hook(count, with_kwargs=True)
 
 
@@ -66,8 +66,8 @@ def test_batches_are_one_by_one_token_for_token(rows: int, sharp: Path, monkeypa
         LanguageModel(model, tokenizer, rows),
         requests(PROMPTS),
         batch_tokens=10_000,
-        most_rows=rows,
-        advance=lambda *one: done.append(one),
+        max_rows=rows,
+        advance=lambda *progress: done.append(progress),
     )
     assert [spy.tokens[tuple(tokenizer.encode(prompt))] for prompt in PROMPTS] == theirs
     assert texts == [tokenizer.decode(new, skip_special_tokens=True) for new in theirs]

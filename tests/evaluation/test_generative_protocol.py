@@ -23,10 +23,12 @@ from bench.data.sweep_data import SweepData
 from bench.data.tasks import commonsense_tasks
 from bench.data.tasks.rows import from_hub
 from bench.errors import UserError
-from bench.evaluation import generative_protocol, plan_evaluations, protocols, scoring, spec
+from bench.evaluation import generative_protocol, protocols, scoring
+from bench.evaluation.plan_evaluations import evaluation_identities
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.progress import ignore_progress
 from bench.store.folder import Results
+from bench.store.record_json import content_of
 from bench.sweep.identity import EvaluationIdentity
 from bench.sweep.sections import DataConfig, EvaluationConfig, TrainingConfig
 from bench.training.trainer import train
@@ -59,7 +61,7 @@ def data_with(format: str, questions: dict[str, tuple[Question, ...]]) -> SweepD
 
 
 def identity_of(data: SweepData, protocol: str, task: str | None = None) -> EvaluationIdentity:
-    found = plan_evaluations.identities(data, EvaluationConfig(protocol=protocol), "float32", mergeable=True)
+    found = evaluation_identities(data, EvaluationConfig(protocol=protocol), "float32", mergeable=True)
     return next(one for one in found if task in (None, one.task))
 
 
@@ -68,7 +70,7 @@ def read(protocol: str, task: str, texts: list[str]) -> tuple[pd.DataFrame, Spea
     question = from_hub(task, HUB_ROWS[task][0])
     data = data_with(FORMAT[protocol], {task: (question,) * len(texts)})
     speaker = Speaker(texts)
-    return protocols.evaluate(speaker, data, identity_of(data, protocol)), speaker
+    return protocols.evaluate_task(speaker, data, identity_of(data, protocol)), speaker
 
 
 @pytest.mark.parametrize("task", EIGHT)
@@ -233,12 +235,12 @@ def test_answers_are_read_as_pyreft_reads_them(task: str) -> None:
 def test_scores_tell_failures_of_form_from_failures_of_knowledge() -> None:
     texts = ["answer2", "answer1", "answer5", "ANSWER2", "", "it is answer2"]
     items, _ = read("generative-v2", "arc_easy", texts)
-    found = scoring.scores(items, "acc")
-    assert (found["n"], found["acc"], found["score"]) == (6, 2 / 6, 2 / 6)
-    assert (found["parse_rate"], found["acc_parsed"]) == (4 / 6, 2 / 4)
-    assert found["chance"] == pytest.approx(1 / 3) and "acc_norm" not in found
-    nothing = scoring.scores(read("generative-v2", "arc_easy", ["", "no"])[0], "acc")
-    assert (nothing["acc"], nothing["parse_rate"], nothing["acc_parsed"]) == (0, 0, None)
+    found = scoring.compute_scores(items, "acc")
+    assert (found.n, found.acc, found.score) == (6, 2 / 6, 2 / 6)
+    assert (found.parse_rate, found.acc_parsed) == (4 / 6, 2 / 4)
+    assert found.chance == pytest.approx(1 / 3) and found.acc_norm is None
+    nothing = scoring.compute_scores(read("generative-v2", "arc_easy", ["", "no"])[0], "acc")
+    assert (nothing.acc, nothing.parse_rate, nothing.acc_parsed) == (0, 0, None)
 
 
 def test_rows_of_one_question_share_a_cluster() -> None:
@@ -251,16 +253,15 @@ def test_rows_of_one_question_share_a_cluster() -> None:
 def test_one_evaluation_a_task_and_protocol() -> None:
     data = data_of({"train": "world", "format": "llm_adapters"}, limit=3, tasks=["world_two", "world_four"])
     several = EvaluationConfig(protocol=["llm-adapters-v1", "generative-v2", "llm-adapters-v1"])
-    found = plan_evaluations.identities(data, several, "float32", mergeable=True)
+    found = evaluation_identities(data, several, "float32", mergeable=True)
     assert [(one.label, one.task) for one in found] == [
         (protocol, task) for protocol in ("llm-adapters-v1", "generative-v2") for task in data.questions
     ]
     assert len({one.id for one in found}) == 4
     assert found[0].file == f"{found[0].task}@llm-adapters-v1-{found[0].id}.parquet"
-    alone = plan_evaluations.identities(data, EvaluationConfig(protocol="loglikelihood"), "float32", mergeable=True)
-    listed = plan_evaluations.identities(data, EvaluationConfig(protocol=["loglikelihood"]), "float32", mergeable=True)
+    alone = evaluation_identities(data, EvaluationConfig(protocol="loglikelihood"), "float32", mergeable=True)
+    listed = evaluation_identities(data, EvaluationConfig(protocol=["loglikelihood"]), "float32", mergeable=True)
     assert alone == listed and alone[0].label == "loglikelihood-v1"
-    assert spec.PROTOCOLS.keys() <= protocols.EVALUATE.keys()
 
 
 @pytest.mark.parametrize(
@@ -284,9 +285,9 @@ def test_the_plan_refuses_what_cannot_be_scored(
 
 @pytest.mark.parametrize("format", ["question", "llm_adapters", "loreft"])
 def test_loglikelihood_scores_every_format(format: str) -> None:
-    spec.check_protocols(EvaluationConfig(), format)
+    protocols.check_protocols(EvaluationConfig(), format)
     with pytest.raises(UserError):
-        spec.check_protocols(EvaluationConfig(protocol=["loglikelihood", "no-such"]), format)
+        protocols.check_protocols(EvaluationConfig(protocol=["loglikelihood", "no-such"]), format)
 
 
 # --- With models
@@ -340,12 +341,13 @@ def test_lm_eval_alone_comes_to_the_same_answers(protocol: str, talker: Path) ->
 
     model, tokenizer = loaded(talker)
     data = world(protocol)
-    for identity in plan_evaluations.identities(data, EvaluationConfig(protocol=protocol), "float32", mergeable=True):
-        ours = protocols.evaluate(LanguageModel(model, tokenizer, 8), data, identity)
-        assert scoring.scores(ours, "acc")["parse_rate"] > 0.5  # else equal answers would prove nothing
+    for identity in evaluation_identities(data, EvaluationConfig(protocol=protocol), "float32", mergeable=True):
+        ours = protocols.evaluate_task(LanguageModel(model, tokenizer, 8), data, identity)
+        assert scoring.compute_scores(ours, "acc").parse_rate > 0.5  # else equal answers would prove nothing
         for size in (1, 5):
             stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=size)
-            task = generative_protocol.lm_eval_task(data.rendered(identity.task), data.tasks[identity.task], identity)
+            items = data.rendered(identity.task)
+            task = generative_protocol.generative_lm_eval_task(items, data.tasks[identity.task], identity)
             found = lm_eval.evaluate(stock, {identity.task: task}, log_samples=True, bootstrap_iters=0)
             samples = sorted(found["samples"][identity.task], key=lambda one: one["doc_id"])
             assert [one["filtered_resps"][0] for one in samples] == list(ours["parsed"])
@@ -358,8 +360,8 @@ def test_llm_adapters_v1_is_transformers_beam_search(talker: Path) -> None:
     model, tokenizer = loaded(talker)
     data = world("llm-adapters-v1", limit=6)
     identity = identity_of(data, "llm-adapters-v1", "world_two")
-    items = protocols.evaluate(LanguageModel(model, tokenizer, 8), data, identity)
-    task = generative_protocol.lm_eval_task(data.rendered("world_two"), data.tasks["world_two"], identity)
+    items = protocols.evaluate_task(LanguageModel(model, tokenizer, 8), data, identity)
+    task = generative_protocol.generative_lm_eval_task(data.rendered("world_two"), data.tasks["world_two"], identity)
     for document, text in zip(task.test_docs(), items["text"], strict=True):
         ids = tokenizer(document["prompt"], return_tensors="pt")["input_ids"]
         made = model.generate(ids, max_new_tokens=32, num_beams=4, do_sample=False, pad_token_id=2)
@@ -376,13 +378,11 @@ def test_unmerged_methods_answer_batched_as_one_by_one(method: str, tmp_path: Pa
     data = world("loreft-v1", limit=10)
     lm = LanguageModel(model.eval(), tokenizer, 8)
     texts = set()
-    for identity in plan_evaluations.identities(
-        data, EvaluationConfig(protocol="loreft-v1"), "float32", mergeable=False
-    ):
-        lm.most_rows = 8
-        together = protocols.evaluate(lm, data, identity)
-        lm.most_rows = 1
-        pd.testing.assert_frame_equal(together, protocols.evaluate(lm, data, identity))
+    for identity in evaluation_identities(data, EvaluationConfig(protocol="loreft-v1"), "float32", mergeable=False):
+        lm.scorer.max_rows = 8
+        together = protocols.evaluate_task(lm, data, identity)
+        lm.scorer.max_rows = 1
+        pd.testing.assert_frame_equal(together, protocols.evaluate_task(lm, data, identity))
         texts |= set(together["text"])
     assert len(texts) > 1
 
@@ -411,7 +411,7 @@ evaluation: {{limit: 6, tasks: [world_two, world_true_false], protocol: [generat
         for one in evaluations:
             items = folder.items(one["file"])
             assert len(items) == 6 and ("text" in items) == (one["protocol"] == "generative-v2")
-            assert scoring.scores(items, "acc").items() <= one.items()
+            assert content_of(scoring.compute_scores(items, "acc")).items() <= one.items()
         ours = [one["score"] for one in evaluations if one["protocol"] == "generative-v2"]
         (row,) = cells[cells["folder"] == folder.path.name].itertuples()
         assert row.status == "done" and row.average == pytest.approx(100 * sum(ours) / 2)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench.evaluation import latency as timing
-from bench.evaluation.generation import exactly
+from bench.evaluation.generation import generate_exactly
+from bench.evaluation.latency import time_generation
 from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.evaluation.workload import LATENCY_PROMPT_TOKENS
 
 
 @pytest.fixture
@@ -27,17 +28,17 @@ def test_every_row_gets_so_many_tokens_though_its_text_has_ended(lm: LanguageMod
         do_sample=False,
         eos_token_id=None,
     )
-    assert exactly(lm, prompts, 12) == theirs[:, 3:].tolist()
+    assert generate_exactly(lm, prompts, 12) == theirs[:, 3:].tolist()
     # A model that says nothing but its end-of-text token.
-    first = exactly(lm, prompts[:1], 1)[0][0]
+    first = generate_exactly(lm, prompts[:1], 1)[0][0]
     model.generation_config.eos_token_id = lm.tokenizer.eos_token_id = first
-    assert len(exactly(lm, prompts[:1], 9)[0]) == 9
+    assert len(generate_exactly(lm, prompts[:1], 9)[0]) == 9
 
 
 def test_the_figures_are_those_of_the_clock(lm: LanguageModel) -> None:
-    told: list[int] = []
-    found = timing.latency(lm, ["Some text to answer, long enough."], lambda done, total, note: told.append(done))
-    assert set(found) == {"1", "8"} and told == [1, 2, 3, 4, 5, 6]
-    for batch, row in found.items():
-        assert row["tokens_per_second"] == pytest.approx(64 * int(batch) / row["seconds"], rel=0.02)
-        assert row["prompt_tokens"] == timing.PROMPT_TOKENS
+    progress: list[int] = []
+    timings = time_generation(lm, ["Some text to answer, long enough."], lambda done, *_: progress.append(done))
+    assert set(timings) == {1, 8} and progress == [1, 2, 3, 4, 5, 6]
+    for batch, timing in timings.items():
+        assert timing.tokens_per_second == pytest.approx(64 * batch / timing.seconds, rel=0.02)
+        assert timing.prompt_tokens == LATENCY_PROMPT_TOKENS

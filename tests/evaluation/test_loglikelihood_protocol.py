@@ -17,10 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bench.data.questions import render
 from bench.data.tasks import FOLDER, commonsense_tasks
 from bench.data.tasks.rows import document, from_hub
-from bench.evaluation import loglikelihood_protocol, plan_evaluations, protocols, scoring
-from bench.evaluation.loglikelihood_protocol import choice_scores
+from bench.evaluation import loglikelihood_protocol, protocols, scoring
+from bench.evaluation.loglikelihood_protocol import choice_loglikelihoods
+from bench.evaluation.plan_evaluations import evaluation_identities
 from bench.evaluation.prefix_sharing_lm import LanguageModel
-from bench.evaluation.prefix_tree import Scored, rows
+from bench.evaluation.sharing_check import passed
 from bench.sweep.sections import EvaluationConfig
 
 
@@ -36,8 +37,8 @@ def test_scores_are_those_of_a_plain_hflm(format: str, share: str, attention: st
     model = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=attention)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
-    for identity in plan_evaluations.identities(data, data_of_evaluation(), "float32", mergeable=True):
-        items = protocols.evaluate(LanguageModel(model, tokenizer, 8, share), data, identity)
+    for identity in evaluation_identities(data, data_of_evaluation(), "float32", mergeable=True):
+        items = protocols.evaluate_task(LanguageModel(model, tokenizer, 8, share), data, identity)
         for (_, rendered), row in zip(data.rendered(identity.task), items.itertuples(), strict=True):
             pairs = zip(rendered.contexts, rendered.continuations, strict=True)
             requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
@@ -45,7 +46,7 @@ def test_scores_are_those_of_a_plain_hflm(format: str, share: str, attention: st
             assert list(row.loglikelihoods) == pytest.approx(theirs, abs=1e-4)
             assert row.prediction == max(range(len(theirs)), key=theirs.__getitem__)
             assert row.acc == (row.prediction == row.gold)
-        assert scoring.scores(items, "acc")["acc"] == pytest.approx(items["acc"].mean())
+        assert scoring.compute_scores(items, "acc").acc == pytest.approx(items["acc"].mean())
 
 
 def test_awkward_requests_score_as_in_a_plain_hflm(tmp_path: Path) -> None:
@@ -78,12 +79,12 @@ def test_acc_norm_is_lm_evals(tiny_model: Path) -> None:
     data = data_of({"train": "world"}, limit=30, tasks=["world_four"])
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     lm = LanguageModel(model, tokenizer, 8)
-    identity = plan_evaluations.identities(data, data_of_evaluation(), "float32", mergeable=True)[0]
-    task = loglikelihood_protocol.lm_eval_task(data.rendered("world_four"), identity)
+    identity = evaluation_identities(data, data_of_evaluation(), "float32", mergeable=True)[0]
+    task = loglikelihood_protocol.loglikelihood_lm_eval_task(data.rendered("world_four"), identity)
     theirs = lm_eval.evaluate(lm, {"world_four": task}, bootstrap_iters=0)["results"]["world_four"]
-    ours = scoring.scores(protocols.evaluate(lm, data, identity), "acc_norm")
-    assert (ours["acc"], ours["acc_norm"]) == (theirs["acc,none"], theirs["acc_norm,none"])
-    assert ours["score"] == ours["acc_norm"]
+    ours = scoring.compute_scores(protocols.evaluate_task(lm, data, identity), "acc_norm")
+    assert (ours.acc, ours.acc_norm) == (theirs["acc,none"], theirs["acc_norm,none"])
+    assert ours.score == ours.acc_norm
 
 
 @pytest.mark.parametrize("task", ["arc_easy", "winogrande", "hellaswag", "boolq_closed"])
@@ -109,19 +110,19 @@ def test_the_task_files_run_in_lm_eval_alone(task: str) -> None:
 def test_rows_that_contradict_their_record_are_refused() -> None:
     items = pd.DataFrame({"prediction": [0, 1], "gold": [0, 0], "acc": [1.0, 1.0]})
     with pytest.raises(ValueError, match="1 recorded accuracies"):
-        scoring.check(items)
+        scoring.check_rows(items)
 
 
 def test_identity_follows_what_decides_a_score() -> None:
     data, config = data_of({"train": "world"}, limit=12), data_of_evaluation()
-    first = plan_evaluations.identities(data, config, "float32", mergeable=True)[0]
-    assert first == plan_evaluations.identities(data, config, "float32", mergeable=True)[0]
+    first = evaluation_identities(data, config, "float32", mergeable=True)[0]
+    assert first == evaluation_identities(data, config, "float32", mergeable=True)[0]
     other = data_of({"train": "world", "format": "llm_adapters"}, limit=12)
     changed = [
-        plan_evaluations.identities(data, config, "bfloat16", mergeable=True)[0],
-        plan_evaluations.identities(data, config, "float32", mergeable=False)[0],
-        plan_evaluations.identities(data_of({"train": "world"}, limit=11), config, "float32", mergeable=True)[0],
-        plan_evaluations.identities(other, config, "float32", mergeable=True)[0],
+        evaluation_identities(data, config, "bfloat16", mergeable=True)[0],
+        evaluation_identities(data, config, "float32", mergeable=False)[0],
+        evaluation_identities(data_of({"train": "world"}, limit=11), config, "float32", mergeable=True)[0],
+        evaluation_identities(other, config, "float32", mergeable=True)[0],
     ]
     assert len({first.id, *(one.id for one in changed)}) == 5
 
@@ -166,28 +167,9 @@ def test_whatever_is_shared_scores_as_in_a_plain_hflm(bos: bool, tmp_path: Path)
             ours = lm.loglikelihood(requests)
             assert [one for one, _ in ours] == pytest.approx([one for one, _ in theirs], abs=1e-4)
             assert [one for _, one in ours] == [one for _, one in theirs]
-            assert not lm.warnings and (lm.checked is None) == (share == "none")
+            assert not lm.warnings and (lm.sharing_check is None) == (share == "none")
             again = lm.loglikelihood([requests[i] for i in shuffled])
             assert [one for one, _ in again] == pytest.approx([theirs[i][0] for i in shuffled], abs=1e-4)
-
-
-def test_a_row_holds_each_shared_token_once() -> None:
-    one = [Scored([1, 2, 3], [4, 5, 6]), Scored([1, 2, 3], [4, 5, 7]), Scored([1, 2, 3], [8]), Scored([1, 9], [3, 4])]
-    (row,) = rows(one, ["q"] * 4, longest=99)
-    assert row.tokens == [1, 2, 3, 4, 5, 9, 3]
-    assert row.positions == [0, 1, 2, 3, 4, 1, 2]
-    assert [path for _, path in row.paths] == [[2, 3, 4], [2, 3, 4], [2], [5, 6]]
-    # By brute force: a token sees its ancestors and itself.
-    parents = [-1, 0, 1, 2, 3, 0, 5]
-    for token in range(len(row)):
-        seen, at = set(), token
-        while at >= 0:
-            seen.add(at)
-            at = parents[at]
-        assert set(row.visible(len(row))[token].nonzero()[0]) == seen
-    assert len(rows(one, ["q", "q", "r", None], longest=99)) == 3
-    assert len(rows(one, ["q"] * 4, longest=7)) == 1  # what is shared does not count again
-    assert len(rows(one, ["q"] * 4, longest=6)) == 2
 
 
 def test_sharing_that_changes_scores_is_found_and_given_up(tiny_model: Path, tmp_path: Path) -> None:
@@ -201,7 +183,7 @@ def test_sharing_that_changes_scores_is_found_and_given_up(tiny_model: Path, tmp
         whole = LanguageModel(model, tokenizer, 1, "none", autocast).loglikelihood(requests)
         lm = LanguageModel(model, tokenizer, 1, "any", autocast)
         assert lm.loglikelihood(requests) == whole
-        assert lm.share == "none" and not lm.checked.passed
+        assert lm.share == "none" and not passed(lm.sharing_check)
         assert "every text was computed whole" in lm.warnings[0]
 
 
@@ -220,7 +202,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny_model: Path, monkeypatch: pyte
     monkeypatch.setattr(model, "forward", limited)
     found = lm.loglikelihood(requests)
     assert [one for one, _ in found] == pytest.approx([one for one, _ in expected], abs=1e-4)
-    assert refused and lm.batch_tokens <= 600
+    assert refused and lm.scorer.batch_tokens <= 600
     monkeypatch.setattr(model, "forward", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         lm.loglikelihood(requests)
@@ -238,7 +220,7 @@ def test_half_precision_flips_near_ties_only(tiny_model: Path) -> None:
     for task in data.questions:
         items = data.rendered(task)
         lm = LanguageModel(model, tokenizer, None, "any")
-        for ours, theirs in zip(choice_scores(lm, items), choice_scores(stock, items), strict=True):
+        for ours, theirs in zip(choice_loglikelihoods(lm, items), choice_loglikelihoods(stock, items), strict=True):
             first, second = max(theirs), theirs[max(range(len(ours)), key=ours.__getitem__)]
             flips, n = flips + (first != second), n + 1
             assert first - second <= 0.5
@@ -259,9 +241,9 @@ def test_the_check_waits_for_a_question_with_branches(tiny_model: Path, tmp_path
     model, _ = trained(tmp_path, tiny_model, "prefix", {"epochs": 2, "batch_size": 4}, lr=1.0, rank=8)
     lm = LanguageModel(model.eval(), tokenizer, None, "any")
     lm.loglikelihood(question_requests([("Q:", "a"), ("Q:", "b")], [("R:", "aa"), ("R:", "ab")]))
-    assert lm.checked is None and lm.share == "any"
+    assert lm.sharing_check is None and lm.share == "any"
     lm.loglikelihood(question_requests([("Q:", "ax"), ("Q:", "bx")]))
-    assert lm.share == "none" and not lm.checked.passed
+    assert lm.share == "none" and not passed(lm.sharing_check)
 
 
 def test_a_context_of_white_space_alone_is_refused(tiny_model: Path) -> None:

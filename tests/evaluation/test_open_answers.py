@@ -13,7 +13,7 @@ from helpers.generation import load, one_by_one
 
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.evaluation import open_answers
-from bench.evaluation.open_answers import answer, read_answers
+from bench.evaluation.open_answers import answer_questions, read_answers
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.store.folder import CellFolder
 from bench.sweep.identity import AnswersIdentity
@@ -54,13 +54,14 @@ def identity(**more: Any) -> AnswersIdentity:
     return AnswersIdentity.model_validate({**settings, "dtype": "float32", "merged": True, **more})
 
 
-def ask(folder: Path, path: Path, rows: int | None = None, seed: int = 0, **more: Any) -> open_answers.Answers:
-    model, tokenizer = load(folder)
-    return answer(LanguageModel(model, tokenizer, rows), QUESTIONS, Plain(), identity(**more), seed, path)
+def ask(model_folder: Path, cell: Path, rows: int | None = None, seed: int = 0, **more: Any) -> open_answers.Answers:
+    model, tokenizer = load(model_folder)
+    lm = LanguageModel(model, tokenizer, rows)
+    return answer_questions(lm, QUESTIONS, Plain(), identity(**more), seed, CellFolder(cell))
 
 
 def test_both_turns_are_what_a_loop_of_generate_gives(spoken: Path, tmp_path: Path) -> None:
-    found = ask(spoken, tmp_path / "cell/answers/a.jsonl")
+    found = ask(spoken, tmp_path / "cell")
     model, tokenizer = load(spoken)
 
     def generated(prompt: str) -> str:
@@ -76,13 +77,13 @@ def test_both_turns_are_what_a_loop_of_generate_gives(spoken: Path, tmp_path: Pa
 
 
 def test_they_are_kept_in_fastchats_format(spoken: Path, tmp_path: Path) -> None:
-    path = tmp_path / "cell/answers/a.jsonl"
-    found = ask(spoken, path)
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    folder = CellFolder(tmp_path / "cell")
+    found = ask(spoken, folder.path)
+    rows = [json.loads(line) for line in folder.answers(identity().file).read_text().splitlines()]
     assert [row["question_id"] for row in rows] == [1, 2, "three"]
     for row in rows:
         assert row["model_id"] == "cell" and row["choices"] == [{"index": 0, "turns": found[row["question_id"]]}]
-    assert read_answers(CellFolder(path.parent.parent), path.name) == found
+    assert read_answers(folder, identity().file) == found
 
 
 def test_what_is_answered_is_not_answered_again(
@@ -90,8 +91,8 @@ def test_what_is_answered_is_not_answered_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = ask(spoken, tmp_path / "whole.jsonl")
-    monkeypatch.setattr(open_answers, "KEPT_EVERY", 1)
+    whole = ask(spoken, tmp_path / "whole")
+    monkeypatch.setattr(open_answers, "WRITE_EVERY", 1)
     calls: list[str] = []
     inner = LanguageModel.answer
 
@@ -105,20 +106,20 @@ def test_what_is_answered_is_not_answered_again(
         inner(self, prompts, kwargs, advance, counted)
 
     monkeypatch.setattr(LanguageModel, "answer", stopping)
-    path = tmp_path / "cell/answers/stopped.jsonl"
+    path = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         ask(spoken, path, rows=1)
-    kept = read_answers(CellFolder(path.parent.parent), path.name)
+    kept = read_answers(CellFolder(path), identity().file)
     assert sum(map(len, kept.values())) == 4 and all(whole[id][: len(own)] == own for id, own in kept.items())
     assert ask(spoken, path, rows=1) == whole
     assert len(calls) == len(set(calls)) == 5
 
 
 def test_sampled_answers_depend_on_the_seed_and_not_on_the_batch(spoken: Path, tmp_path: Path) -> None:
-    greedy = ask(spoken, tmp_path / "0.jsonl")
-    one = ask(spoken, tmp_path / "1.jsonl", rows=1, temperature="fastchat")
-    three = ask(spoken, tmp_path / "3.jsonl", rows=3, temperature="fastchat")
-    other = ask(spoken, tmp_path / "o.jsonl", seed=1, temperature="fastchat")
+    greedy = ask(spoken, tmp_path / "0")
+    one = ask(spoken, tmp_path / "1", rows=1, temperature="fastchat")
+    three = ask(spoken, tmp_path / "3", rows=3, temperature="fastchat")
+    other = ask(spoken, tmp_path / "o", seed=1, temperature="fastchat")
     assert one == three
     assert one[1] != other[1] and one[1] != greedy[1]  # writing: 0.7
     assert one[2] == greedy[2]  # math: the likeliest
@@ -126,10 +127,10 @@ def test_sampled_answers_depend_on_the_seed_and_not_on_the_batch(spoken: Path, t
 
 def test_sampling_draws_from_the_softmax() -> None:
     """Frequencies of 4,000 draws against the probabilities: five standard errors."""
-    from bench.evaluation.generation import _Sampled
+    from bench.evaluation.decoding import _Sampler
 
     logits, temperature = torch.tensor([[0.0, 1.0, 2.0]]), 0.7
-    draw = _Sampled(temperature, [5])
+    draw = _Sampler(temperature, [5])
     drawn = torch.cat([draw(logits, [0]) for _ in range(4000)])
     shares = torch.bincount(drawn, minlength=3) / 4000
     expected = (logits[0] / temperature).softmax(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from helpers.sweeps import bench
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench import evaluation
+from bench.evaluation import protocols
 
 ROWS = [{"ask": f"Is {n} even?", "options": ["yes", "no", "perhaps"], "right": n % 2} for n in range(12)]
 TASK = """
@@ -163,7 +164,8 @@ def test_a_task_that_fails_takes_nothing_from_a_finished_cell(
         raise RuntimeError("no such luck")
 
     before = metrics_of(folder)
-    monkeypatch.setitem(evaluation.EVALUATE, lm_eval_tasks.PROTOCOL, fails)
+    failing = dataclasses.replace(protocols.PROTOCOLS[lm_eval_tasks.PROTOCOL], evaluate=fails)
+    monkeypatch.setitem(protocols.PROTOCOLS, lm_eval_tasks.PROTOCOL, failing)
     done = bench("evaluate", folder, "--tasks", f"lm_eval:{task_file}", "--workers", "0")
     assert done.exit_code == 1
     for name, metrics in metrics_of(folder).items():

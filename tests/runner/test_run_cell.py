@@ -61,11 +61,13 @@ def test_costs_and_the_exactness_of_merging_are_recorded(finished: tuple[Path, P
 
 
 def test_flips_are_counted_and_those_beyond_the_margin_apart() -> None:
-    from bench.evaluation.merge_check import _flips
+    from bench.evaluation.merge_check import count_flips
+    from bench.store.records import MergeFlips
 
     before = [[-1.0, -2.0], [-1.0, -1.1], [-3.0, -2.0], [-5.0, -1.0]]
     after = [[-1.2, -2.1], [-1.2, -1.1], [-2.5, -2.0], [-1.0, -1.4]]
-    assert _flips(before, after, margin=0.5) == {"n": 4, "flips": 2, "flips_above_margin": 1, "margin": 0.5}
+    expected = MergeFlips(n=4, flips=2, flips_above_margin=1, margin=0.5)
+    assert count_flips(before, after, margin=0.5) == expected
 
 
 def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_model: Path) -> None:
