@@ -92,12 +92,10 @@ def pack(results: Results) -> Packed:
 def unpack(results: Results) -> int:
     """Write the files of all packed cells and remove the pack; returns the number of its cells. Loose files stay.
 
-    Raises UserError if the folder is in use or has no pack, and if the pack is corrupt.
+    Raises UserError if the folder is in use, and if the pack is corrupt.
     """
     with _alone(results, "unpack"):
         cells = results.pack.cells()
-        if not cells:
-            raise UserError(f"{results.path} has no packed cells", "Nothing is to be done.")
         for cell in cells:
             CellFolder(results.path / "cells" / cell).make_loose()
         for path in _pack_files(results):

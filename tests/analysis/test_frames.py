@@ -85,8 +85,9 @@ def test_what_is_read_by_columns_is_what_the_tables_say() -> None:
     metric = read.scores.set_index(["folder", "task"])["metric"]
     tables, shares = [], {}
     for folder, task in metric.index:
-        (path,) = (results.path / "cells" / folder / "items").glob(f"{task}@*")
-        items = pd.read_parquet(path)
+        cell = results.folder_named(folder)
+        (file,) = (file for file in cell.items_files() if file.startswith(f"{task}@"))
+        items = cell.items(file)
         predicted = items["prediction_norm" if metric[folder, task] == "acc_norm" else "prediction"]
         labels = {"folder": folder, "protocol": "loglikelihood-v1", "task": task}
         tables.append(items[["question_id", "cluster"]].assign(**labels, correct=predicted == items["gold"]))

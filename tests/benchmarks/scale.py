@@ -61,13 +61,16 @@ def record(folder: Path) -> None:
 
     from bench.evaluation.scoring import check_rows, compute_scores
     from bench.store.folder import CellFolder, Results
+    from bench.store.pack import unpack
     from bench.store.record_json import content_of
     from bench.sweep.cell import Cell
 
-    recorded = Results(RECORDED)
+    recorded = Results(folder.parent / "source")
+    shutil.copytree(RECORDED, recorded.path, ignore=shutil.ignore_patterns("report", "locks"))
+    unpack(recorded)
     plan = recorded.plan()
     base = next(cell for cell in plan["cells"] if cell["method"] == "base")
-    shutil.copytree(RECORDED / "cells" / base["folder"], folder / "cells" / base["folder"])
+    shutil.copytree(recorded.path / "cells" / base["folder"], folder / "cells" / base["folder"])
     shutil.copy(RECORDED / "sweep.yaml", folder)
     templates = {cell["method"]: cell for cell in plan["cells"]}
     random = np.random.default_rng(0)
@@ -75,7 +78,7 @@ def record(folder: Path) -> None:
     settings = itertools.product(METHODS, (4, 8, 16, 32, 64), (1e-4, 2e-4, 3e-4, 5e-4, 1e-3), (500, 1000), SEEDS)
     for method, rank, lr, samples, seed in settings:
         entry = templates[method]
-        source = CellFolder(RECORDED / "cells" / entry["folder"])
+        source = recorded.folder_named(entry["folder"])
         options = {**entry["options"], "rank": rank, "alpha": 2.0 * rank, "lr": lr}
         changed = {"options": options, "samples": samples, "seed": seed}
         cell = Cell.model_validate({**source.cell().model_dump(mode="json"), **changed})

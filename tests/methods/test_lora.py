@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.paths import ROOT
+from helpers.committed import committed
 from helpers.sweeps import make_tiny_model
 from helpers.training import EXAMPLES, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -29,7 +29,6 @@ from bench.models.load import load_config, load_model, load_skeleton
 from bench.models.locate import find_base
 from bench.progress import ignore_progress
 from bench.report import published
-from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 from bench.training.trainer import train
 
@@ -166,9 +165,11 @@ def test_a_setting_that_is_off_changes_no_identity(tiny_model: Path) -> None:
 
 
 def test_the_committed_cells_keep_their_identity() -> None:
-    for path in sorted(ROOT.glob("results/*/cells/*/cell.json")):
-        cell = Cell.model_validate_json(path.read_text())
-        assert path.parent.name.endswith(f"-{cell.id}"), path
+    folders = [folder for results in committed() for folder in results.folders()]
+    assert folders
+    for folder in folders:
+        cell, path = folder.cell(), folder.path
+        assert path.name.endswith(f"-{cell.id}"), path
         if cell.method in ("lora", "dora"):
             skeleton = load_skeleton(cell.base.id)
             given = {key: value for key, value in cell.options.items() if key != "target_modules"}

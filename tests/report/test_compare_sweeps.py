@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from helpers.committed import loose_copy
 from helpers.paths import RESULTS
 from helpers.sweeps import bench
 from helpers.tables import asked, cells_of, change_metrics
@@ -27,10 +28,7 @@ def two(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Results, Results]:
 
 def two_of_alpaca(tmp_path: Path) -> tuple[Results, Results]:
     """The same of the committed sweep whose answers were judged."""
-    source, without = RESULTS / "alpaca_samples_smollm2", shutil.ignore_patterns("report")
-    return tuple(
-        Results(Path(shutil.copytree(source, tmp_path / name, ignore=without))) for name in ("before", "after")
-    )
+    return tuple(Results(loose_copy("alpaca_samples_smollm2", tmp_path / name)) for name in ("before", "after"))
 
 
 def test_the_same_cells_have_not_changed(finished: tuple[Path, Path], tmp_path: Path) -> None:

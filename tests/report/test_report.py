@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from helpers.committed import loose_copy
 from helpers.paths import RESULTS
 from helpers.sweeps import bench
 from helpers.tables import change_evaluations, change_metrics, copied
@@ -48,7 +49,7 @@ class Requests(HTMLParser):
 def test_a_page_of_a_hundred_cells_is_below_three_megabytes(tmp_path: Path) -> None:
     """Every named method, each under the seeds that it takes."""
     folder = tmp_path / "hundred"
-    shutil.copytree(RESULTS / "all_methods", folder, ignore=shutil.ignore_patterns("report", "adapter"))
+    loose_copy("all_methods", folder)
     plan = json.loads((folder / "plan.json").read_text())
     trained = [entry for entry in plan["cells"] if entry["method"] != "base"]
     for seed in range(1, 4):
