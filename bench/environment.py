@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import subprocess
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -38,7 +39,7 @@ PROCESS_VARIABLES = {
 
 
 def quiet_process() -> None:
-    """Switch off the libraries' telemetry, progress bars and one needless warning, for the whole process.
+    """Switch off the libraries' telemetry, progress bars and needless warnings, for the whole process.
 
     Called where a process of the harness's own begins (the command line, a worker, a distributed process), before it
     imports the libraries, some of which read the variables at import. Never called by `import bench` or by what a
@@ -48,6 +49,8 @@ def quiet_process() -> None:
         os.environ.setdefault(name, value)
     # If it is installed, peft imports bitsandbytes, which on a CPU warns of a kernel that the harness does not use.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # peft 0.21.2 asks transformers 5.23 for a property under its old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def package_versions() -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""What a waiting person sees: a live table on a terminal, a plain line now and then anywhere else, and sweep.log."""
+"""Progress shown to the user: bars on a terminal, a plain line now and then anywhere else, and lines in sweep.log."""
 
 from __future__ import annotations
 
@@ -12,85 +12,93 @@ from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 QUIET_SECONDS = 15.0
-"""Between two plain lines of one stage."""
+"""Between two plain lines of one stage, where there is no terminal."""
 
 Advance = Callable[[int, int, str], None]
 """Called with (done, total, note) as a stage of work advances."""
 
 
 def ignore_progress(done: int, total: int, note: str) -> None:
-    """The `Advance` of a caller who shows no progress."""
+    """An `Advance` that shows nothing."""
 
 
 class Listener(Protocol):
-    """Whoever is told how a cell gets on."""
+    """Receives the progress of a cell."""
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """A line of text that stays on the screen."""
 
     def stage(self, name: str) -> Advance:
-        """A new stage of work; call what it returns with (done, total, note) as it goes on."""
+        """Begin a stage of work; the caller calls the returned function with (done, total, note) as it advances."""
 
 
 class Progress:
-    """Progress of a sweep. A context manager; all of its output goes to stderr."""
+    """Shows the progress of a sweep on stderr. A context manager."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.log: Path | None = None
-        self.bars: Bars | None = None
-        self.tasks: dict[str, int] = {}
-        if self.console.is_terminal:
-            self.bars = Bars(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                console=self.console,
-            )
-            self.live = Live(self.bars, console=self.console, transient=True, refresh_per_second=4)
+        self.bars = _Bars(self.console) if self.console.is_terminal else None
 
     def __enter__(self) -> Progress:
         if self.bars:
-            self.live.start()
+            self.bars.live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self.bars:
-            self.live.stop()
+            self.bars.live.stop()
 
     def log_to(self, path: Path) -> None:
-        """Keep the lines that stay in a file as well, each with its time."""
+        """Also append each line to a file, with its time."""
         self.log = path
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen, and append it to the log. A log that cannot be written is ignored."""
         self.console.print(text, markup=False, soft_wrap=True)
         if self.log is not None:
             with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now().isoformat(sep=' ', timespec='seconds')} {text}\n")
 
     def head(self, text: str) -> None:
-        """What stands above the bars: how far the sweep is."""
+        """Set the line above the bars: how far the sweep is."""
         if self.bars:
-            self.live.update(Group(Text(text), self.bars))
+            self.bars.head(text)
 
     def stage(self, name: str, worker: str = "") -> Advance:
-        """A new stage of work of a worker; call what it returns with (done, total, note) as it goes on."""
-        return self._bar(name, worker) if self.bars else self._plain(name)
+        """Begin a stage of a worker's work; the caller calls the returned function with (done, total, note)."""
+        return self.bars.stage(name, worker) if self.bars else _plain(name)
 
     def idle(self, worker: str) -> None:
-        """The worker does nothing now."""
-        if worker in self.tasks:
-            self.bars.remove_task(self.tasks.pop(worker))
+        """Remove a worker's bar."""
+        if self.bars:
+            self.bars.idle(worker)
 
-    def _bar(self, name: str, worker: str) -> Advance:
+
+class _Bars:
+    """One bar for each worker, in a live display."""
+
+    def __init__(self, console: Console) -> None:
+        self.bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+        )
+        self.live = Live(self.bars, console=console, transient=True, refresh_per_second=4)
+        self.tasks: dict[str, TaskID] = {}
+
+    def head(self, text: str) -> None:
+        self.live.update(Group(Text(text), self.bars))
+
+    def stage(self, name: str, worker: str) -> Advance:
         self.idle(worker)
         self.tasks[worker] = task = self.bars.add_task(name, total=None, note="")
 
@@ -99,18 +107,24 @@ class Progress:
 
         return advance
 
-    def _plain(self, name: str) -> Advance:
-        begun = said = time.monotonic()
+    def idle(self, worker: str) -> None:
+        if worker in self.tasks:
+            self.bars.remove_task(self.tasks.pop(worker))
 
-        def advance(done: int, total: int, note: str) -> None:
-            nonlocal said
-            now = time.monotonic()
-            if now - said >= QUIET_SECONDS and 0 < done < total:
-                said = now
-                left = (now - begun) / done * (total - done)
-                print(f"  {name}: {done}/{total}, {duration(left)} left, {note}", file=sys.stderr, flush=True)
 
-        return advance
+def _plain(name: str) -> Advance:
+    """Prints a line with the remaining time, at most every QUIET_SECONDS."""
+    started = printed = time.monotonic()
+
+    def advance(done: int, total: int, note: str) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if now - printed >= QUIET_SECONDS and 0 < done < total:
+            printed = now
+            left = (now - started) / done * (total - done)
+            print(f"  {name}: {done}/{total}, {duration(left)} left, {note}", file=sys.stderr, flush=True)
+
+    return advance
 
 
 def duration(seconds: float) -> str:

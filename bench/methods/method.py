@@ -151,7 +151,7 @@ class Method:
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         """The model to train, with the call signature of a causal language model. Only trained parameters require a
         gradient. Seeds are set before the call. A method that needs to know which tokens are the prompt reads
-        `prompt_mask` (B, T) on entry (`bench.models.hooks.at_entrance`)."""
+        `prompt_mask` (B, T) on entry (`bench.models.hooks.on_prompt_mask`)."""
         raise NotImplementedError
 
     def optimizer(self, model: nn.Module, cell: Cell) -> Optimizer | None:

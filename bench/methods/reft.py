@@ -99,7 +99,7 @@ class Reft(Method):
     def attach(self, model: PreTrainedModel, cell: Cell) -> nn.Module:
         """`model` itself, which may be a PEFT model: then PEFT's parameters are still trained."""
         from bench.models.compat.torch_parameters import NeverCastModules
-        from bench.models.hooks import at_entrance, causal_lm
+        from bench.models.hooks import causal_lm, on_prompt_mask
 
         inner, options = causal_lm(model), self.Options.model_validate(cell.options)
         if inner is model:
@@ -114,7 +114,7 @@ class Reft(Method):
             interventions.extend(edits)
         inner.add_module("reft", interventions)
         decoder.register_forward_pre_hook(positions.enter)
-        at_entrance(model, positions.take)
+        on_prompt_mask(model, positions.take)
         return model
 
     def _intervention(self, layer: nn.Module, hidden: int, options: ReftOptions) -> nn.Module:

@@ -1,1 +1,2 @@
-"""Base models: where they come from, how they are loaded, and what is asked of their insides."""
+"""Base models: `locate` finds them, `load` loads them, `dtype` and `device` say in what and where they compute, `hooks`
+change their forward pass, and `compat` holds every use of a library's private parts."""

@@ -16,17 +16,17 @@ def compute_device() -> torch.device:
     return torch.device("cpu")
 
 
-def synchronize(where: torch.device) -> None:
-    """Wait until the device has done what it was given; a CPU has."""
-    if where.type != "cpu":
-        getattr(torch, where.type).synchronize()
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done its work; a CPU always has."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
 
 
 def machine() -> dict[str, str]:
-    """What decides how fast a cell runs here: the device, and of a CPU which one."""
+    """What decides how fast a cell runs on this machine: the device and, of a CPU, its model and vector units."""
     if compute_device().type == "cuda":
         return {"device": torch.cuda.get_device_name()}
-    able = torch.cpu.get_capabilities()
-    vectors = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if able.get(name)]
-    name = str(able.get("cpu_name", platform.machine()))
+    capabilities = torch.cpu.get_capabilities()
+    vectors = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if capabilities.get(name)]
+    name = str(capabilities.get("cpu_name", platform.machine()))
     return {"device": compute_device().type, "processor": f"{name} ({', '.join(vectors)})" if vectors else name}

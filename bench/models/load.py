@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bench.errors import UserError, first_line
 from bench.models.device import compute_device
 from bench.models.locate import ModelFolder, download_from_hub, pin_base
-from bench.models.quiet import quiet_libraries
+from bench.models.progress_bars import no_progress_bars
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -64,7 +64,6 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
     """
     from transformers import AutoModelForCausalLM
 
-    quiet_libraries()
     try:
         return AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError) as error:
@@ -88,13 +87,13 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM, set_seed
 
-    quiet_libraries()
     options = {"dtype": dtype, "attn_implementation": attn_implementation, **(method_kwargs or {})}
     options["dtype"] = getattr(torch, str(options["dtype"]))
     if seed is not None:
         set_seed(seed)
     try:
-        model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
+        with no_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot load {base.id}: {error}",

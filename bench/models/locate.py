@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from bench.errors import UserError, first_line, unknown
 from bench.hashing import short_hash
-from bench.models.packaged import ALIASES, packaged
+from bench.models.packaged import ALIASES, packaged_folder
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
 
@@ -75,7 +75,7 @@ def find_base(name: str, revision: str | None = None) -> ModelFolder:
     """
     pinned = pin_base(name, revision)
     if name in ALIASES:
-        return ModelFolder(*pinned, packaged(name))
+        return ModelFolder(*pinned, packaged_folder(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return ModelFolder(*pinned, folder)

