@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.analysis.frames import Frames
+    from bench.analysis.result_tables import ResultTables
     from bench.planning.plan import Plan
     from bench.runner.options import Options
     from bench.runner.run_sweep import Outcome
@@ -54,16 +54,16 @@ def run_plan(planned: Plan, folder: Results, options: Options) -> Outcome:
     return outcome
 
 
-def load_results(folder: Path | str) -> Frames:
+def load_results(folder: Path | str) -> ResultTables:
     """A results folder as tables of pandas: `cells` (a row a cell, with its settings, its average in points and its
     costs), `scores` (a row a cell, protocol and task) and `questions` (a row a cell and question: was it right?).
 
     Raises UserError for a folder that holds no sweep.
     """
-    from bench.analysis import frames
+    from bench.analysis.result_tables import read_results
     from bench.store.folder import Results
 
-    return frames.read(Results(Path(folder)))
+    return read_results(Results(Path(folder)))
 
 
 def write_report(folder: Path | str) -> Path:

@@ -1,4 +1,4 @@
-"""The methods of a sweep against one another: paired differences, their intervals and verdicts.
+"""The methods of a sweep compared with one another: paired differences, their intervals and verdicts.
 
 By seed: two cells at equal base, rank, samples and training settings saw the same examples in the same order and
 answered the same questions.
@@ -6,108 +6,141 @@ answered the same questions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
 
 from bench import statistics
-from bench.analysis.frames import PLACE, Frames, trained
-from bench.statistics import TaskAnswers
+from bench.analysis.rescoring import QUESTION_KEY
+from bench.analysis.result_tables import ResultTables, trained_cells
+from bench.statistics import SINGLE, TaskAnswers, Verdict
 from bench.sweep.sections import ReportConfig
 
-DIFFERENCES = ("series", "baseline", "base", "rank", "baseline_rank", "samples", "seeds", "difference", "low", "high")
-DIFFERENCES += ("p", "p_adjusted")
-DIFFERENCES += ("question_low", "question_high", "mcnemar_p", "mcnemar_p_adjusted", "detectable", "seeds_needed")
-DIFFERENCES += ("verdict",)
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A series against a baseline at one place: a row of the paired differences. In points; None where unknown."""
+
+    series: str
+    baseline: str
+    """The baseline's series."""
+    base: str
+    rank: float | None
+    """None where each series is compared at its own rank."""
+    baseline_rank: float | None
+    samples: int
+    seeds: int
+    difference: float
+    """The mean over the seeds."""
+    low: float | None = None
+    """Of the t interval over seeds, unadjusted."""
+    high: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    """Holm's, over all rows that have a p."""
+    question_low: float | None = None
+    """Of the bootstrap's interval over questions."""
+    question_high: float | None = None
+    mcnemar_p: float | None = None
+    """Of a row with one seed, over the questions of all tasks."""
+    mcnemar_p_adjusted: float | None = None
+    """Holm's, over all rows that have one."""
+    detectable: float | None = None
+    """The difference that so many seeds detect."""
+    seeds_needed: float | None = None
+    """The seeds that would bring an unresolved row to a verdict; None where 1,000 would not."""
+    verdict: Verdict = SINGLE
+
+    @property
+    def baseline_label(self) -> str:
+        """The baseline's series, with its rank where that is not the row's own."""
+        equal = self.baseline_rank is None or self.baseline_rank == self.rank
+        return self.baseline if equal else f"{self.baseline} r{self.baseline_rank:g}"
+
+    @property
+    def several_seeds(self) -> bool:
+        """Whether the verdict is on methods, and not on single runs."""
+        return self.verdict != SINGLE
+
+
+DIFFERENCES = tuple(column.name for column in fields(PairedDifference))
 """The columns of `differences`."""
 
 RULES = ReportConfig()
-"""How cells are compared where a sweep says nothing of it."""
+"""How cells are compared where a sweep does not say."""
 
 
-def baseline_of(cells: pd.DataFrame, chosen: str | None = None) -> str | None:
-    """The method that the others are compared with: the chosen one, else LoRA, else the first trained one with a rank;
-    None without one."""
-    done = trained(cells)
-    if chosen in set(done["method"]):
-        return chosen
-    methods = list(dict.fromkeys(done[done["rank"].notna()]["method"]))
-    return "lora" if "lora" in methods else methods[0] if methods else None
+def difference_rows(differences: pd.DataFrame) -> list[PairedDifference]:
+    """The rows of a table of paired differences."""
+    columns = differences[list(DIFFERENCES)].astype(object)
+    return [PairedDifference(**row) for row in columns.where(columns.notna(), None).to_dict("records")]
 
 
 def differences(
     cells: pd.DataFrame,
+    baseline: str | None,
     questions: pd.DataFrame | None = None,
     rules: ReportConfig = RULES,
 ) -> pd.DataFrame:
-    """Each series against the baseline method (`baseline_of`) at equal base, rank, samples and training settings, by
-    the average (points). Where every series has one rank, or none, and not all the same, each is compared at its own,
-    and `rank` and `baseline_rank` are missing. With `rules.baseline_rank` every setting is compared with the baseline
-    at that rank, too.
+    """Each series against the baseline method at equal base, rank, samples and training settings, by the average
+    (points): a row a `PairedDifference`.
 
-    Over seeds: the mean of the per-seed differences, its t interval (`low`, `high`), p, Holm's p over all rows that
-    have one, the difference that so many seeds detect, the seeds that would bring an unresolved one to a verdict, and
-    the verdict. Over `questions` (of `Frames`), apart: the bootstrap's interval and, of a row with one seed, McNemar's
-    p, pooled over the questions of all tasks and adjusted among its like. Two cells that answered other questions are
-    not compared. At equal ranks, a method without one has no equal and is not in it."""
-    done = trained(cells).assign(rank=lambda own: pd.to_numeric(own["rank"]))
-    baseline = baseline_of(cells, rules.baseline)
+    `baseline` is that of the plan; without one there are no rows. Where every series has one rank, or none, and not all
+    the same, each is compared at its own, and `rank` and `baseline_rank` are missing. With `rules.baseline_rank` every
+    setting is compared with the baseline at that rank, too. At equal ranks, a method without a rank has no equal and is
+    left out. Two cells that answered other questions are not compared; without `questions` (those of `ResultTables`)
+    there are no intervals over questions.
+    """
+    done = trained_cells(cells).assign(rank=lambda rows: pd.to_numeric(rows["rank"]))
     # Of all cells that are planned: which of them are done must not decide what is compared with what.
     planned = cells[cells["method"] != "base"]
-    one_each = planned.groupby("series")["rank"].nunique().max() <= 1
-    if one_each and planned["rank"].nunique(dropna=False) > 1:
+    one_rank_each = planned.groupby("series")["rank"].nunique().max() <= 1
+    if one_rank_each and planned["rank"].nunique(dropna=False) > 1:
         done = ranked = done.assign(rank=float("nan"))
     else:
         ranked = done[done["rank"].notna()]
-    against = dict.fromkeys(ranked[ranked["method"] == baseline]["series"])
+    references = dict.fromkeys(ranked[ranked["method"] == baseline]["series"])
     sides = [
-        (ranked[ranked["series"] == series], _baseline(ranked[ranked["series"] == reference]))
+        (ranked[ranked["series"] == series], _as_baseline(ranked[ranked["series"] == reference]))
         for series in dict.fromkeys(ranked[ranked["method"] != baseline]["series"])
-        for reference in against
+        for reference in references
     ]
     fixed = done[(done["method"] == baseline) & (done["rank"] == rules.baseline_rank)]
     sides += [
-        (own, _baseline(fixed[fixed["series"] == reference], rank))
-        for (series, method, rank), own in done.groupby(["series", "method", "rank"], sort=False, dropna=False)
+        (setting, _as_baseline(fixed[fixed["series"] == reference], rank))
+        for (series, method, rank), setting in done.groupby(["series", "method", "rank"], sort=False, dropna=False)
         for reference in dict.fromkeys(fixed["series"])
         if rank != rules.baseline_rank and (method != baseline or series == reference)
     ]
     return _compared(sides, questions, rules.tie_margin)
 
 
-def between(first: Frames, second: Frames, margin: float = statistics.TIE_MARGIN) -> pd.DataFrame:
+def between(first: ResultTables, second: ResultTables, margin: float = statistics.TIE_MARGIN) -> pd.DataFrame:
     """The columns of `differences` for two sweeps, or two versions of one: each setting of the second against the same
     setting (method and its settings, base, rank, samples, training settings) of the first, paired by seed. `series` and
     `baseline` are the setting's names in the second and in the first."""
     cells = [
-        trained(one.cells).assign(
-            folder=lambda own, place=place: f"{place}/" + own["folder"].astype(str),
-            exactly=lambda own: own["method"] + own["options"].map(repr),
-            rank=lambda own: pd.to_numeric(own["rank"]),
+        trained_cells(tables.cells).assign(
+            folder=lambda rows, side=side: f"{side}/" + rows["folder"].astype(str),
+            setting=lambda rows: rows["method"] + rows["options"].map(repr),
+            rank=lambda rows: pd.to_numeric(rows["rank"]),
         )
-        for place, one in enumerate((first, second))
+        for side, tables in enumerate((first, second))
     ]
     questions = [
-        one.questions.assign(folder=f"{place}/" + one.questions["folder"].astype(str))
-        for place, one in enumerate((first, second))
+        tables.questions.assign(folder=f"{side}/" + tables.questions["folder"].astype(str))
+        for side, tables in enumerate((first, second))
     ]
     sides = [
-        (cells[1][cells[1]["exactly"] == one], _baseline(cells[0][cells[0]["exactly"] == one]))
-        for one in dict.fromkeys(cells[1]["exactly"])
+        (cells[1][cells[1]["setting"] == setting], _as_baseline(cells[0][cells[0]["setting"] == setting]))
+        for setting in dict.fromkeys(cells[1]["setting"])
     ]
-    return _compared(sides, pd.concat(questions).reset_index(drop=True), margin, unread=False)
+    return _compared(sides, pd.concat(questions).reset_index(drop=True), margin, missing_rows=False)
 
 
-def baseline_text(row: Any) -> str:
-    """The baseline of a row of `differences`, with its rank where that is not the row's own."""
-    equal = pd.isna(row.baseline_rank) or row.baseline_rank == row.rank
-    return row.baseline if equal else f"{row.baseline} r{row.baseline_rank:g}"
-
-
-def _baseline(cells: pd.DataFrame, rank: float | None = None) -> pd.DataFrame:
+def _as_baseline(cells: pd.DataFrame, rank: float | None = None) -> pd.DataFrame:
     """Cells to be compared with, those of `rank` where it is given, whatever their own."""
     moved = cells.assign(baseline_rank=cells["rank"])
     return moved if rank is None else moved.assign(rank=rank)
@@ -117,43 +150,57 @@ def _compared(
     sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
     questions: pd.DataFrame | None,
     margin: float,
-    unread: bool = True,
+    missing_rows: bool = True,
 ) -> pd.DataFrame:
-    """A row for each place at which cells of both sides can be paired; the p values are of one family. `unread`: cells
-    whose rows could not be read are compared as well, for they are of one sweep and were asked the same."""
+    """A row for each place at which cells of both sides can be paired; the p values are of one family. `missing_rows`:
+    cells whose rows could not be read are compared as well, because they are of one sweep and had the same
+    questions."""
     keys = ["base", "rank", "samples", "settings"]
-    answered = _answered(questions) if questions is not None else {}
-    rows, family, steps = [], [], []
-    for own, others in sides:
-        paired = own.assign(settings=own["training"].map(repr)).merge(
-            others.assign(settings=others["training"].map(repr)),
+    answers = _cell_answers(questions) if questions is not None else {}
+    rows: list[PairedDifference] = []
+    family: list[list[float]] = []
+    steps: list[float] = []
+    for series, references in sides:
+        paired = series.assign(settings=series["training"].map(repr)).merge(
+            references.assign(settings=references["training"].map(repr)),
             on=[*keys, "seed"],
             suffixes=("", "_baseline"),
             validate="one_to_one",
         )
         for (base, rank, samples, _), group in paired.groupby(keys, sort=False, dropna=False):
-            pairs = [(row, answered.get(row.folder), answered.get(row.folder_baseline)) for row in group.itertuples()]
-            pairs = [(row, a, b) for row, a, b in pairs if (unread if a is None or b is None else a.asked == b.asked)]
+            pairs = [(row, answers.get(row.folder), answers.get(row.folder_baseline)) for row in group.itertuples()]
+            pairs = [
+                (row, own, other)
+                for row, own, other in pairs
+                if (missing_rows if own is None or other is None else own.question_set == other.question_set)
+            ]
             if not pairs:
                 continue
             values = [row.average - row.average_baseline for row, _, _ in pairs]
             first = pairs[0][0]
-            row = {"series": first.series, "baseline": first.series_baseline, "base": base, "rank": rank}
-            row |= {
-                "baseline_rank": first.baseline_rank,
-                "samples": samples,
-                "seeds": len(values),
-                "difference": _mean(values),
-            }
-            rows.append(row | _over_questions([(a, b) for _, a, b in pairs]))
+            answered = [(own, other) for _, own, other in pairs]
+            low, high, p = _over_questions(answered)
+            rows.append(
+                PairedDifference(
+                    series=first.series,
+                    baseline=first.series_baseline,
+                    base=base,
+                    rank=rank,
+                    baseline_rank=first.baseline_rank,
+                    samples=samples,
+                    seeds=len(values),
+                    difference=_mean(values),
+                    question_low=low,
+                    question_high=high,
+                    mcnemar_p=p,
+                )
+            )
             family.append(values)
-            steps.append(min(one.step if one is not None else 0.0 for _, a, b in pairs for one in (a, b)))
-    adjusted = statistics.holm([row["mcnemar_p"] for row in rows])
-    comparisons = sum(len(values) >= statistics.SEEDS for values in family)
-    verdicts = statistics.compare_family(family, margin, steps)
-    for row, values, step, judged, p in zip(rows, family, steps, verdicts, adjusted, strict=True):
-        row |= _over_seeds(values, step, judged, comparisons, margin) | {"mcnemar_p_adjusted": p}
-    return pd.DataFrame(rows, columns=DIFFERENCES)
+            steps.append(min(side.step if side is not None else 0.0 for pair in answered for side in pair))
+    adjusted = statistics.holm([row.mcnemar_p for row in rows])
+    rows = [replace(row, mcnemar_p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    rows = _over_seeds(rows, family, steps, margin)
+    return pd.DataFrame([asdict(row) for row in rows], columns=DIFFERENCES)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -162,77 +209,98 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _over_seeds(
-    values: Sequence[float], step: float, judged: statistics.SeedComparison, comparisons: int, margin: float
-) -> dict[str, Any]:
-    interval, deviation = judged.interval, statistics.standard_deviation(values, step)
-    needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin) if interval else None
-    return {
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "p": judged.p,
-        "p_adjusted": judged.p_adjusted,
-        "detectable": statistics.detectable_difference(deviation, len(values)) if interval else None,
-        "seeds_needed": needed if judged.verdict == "unresolved" else None,
-        "verdict": judged.verdict,
-    }
+    rows: Sequence[PairedDifference], family: Sequence[Sequence[float]], steps: Sequence[float], margin: float
+) -> list[PairedDifference]:
+    """The rows with what their differences by seed (points) say within their family."""
+    comparisons = sum(len(values) >= statistics.SEEDS for values in family)
+    results = statistics.compare_family(family, margin, steps)
+    completed = []
+    for row, values, step, result in zip(rows, family, steps, results, strict=True):
+        interval, deviation = result.interval, statistics.standard_deviation(values, step)
+        needed = None
+        if result.verdict == "unresolved":
+            needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin)
+        completed.append(
+            replace(
+                row,
+                low=interval.low if interval else None,
+                high=interval.high if interval else None,
+                p=result.p,
+                p_adjusted=result.p_adjusted,
+                detectable=statistics.detectable_difference(deviation, len(values)) if interval else None,
+                seeds_needed=needed,
+                verdict=result.verdict,
+            )
+        )
+    return completed
 
 
 @dataclass(frozen=True)
-class _Answered:
-    """What one cell answered."""
+class _CellAnswers:
+    """The answers of one cell."""
 
-    asked: int
-    """Which questions: cells that were asked the same have the same number."""
+    question_set: int
+    """Cells that answered the same questions have the same number."""
     correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
-    averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells that were asked the same
+    averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells of the same questions
     step: float
     """Points: the least by which two averages over these questions can differ."""
 
 
-def _over_questions(pairs: Sequence[tuple[_Answered | None, _Answered | None]]) -> dict[str, Any]:
+def _over_questions(
+    pairs: Sequence[tuple[_CellAnswers | None, _CellAnswers | None]],
+) -> tuple[float | None, float | None, float | None]:
     """The second component of a difference, from the cells of each seed: the bootstrap's interval of its mean over
-    seeds (points) and, of one seed, McNemar's p. None where the rows of a cell could not be read."""
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    seeds (low and high, points) and, of one seed, McNemar's p. None where the rows of a cell could not be read."""
+    known = [(own, other) for own, other in pairs if own is not None and other is not None]
     if len(known) < len(pairs):
-        return dict.fromkeys(("question_low", "question_high", "mcnemar_p"))
-    interval = statistics.percentile_interval(100 * np.mean([a.averages - b.averages for a, b in known], axis=0))
+        return None, None, None
+    resampled = 100 * np.mean([own.averages - other.averages for own, other in known], axis=0)
+    interval = statistics.percentile_interval(resampled)
     p = None
     if len(known) == 1:
-        ((a, b),) = known
-        p = statistics.mcnemar(int((a.correct > b.correct).sum()), int((a.correct < b.correct).sum()))
-    return {"question_low": interval.low, "question_high": interval.high, "mcnemar_p": p}
+        ((own, other),) = known
+        p = statistics.mcnemar(int((own.correct > other.correct).sum()), int((own.correct < other.correct).sum()))
+    return interval.low, interval.high, p
 
 
-def _answered(questions: pd.DataFrame) -> dict[str, _Answered]:
-    """By cell; the cells that were asked the same are resampled together."""
-    places = questions.groupby(PLACE, observed=True)
+def _cell_answers(questions: pd.DataFrame) -> dict[str, _CellAnswers]:
+    """By folder; the cells that answered the same questions are resampled together."""
+    places = questions.groupby(QUESTION_KEY, observed=True)
     place = places.ngroup().to_numpy()  # (rows,)
     # A question is in its cluster, whichever cell's rows say so. One row a place, as those are numbered.
-    known = places["cluster"].first().astype(object).reset_index()
-    labels = known["cluster"].fillna(known["question_id"].astype(object)).to_numpy(dtype=str)
-    of_task = known["task"].to_numpy(dtype=object)
+    labels = places["cluster"].first().astype(object).reset_index()
+    clusters = labels["cluster"].fillna(labels["question_id"].astype(object)).to_numpy(dtype=str)
+    task_of_place = labels["task"].to_numpy(dtype=object)
     cell, folders = pd.factorize(questions["folder"])
     order = np.lexsort((place, cell))
     ends = np.cumsum(np.bincount(cell, minlength=len(folders)))[:-1]
-    answers = questions["correct"].to_numpy(dtype=float)
-    alike: dict[bytes, dict[str, np.ndarray]] = {}
+    correct = questions["correct"].to_numpy(dtype=float)
+    by_question_set: dict[bytes, dict[str, np.ndarray]] = {}
     for folder, rows in zip(folders, np.split(order, ends) if len(order) else [], strict=True):
-        alike.setdefault(place[rows].tobytes(), {})[folder] = answers[rows]
-    found = {}
-    for number, (asked, by_folder) in enumerate(alike.items()):
-        correct = np.stack(list(by_folder.values()))  # (M, Q)
-        mine = np.frombuffer(asked, dtype=place.dtype)
-        tasks = of_task[mine]
-        averages = statistics.resampled_averages(
-            {
-                task: TaskAnswers(correct[:, tasks == task], labels[mine][tasks == task])
-                for task in dict.fromkeys(tasks.tolist())
-            }
-        )
-        step = _step(correct, tasks)
-        for at, folder in enumerate(by_folder):
-            found[folder] = _Answered(number, correct[at], averages[:, at], step)
-    return found
+        by_question_set.setdefault(place[rows].tobytes(), {})[folder] = correct[rows]
+    answers: dict[str, _CellAnswers] = {}
+    for number, (content, by_folder) in enumerate(by_question_set.items()):
+        places_of_set = np.frombuffer(content, dtype=place.dtype)
+        answers |= _resampled_together(number, by_folder, task_of_place[places_of_set], clusters[places_of_set])
+    return answers
+
+
+def _resampled_together(
+    number: int, by_folder: Mapping[str, np.ndarray], tasks: np.ndarray, clusters: np.ndarray
+) -> dict[str, _CellAnswers]:
+    """The answers (Q,) of cells to the same questions, whose tasks and clusters are (Q,)."""
+    correct = np.stack(list(by_folder.values()))  # (M, Q)
+    averages = statistics.resampled_averages(
+        {
+            task: TaskAnswers(correct[:, tasks == task], clusters[tasks == task])
+            for task in dict.fromkeys(tasks.tolist())
+        }
+    )
+    step = _step(correct, tasks)
+    return {
+        folder: _CellAnswers(number, correct[place], averages[:, place], step) for place, folder in enumerate(by_folder)
+    }
 
 
 def _step(correct: np.ndarray, tasks: np.ndarray) -> float:

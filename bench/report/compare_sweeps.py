@@ -9,14 +9,16 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from bench.analysis import comparison, frames, judgments
+from bench.analysis import comparison, judgments
+from bench.analysis.result_tables import ResultTables, read_results, trained_cells
+from bench.analysis.series import setting_labels
 from bench.errors import UserError
 from bench.report import open_answers, provenance, tables
 from bench.report.content import Content, Section
 from bench.report.figures import differences
-from bench.report.finding import NAMED, SINGLE, comparisons, p_text
+from bench.report.finding import NAMED, comparisons, p_text
 from bench.report.tables import Table
-from bench.statistics import LEVEL
+from bench.statistics import LEVEL, SINGLE
 from bench.store.folder import Results
 from bench.sweep.sections import ReportConfig
 
@@ -61,7 +63,7 @@ def content(first: Results, second: Results) -> Content:
     Raises UserError for a folder that holds no sweep, and where both are one.
     """
     names = _names(first, second)
-    plans, read = (first.plan(), second.plan()), (frames.read(first), frames.read(second))
+    plans, read = (first.plan(), second.plan()), (read_results(first), read_results(second))
     rules = ReportConfig.model_validate(plans[1].get("report", {}))
     scores = list(_scores((first, second), plans, read, rules, names))
     environments = [
@@ -98,23 +100,26 @@ def content(first: Results, second: Results) -> Content:
 def _scores(
     results: tuple[Results, Results],
     plans: tuple[dict[str, Any], dict[str, Any]],
-    read: tuple[frames.Frames, frames.Frames],
+    read: tuple[ResultTables, ResultTables],
     rules: ReportConfig,
     names: tuple[str, str],
 ) -> Iterator[_Score]:
     """Every kind of score that trained cells of both have."""
 
-    def between(first: frames.Frames, second: frames.Frames, margin: float) -> pd.DataFrame:
+    def between(first: ResultTables, second: ResultTables, margin: float) -> pd.DataFrame:
         found = comparison.between(first, second, margin)
         return found.assign(
             series=[f"{one} in {names[1]}" for one in found["series"]],
             baseline=[f"{one} in {names[0]}" for one in found["baseline"]],
         )
 
-    if not any(frames.trained(one.cells).empty for one in read):
+    if not any(trained_cells(one.cells).empty for one in read):
         yield _Score("", "Points of average accuracy", rules.tie_margin, 1, between(*read, rules.tie_margin))
     before, after = (
-        {(one.judge, one.set): one for one in open_answers.panels(mine, judgments.read(folder, plan), rules)}
+        {
+            (one.judge, one.set): one
+            for one in open_answers.panels(mine, judgments.read(folder, plan), folder.plan_record().baseline, rules)
+        }
         for folder, plan, mine in zip(results, plans, read, strict=True)
     )
     for key, panel in after.items():
@@ -131,7 +136,7 @@ def _scores(
             yield _Score(panel.title, what, margin, 2, rows, f"{doubt}{apart}".strip())
 
 
-def _of_questions(read: frames.Frames, panel: open_answers.Panel, kept: set[str]) -> frames.Frames:
+def _of_questions(read: ResultTables, panel: open_answers.Panel, kept: set[str]) -> ResultTables:
     """A panel's cells as accuracies stand in frames, by some of its judgments alone."""
     rows = panel.questions[panel.questions["question_id"].isin(kept)]
     averages = 100 * rows.groupby("folder", observed=True)["correct"].mean()
@@ -188,13 +193,13 @@ def _sentences(rows: pd.DataFrame, margin: float, digits: int) -> list[str]:
     return said
 
 
-def _alone(first: frames.Frames, second: frames.Frames, names: tuple[str, str]) -> list[str]:
+def _alone(first: ResultTables, second: ResultTables, names: tuple[str, str]) -> list[str]:
     """The settings that only one of the two has done."""
-    done = [frames.trained(one.cells).assign(side=side) for side, one in enumerate((first, second))]
+    done = [trained_cells(one.cells).assign(side=side) for side, one in enumerate((first, second))]
     both = pd.concat([one for one in done if len(one)] or done)
     if both.empty:
         return []
-    both = both.assign(label=frames.labels(both))
+    both = both.assign(label=setting_labels(both))
     keys = [both[name].map(repr) for name in ("method", "options", "base", "samples", "training")]
     both = both.assign(setting=["|".join(one) for one in zip(*keys, strict=True)])
     sides = both.groupby("setting")["side"].agg(set)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis import comparison, frames, judgments
+from bench.analysis import comparison, judgments
+from bench.analysis.result_tables import ResultTables, averaged_scores, majority_average, read_results, trained_cells
 from bench.report import open_answers, provenance, ranking, tables
 from bench.report.figures import accuracy, cost, learning_rates, samples, training_curves
 from bench.report.figures import differences as forest
@@ -74,20 +75,21 @@ def content(results: Results) -> Content:
     Raises UserError for a folder that holds no sweep or a record that cannot be believed.
     """
     plan = results.plan()
-    read = frames.read(results)
+    baseline = results.plan_record().baseline
+    read = read_results(results)
     rules = ReportConfig.model_validate(plan.get("report", {}))
-    differences = comparison.differences(read.cells, read.questions, rules)
+    differences = comparison.differences(read.cells, baseline, read.questions, rules)
     said = judgments.read(results, plan)
-    panels = open_answers.panels(read, said, rules)
+    panels = open_answers.panels(read, said, baseline, rules)
     trials = learning_rates.trials(results, plan)
-    ranked = ranking.ranking(read, differences, rules)
+    ranked = ranking.ranking(read, differences, baseline)
     failures = read.cells[~read.cells["status"].isin(["done", "missing", "trained"])]
     left = read.cells[read.cells["status"] != "done"]
     several = read.scores["protocol"].nunique() > 1
-    protocol = f" ({frames.averaged(read.scores)['protocol'].iloc[0]})" if several else ""
+    protocol = f" ({averaged_scores(read.scores)['protocol'].iloc[0]})" if several else ""
     sentences = [
         *best_sentence(ranked),
-        *finding(read.cells, differences, rules, bool(panels), frames.majority(frames.averaged(read.scores))),
+        *finding(read.cells, differences, rules, bool(panels), majority_average(averaged_scores(read.scores))),
         *open_answers.finding(panels, rules, plan),
     ]
     fronts = cost.draw(read.cells)
@@ -123,7 +125,7 @@ def content(results: Results) -> Content:
         Section(
             "differences",
             "Paired differences",
-            uncompared(read.cells, differences, rules.baseline),
+            uncompared(read.cells, differences, baseline),
             figures=forest.draw(differences, rules.tie_margin),
             tables=tables.differences_table(differences, f"Points of average accuracy{protocol}", rules.tie_margin),
         ),
@@ -165,14 +167,14 @@ def content(results: Results) -> Content:
 
 def _noise(cells: pd.DataFrame, panels: list[open_answers.Panel]) -> list[str]:
     """What a seed alone does to every kind of score; what is not known is said once."""
-    done = frames.trained(cells)
+    done = trained_cells(cells)
     found = [noise_text(done)] if len(done) else []
-    found += [noise_text(own, panel.title) for panel in panels if len(own := frames.trained(panel.cells))]
+    found += [noise_text(own, panel.title) for panel in panels if len(own := trained_cells(panel.cells))]
     return [one for one in found if one != ONE_SEED] or found[:1]
 
 
 def _written(
-    read: frames.Frames,
+    read: ResultTables,
     differences: pd.DataFrame,
     ranked: pd.DataFrame,
     panels: list[open_answers.Panel],
@@ -196,9 +198,9 @@ def _failed(failures: pd.DataFrame) -> str:
     )
 
 
-def _coverage(read: frames.Frames, pending: int) -> str:
+def _coverage(read: ResultTables, pending: int) -> str:
     cells, counts = read.cells, read.cells["status"].value_counts()
     other = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "done")
-    beside = f" Beside them lie {read.beside} recorded cells of other settings." if read.beside else ""
+    beside = f" Beside them lie {read.unplanned} recorded cells of other settings." if read.unplanned else ""
     waiting = f" {pending} cells are pending until their learning rates are tuned." if pending else ""
     return f"{len(cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}.{waiting}{beside}"

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
-from bench.analysis import comparison, frames
+from bench.analysis import comparison
+from bench.analysis.comparison import PairedDifference
+from bench.analysis.result_tables import trained_cells
+from bench.analysis.series import setting_labels
 from bench.report.ranking import best
-from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, TIE_MARGIN, noise_floor
+from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, SINGLE, TIE_MARGIN, noise_floor
 from bench.sweep.sections import ReportConfig
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
 SETTING = ["series", "base", "rank", "samples"]
 """What the cells of one setting have in common: all but the seed."""
-SINGLE = "these two runs"
-"""The verdict of fewer than three seeds: none on methods."""
 SERIES, ROWS, RUNS = 3, 6, 3
 """More series, more comparisons, or more comparisons of fewer than three seeds, than these are counted instead of being
 said one by one."""
@@ -33,7 +33,7 @@ def finding(
 ) -> list[str]:
     """What the done cells say. `judged`: their open answers are spoken of elsewhere. `majority`: the average of
     answering every task with its majority class (points)."""
-    done = frames.trained(cells)
+    done = trained_cells(cells)
     if done.empty:
         return [] if judged else ["No trained cell is done yet."]
     return [*comparisons(differences, rules.tie_margin), span(cells, majority)]
@@ -42,28 +42,27 @@ def finding(
 def span(cells: pd.DataFrame, majority: float | None = None, digits: int = 1) -> str:
     """From where to where the trained cells score, and how many lie no higher than what needs no training: their own
     base, and the majority class."""
-    done = frames.trained(cells)
+    done = trained_cells(cells)
     untuned = cells[(cells["status"] == "done") & (cells["method"] == "base") & cells["average"].notna()]
-    own = untuned.groupby("base")["average"].mean()
+    by_base = untuned.groupby("base")["average"].mean()
     several = done.groupby(SETTING, dropna=False)["seed"].nunique().max() > 1
     seeds = "" if several else "; one seed each, so how far a seed alone moves a score is not known"
-    bases = "the untuned base" if len(own) == 1 else "the untuned bases"
-    beside = [
-        _without_training(done["average"], name, scores, known, digits)
-        for name, scores, known in (
-            (bases, done["base"].map(own), own),
-            ("the majority class", pd.Series(majority, done.index, dtype=float), pd.Series([majority], dtype=float)),
-        )
-        if known.notna().any()
-    ]
-    cells_score = "trained cell scores" if len(done) == 1 else f"{len(done)} trained cells score"
-    return f"The {cells_score} {_reach(done['average'], digits)}{''.join(beside)}{seeds}."
+    beside = ""
+    if len(by_base):
+        bases = "the untuned base" if len(by_base) == 1 else "the untuned bases"
+        beside += _without_training(done["average"], bases, done["base"].map(by_base), by_base, digits)
+    if majority is not None:
+        each = pd.Series(majority, done.index, dtype=float)
+        beside += _without_training(done["average"], "the majority class", each, each.iloc[:1], digits)
+    count = "trained cell scores" if len(done) == 1 else f"{len(done)} trained cells score"
+    return f"The {count} {_reach(done['average'], digits)}{beside}{seeds}."
 
 
-def _without_training(averages: pd.Series, name: str, scores: pd.Series, known: pd.Series, digits: int) -> str:
-    beneath = int((averages <= scores + ROUNDING).sum())
+def _without_training(averages: pd.Series, name: str, references: pd.Series, values: pd.Series, digits: int) -> str:
+    """`values`: of what needs no training; `references`: the value that each cell is to be compared with."""
+    beneath = int((averages <= references + ROUNDING).sum())
     which = "it is" if len(averages) == 1 else f"{beneath} of them"
-    return f", {name} {_reach(known, digits)}{f' ({which} no higher)' if beneath else ''}"
+    return f", {name} {_reach(values, digits)}{f' ({which} no higher)' if beneath else ''}"
 
 
 def _reach(values: pd.Series, digits: int) -> str:
@@ -97,96 +96,95 @@ def best_sentence(ranked: pd.DataFrame) -> list[str]:
 def comparisons(differences: pd.DataFrame, margin: float = TIE_MARGIN, digits: int = 1) -> list[str]:
     """The rows of the paired differences in sentences, one a series; many are counted by their verdicts. `margin` is
     that of a tie (points)."""
-    several = differences["samples"].nunique() > 1
-    differences = differences.assign(baseline=[comparison.baseline_text(row) for row in differences.itertuples()])
-    series = [own for _, own in differences.groupby(["series", "baseline"], sort=False)]
-    alone = differences["verdict"] == SINGLE
-    if len(series) <= SERIES and len(differences) <= ROWS and alone.sum() <= RUNS:
-        return [_of_series(own, margin, digits, several) for own in series]
-    found = []
-    if not alone.all():
-        found.append(_counted(differences[~alone], margin, digits, several))
-    if alone.any():
-        found.append(_counted_runs(differences[alone], digits))
-    return found
+    rows = comparison.difference_rows(differences)
+    several = len({row.samples for row in rows}) > 1
+    series: dict[tuple[str, str], list[PairedDifference]] = {}
+    for row in rows:
+        series.setdefault((row.series, row.baseline_label), []).append(row)
+    single = [row for row in rows if row.verdict == SINGLE]
+    if len(series) <= SERIES and len(rows) <= ROWS and len(single) <= RUNS:
+        return [_series_sentence(members, margin, digits, several) for members in series.values()]
+    judged = [row for row in rows if row.verdict != SINGLE]
+    sentences = [_counted(judged, margin, digits, several)] if judged else []
+    return [*sentences, _counted_runs(single, digits)] if single else sentences
 
 
-def _of_series(rows: pd.DataFrame, margin: float, digits: int, several: bool) -> str:
+def _series_sentence(rows: Sequence[PairedDifference], margin: float, digits: int, several: bool) -> str:
     """One series against its baseline, verdict by verdict; the first clause names them both."""
-    first = rows.iloc[0]
     clauses: list[str] = []
     for verdict in ("better", "worse", "tie", "unresolved", SINGLE):
-        own = list(rows[rows["verdict"] == verdict].itertuples())
-        if not own:
+        members = [row for row in rows if row.verdict == verdict]
+        if not members:
             continue
-        names = None if clauses else (first["series"], first["baseline"])
+        names = None if clauses else (rows[0].series, rows[0].baseline_label)
         clauses.append(
-            _tie(own, margin, several, names)
+            _tie_clause(members, margin, several, names)
             if verdict == "tie"
-            else _runs(own, digits, several, names)
+            else _runs_clause(members, digits, several, names)
             if verdict == SINGLE
-            else _apart(own, verdict, digits, several, names)
+            else _difference_clause(members, verdict, digits, several, names)
         )
-    judged = rows[rows["verdict"] != SINGLE]
-    under = [f"{first['samples']:,} samples"] if not several else []
-    if len(judged):
-        under.append(f"intervals: 95 % over {_range(judged['seeds'])} seeds")
-    if rows.loc[rows["verdict"] == SINGLE, "question_low"].notna().any():
-        under.append(
-            "of single runs: 95 % over questions alone" if len(judged) else "intervals: 95 % over questions alone"
-        )
-    if (judged["p"].astype(float) < judged["p_adjusted"].astype(float)).any():
-        under.append("verdicts adjusted for their number")
-    terms = f" ({'; '.join(under)})" if under else ""
-    return f"{'; '.join(clauses)}{terms}."
+    judged = [row for row in rows if row.verdict != SINGLE]
+    terms = [f"{rows[0].samples:,} samples"] if not several else []
+    if judged:
+        terms.append(f"intervals: 95 % over {_range([row.seeds for row in judged])} seeds")
+    if any(row.verdict == SINGLE and row.question_low is not None for row in rows):
+        terms.append("of single runs: 95 % over questions alone" if judged else "intervals: 95 % over questions alone")
+    if any(row.p is not None and row.p_adjusted is not None and row.p < row.p_adjusted for row in judged):
+        terms.append("verdicts adjusted for their number")
+    listed = f" ({'; '.join(terms)})" if terms else ""
+    return f"{'; '.join(clauses)}{listed}."
 
 
-def _apart(rows: list[Any], verdict: str, digits: int, several: bool, names: tuple[str, str] | None) -> str:
+def _difference_clause(
+    rows: Sequence[PairedDifference], verdict: str, digits: int, several: bool, names: tuple[str, str] | None
+) -> str:
     """The comparisons that are better, worse or unresolved, each with its interval."""
-    told = []
+    parts = []
     for row in rows:
-        span = f"[{row.low:.{digits}f}, {row.high:.{digits}f}]"
+        # A verdict on methods has both.
+        assert row.low is not None and row.high is not None and row.p_adjusted is not None
         if verdict == "unresolved":
             seeds = f"{seeds_text(row.seeds_needed)} seeds would tell, if difference and spread stayed so"
-            found = f"{row.difference:+.{digits}f} {span}, adjusted p {p_text(row.p_adjusted)}"
-            told.append(f"{_place(row, several)}({found}; {seeds})")
+            gap = f"{row.difference:+.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+            parts.append(f"{_place(row, several)}({gap}, adjusted p {p_text(row.p_adjusted)}; {seeds})")
         else:
-            low, high = sorted((abs(row.low), abs(row.high)))
-            by = f"by {abs(row.difference):.{digits}f} points [{low:.{digits}f}, {high:.{digits}f}]"
-            told.append(f"{_place(row, several)}{by}")
-    listed = _listed(told)
+            least, most = sorted((abs(row.low), abs(row.high)))
+            by = f"by {abs(row.difference):.{digits}f} points [{least:.{digits}f}, {most:.{digits}f}]"
+            parts.append(f"{_place(row, several)}{by}")
     if names is None:
-        return f"it is {verdict} {listed}"
+        return f"it is {verdict} {_listed(parts)}"
     series, baseline = names
     heads = {
         "better": f"{series} beats {baseline}",
         "worse": f"{series} is worse than {baseline}",
         "unresolved": f"{series} against {baseline} is unresolved",
     }
-    return f"{heads[verdict]} {listed}"
+    return f"{heads[verdict]} {_listed(parts)}"
 
 
-def _tie(rows: list[Any], margin: float, several: bool, names: tuple[str, str] | None) -> str:
+def _tie_clause(rows: Sequence[PairedDifference], margin: float, several: bool, names: tuple[str, str] | None) -> str:
     places = _listed([place for row in rows if (place := _place(row, several).strip())])
     head = "it is a tie" if names is None else f"{names[0]} and {names[1]} tie"
     return f"{head}{f' {places}' if places else ''} (within {points_text(margin)})"
 
 
-def _runs(rows: list[Any], digits: int, several: bool, names: tuple[str, str] | None) -> str:
+def _runs_clause(rows: Sequence[PairedDifference], digits: int, several: bool, names: tuple[str, str] | None) -> str:
     """Comparisons of fewer than three seeds: of runs, not of methods."""
-    told = []
+    parts = []
     for row in rows:
-        known = pd.notna(row.question_low)
-        interval = f" [{row.question_low:.{digits}f}, {row.question_high:.{digits}f}]" if known else ""
-        told.append(f"{row.difference:+.{digits}f} points{interval} {_place(row, several)}".strip())
+        interval = (
+            f" [{row.question_low:.{digits}f}, {row.question_high:.{digits}f}]" if row.question_low is not None else ""
+        )
+        parts.append(f"{row.difference:+.{digits}f} points{interval} {_place(row, several)}".strip())
     seeds = "one run" if max(row.seeds for row in rows) == 1 else "one or two runs"
     head = "it scored" if names is None else f"Beside {names[1]}, {names[0]} scored"
-    return f"{head} {_listed(told)}; with {seeds} each this speaks of these runs, not of the methods"
+    return f"{head} {_listed(parts)}; with {seeds} each this speaks of these runs, not of the methods"
 
 
-def _place(row: Any, several: bool) -> str:
+def _place(row: PairedDifference, several: bool) -> str:
     """Where two series were compared, as far as there is a choice: `at rank 4, 400 samples `."""
-    parts = [f"rank {row.rank:g}"] if pd.notna(row.rank) else []
+    parts = [f"rank {row.rank:g}"] if row.rank is not None else []
     parts += [f"{row.samples:,} samples"] if several else []
     return f"at {', '.join(parts)} " if parts else ""
 
@@ -196,77 +194,74 @@ def _listed(parts: Sequence[str]) -> str:
     return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
-def _range(values: pd.Series) -> str:
-    low, high = values.min(), values.max()
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _counted(rows: pd.DataFrame, margin: float, digits: int, several: bool) -> str:
-    """Many comparisons by their verdicts; those that tell methods apart are named."""
-    told = []
-    baselines = list(dict.fromkeys(rows["baseline"]))
-
-    def _beside(row: Any) -> str:
-        return f"against {row.baseline} " if len(baselines) > 1 else ""
-
+def _counted(rows: Sequence[PairedDifference], margin: float, digits: int, several: bool) -> str:
+    """Many comparisons by their verdicts; the significant ones are named."""
+    baselines = list(dict.fromkeys(row.baseline_label for row in rows))
     words = {"better": "better", "worse": "worse", "tie": f"tied (within {points_text(margin)})"}
+    counts = []
     for verdict, word in {**words, "unresolved": "unresolved"}.items():
-        own = rows[rows["verdict"] == verdict]
+        members = [row for row in rows if row.verdict == verdict]
         names = [
-            f"{row.series} {_beside(row)}{_place(row, several)}{row.difference:+.{digits}f}"
-            for row in own.head(NAMED).itertuples()
+            f"{row.series} {f'against {row.baseline_label} ' if len(baselines) > 1 else ''}{_place(row, several)}"
+            f"{row.difference:+.{digits}f}"
+            for row in members[:NAMED]
         ]
-        more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
+        more = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
         named = f" ({', '.join(names)}{more})" if names and verdict in ("better", "worse") else ""
-        told.append(f"{len(own)} {word}{named}")
+        counts.append(f"{len(members)} {word}{named}")
     return (
         f"Of {len(rows)} comparisons with {_listed(baselines)} over "
-        f"{_range(rows['seeds'])} seeds each: {', '.join(told)}. Better and worse are adjusted for their number (Holm)."
+        f"{_range([row.seeds for row in rows])} seeds each: {', '.join(counts)}. Better and worse are adjusted for "
+        "their number (Holm)."
     )
 
 
-def _counted_runs(rows: pd.DataFrame, digits: int) -> str:
+def _counted_runs(rows: Sequence[PairedDifference], digits: int) -> str:
     """Many comparisons of fewer than three seeds."""
-    seeds = "one run" if rows["seeds"].max() == 1 else "two runs or fewer"
-    tested = rows["mcnemar_p_adjusted"].dropna()
+    seeds = "one run" if max(row.seeds for row in rows) == 1 else "two runs or fewer"
+    tested = [row.mcnemar_p_adjusted for row in rows if row.mcnemar_p_adjusted is not None]
     apart = (
-        f" McNemar's exact test tells {(tested < 1 - LEVEL).sum()} of {len(tested)} of these pairs of runs apart, up "
-        f"or down (p below {1 - LEVEL:.2g}, adjusted for their number)."
-        if len(tested)
+        f" McNemar's exact test tells {sum(p < 1 - LEVEL for p in tested)} of {len(tested)} of these pairs of runs "
+        f"apart, up or down (p below {1 - LEVEL:.2g}, adjusted for their number)."
+        if tested
         else ""
     )
+    gaps = [row.difference for row in rows]
     return (
-        f"Of {len(rows)} comparisons with {_listed(list(dict.fromkeys(rows['baseline'])))}, of {seeds} each: "
-        f"{rows['difference'].min():+.{digits}f} to {rows['difference'].max():+.{digits}f} points. This speaks of "
-        f"these runs, not of the methods.{apart}"
+        f"Of {len(rows)} comparisons with {_listed(list(dict.fromkeys(row.baseline_label for row in rows)))}, of "
+        f"{seeds} each: {min(gaps):+.{digits}f} to {max(gaps):+.{digits}f} points. This speaks of these runs, not of "
+        f"the methods.{apart}"
     )
 
 
-def uncompared(cells: pd.DataFrame, differences: pd.DataFrame, chosen: str | None = None) -> list[str]:
-    """The trained methods that have no equal to be paired with, in one sentence."""
-    done = frames.trained(cells)
-    baseline = comparison.baseline_of(cells, chosen)
+def uncompared(cells: pd.DataFrame, differences: pd.DataFrame, baseline: str | None) -> list[str]:
+    """The trained methods that have no equal to be paired with, in one sentence. `baseline` is that of the plan."""
+    done = trained_cells(cells)
     if done["method"].nunique() < 2:
         return []
-    own_ranks = differences["rank"].isna().all()
-    ranks = pd.Series(float("nan"), done.index) if own_ranks and len(differences) else done["rank"].astype(float)
-    compared = {
-        (one, repr(rank), count)
-        for one, rank, count in zip(
-            differences["series"], differences["rank"].astype(float), differences["samples"], strict=True
-        )
-    }
-    places = zip(frames.labels(done), done["method"], done["series"], ranks.map(repr), done["samples"], strict=True)
+    rows = comparison.difference_rows(differences)
+    at_own_ranks = bool(rows) and all(row.rank is None for row in rows)
+    unranked = done["rank"].isna().all()
+    compared = {(row.series, row.rank, row.samples) for row in rows}
+    ranks = [None if at_own_ranks or pd.isna(rank) else float(rank) for rank in done["rank"]]
+    places = zip(setting_labels(done), done["method"], done["series"], ranks, done["samples"], strict=True)
     names = dict.fromkeys(
-        label for label, method, *place in places if method != baseline and tuple(place) not in compared
+        label
+        for label, method, series, rank, samples in places
+        if (unranked or method != baseline) and (series, rank, samples) not in compared
     )
     if not names:
         return []
-    equal = "samples" if own_ranks and len(differences) else "rank, samples"
+    equal = "samples" if at_own_ranks else "rank, samples"
     reason = (
-        f"without a done {baseline} run at equal {equal}, seed, settings and questions"
-        if baseline
-        else "none has a rank"
+        "none has a rank"
+        if unranked
+        else f"without a done {baseline} run at equal {equal}, seed, settings and questions"
     )
     return [f"Not compared pairwise ({reason}): {', '.join(names)}."]
 
@@ -274,7 +269,7 @@ def uncompared(cells: pd.DataFrame, differences: pd.DataFrame, chosen: str | Non
 def noise_text(done: pd.DataFrame, of: str = "") -> str:
     """What a seed alone does to a score; `of` says to which, where it is not the accuracy."""
     settings = done.groupby(SETTING, dropna=False, sort=False)
-    floor = noise_floor([list(one) for _, one in settings["average"]])
+    floor = noise_floor([list(averages) for _, averages in settings["average"]])
     if floor is None:
         return ONE_SEED
     where = f" ({of})" if of else ""
@@ -306,4 +301,4 @@ def p_text(p: float) -> str:
 
 def seeds_text(needed: float | None) -> str:
     """A number of seeds that `statistics.seeds_needed` found."""
-    return f"more than {MOST_SEEDS:,}" if needed is None or pd.isna(needed) else f"{needed:.0f}"
+    return f"more than {MOST_SEEDS:,}" if needed is None else f"{needed:.0f}"

@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis import comparison, frames
+from bench.analysis import comparison
 from bench.analysis.judgments import Judged
+from bench.analysis.result_tables import ResultTables, trained_cells
+from bench.analysis.series import setting_labels
 from bench.judging.judge_check import INFERIOR
 from bench.judging.measures import Match, noise_of_mean, standings
 from bench.report import published
@@ -33,12 +35,12 @@ class Panel:
     low: float
     high: float
     cells: pd.DataFrame
-    """Cells as in `Frames`, their `average` being the mean score over the judgments that all of them have; missing for
-    a cell that lacks too many to be compared."""
+    """Cells as in `ResultTables`; their `average` is the mean score over the judgments that all of them have, missing
+    for a cell that lacks too many to be compared."""
     scores: pd.DataFrame
     """Rows of `Judged.scores`, each over all of its cell's own judgments."""
     questions: pd.DataFrame
-    """Those judgments as `Frames.questions` has answers."""
+    """Those judgments as `ResultTables.questions` has answers."""
     differences: pd.DataFrame
     noise: float | None
     """Half-width of what the judge's own noise does to a mean, 95 % of the time; None where it is not known."""
@@ -74,12 +76,12 @@ WHOLE = 0.8
 """Share of its judgments that a cell must have to be compared with others."""
 
 
-def panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> list[Panel]:
+def panels(read: ResultTables, judged: Judged, baseline: str | None, rules: ReportConfig) -> list[Panel]:
     """Every judge's view of every set of questions."""
-    return list(_panels(read, judged, rules))
+    return list(_panels(read, judged, baseline, rules))
 
 
-def _panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> Iterator[Panel]:
+def _panels(read: ResultTables, judged: Judged, baseline: str | None, rules: ReportConfig) -> Iterator[Panel]:
     scores = judged.scores()
     for (label, name), own in scores.groupby(["judge", "set"], sort=False):
         identity = judged.judges[label]
@@ -93,7 +95,7 @@ def _panels(read: frames.Frames, judged: Judged, rules: ReportConfig) -> Iterato
         known = check is not None and check.noise is not None and each > 0
         adapted = rules.model_copy(update={"tie_margin": rules.tie_margin * (high - low) / 100})
         questions = _questions(complete)
-        differences = comparison.differences(cells, questions, adapted)
+        differences = comparison.differences(cells, baseline, questions, adapted)
         twins = [one for one, other in judged.judges.items() if other.name == identity.name]
         names = dict(zip(read.cells["folder"], read.cells["name"], strict=True))
         yield Panel(
@@ -126,7 +128,7 @@ def _complete(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def _questions(rows: pd.DataFrame) -> pd.DataFrame:
-    """Judgments as `Frames.questions` has answers: a row a question and turn, its question being its cluster."""
+    """Judgments as `ResultTables.questions` has answers: a row a question and turn, its question being its cluster."""
     own = rows["question_id"].astype(str)
     return pd.DataFrame(
         {
@@ -144,7 +146,7 @@ def finding(found: list[Panel], rules: ReportConfig, plan: dict[str, Any]) -> li
     """What the judges say, a paragraph each."""
     paragraphs = []
     for panel in found:
-        if frames.trained(panel.cells).empty:
+        if trained_cells(panel.cells).empty:
             continue
         asked = plan.get("open_questions", {}).get(panel.set, {}).get("n")
         part = (
@@ -165,8 +167,8 @@ def finding(found: list[Panel], rules: ReportConfig, plan: dict[str, Any]) -> li
 
 def _highest(panel: Panel) -> list[str]:
     """The setting with the highest mean over its seeds; there are no development questions to choose one by."""
-    done = frames.trained(panel.cells)
-    means = done.assign(label=frames.labels(done)).groupby("label", sort=False)["average"].mean()
+    done = trained_cells(panel.cells)
+    means = done.assign(label=setting_labels(done)).groupby("label", sort=False)["average"].mean()
     if len(means) < 2:
         return []
     return [f"The highest is {means.idxmax()} ({means.max():.2f}), chosen by the very answers that it is the mean of."]
@@ -204,7 +206,7 @@ def warnings(found: list[Panel], judged: Judged) -> list[str]:
 
 
 def tables(
-    read: frames.Frames,
+    read: ResultTables,
     found: list[Panel],
     judged: Judged,
     plan: dict[str, Any],
@@ -286,7 +288,7 @@ def _with_interval(row: Any) -> str:
     return f"{row.mean:.2f}" + ("" if pd.isna(row.low) else f" [{row.low:.1f}, {row.high:.1f}]")
 
 
-def _answers(read: frames.Frames) -> list[Table]:
+def _answers(read: ResultTables) -> list[Table]:
     """How long the answers are: what is long is judged otherwise, by any judge."""
     done = read.cells[read.cells["answers"].notna()]
     if done.empty:
@@ -306,17 +308,17 @@ def _answers(read: frames.Frames) -> list[Table]:
     return [Table("Length of the answers", ["cell", "answers", "tokens each", "cut off"], rows, note)]
 
 
-def _comparisons(read: frames.Frames, judged: Judged, plan: dict[str, Any]) -> list[Table]:
+def _comparisons(read: ResultTables, judged: Judged, plan: dict[str, Any]) -> list[Table]:
     """Who wins where a judge set cells against one another."""
     made = []
-    series = dict(zip(read.cells["folder"], frames.labels(read.cells), strict=True))
+    series = dict(zip(read.cells["folder"], setting_labels(read.cells), strict=True))
     methods = dict(zip(series.values(), read.cells["method"], strict=True))
     for (label, name), rows in judged.pairs.groupby(["judge", "set"], sort=False):
         matches, missing = _matches(rows[rows["model_1"].isin(series) & rows["model_2"].isin(series)], series)
         players = list(dict.fromkeys(one for match in matches for one in (match.first, match.second)))
         if not matches:
             continue
-        method = PlanRecord.model_validate(migrated(plan)).baseline
+        method = PlanRecord.model_validate(migrated(plan, PlanRecord)).baseline
         baseline = next((one for one in players if methods[one] == method), players[0])
         linked = _linked(baseline, matches)
         table = standings(

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis import comparison, frames
+from bench.analysis import comparison
+from bench.analysis.result_tables import ResultTables, averaged_scores, trained_cells
+from bench.analysis.series import setting_labels
 from bench.report.figures.cost import settings
 from bench.statistics import SEEDS, mean_interval
-from bench.sweep.sections import ReportConfig
 
 COLUMNS = (
     "kind",
@@ -29,7 +30,7 @@ TASK = "task: "
 """What the column of a task begins with: a task may have any name."""
 
 
-def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig) -> pd.DataFrame:
+def ranking(read: ResultTables, differences: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     """One row a setting, the best average first; the untuned base and the majority class stand where their averages put
     them.
 
@@ -38,21 +39,21 @@ def ranking(read: frames.Frames, differences: pd.DataFrame, rules: ReportConfig)
     development questions, which may choose a setting where test scores may not. `verdict`: against the baseline, as in
     the paired differences. A column a task of the averages' protocol, then `memory` (peak of training, MB), `seconds`
     (of training) and `latency` (s, one prompt, 64 tokens), each a mean over seeds."""
-    scores = frames.averaged(read.scores)
+    scores = averaged_scores(read.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
-    trained = frames.trained(read.cells)
+    trained = trained_cells(read.cells)
     untuned = read.cells[(read.cells["status"] == "done") & (read.cells["method"] == "base")]
     labelled = pd.concat(
-        [trained.assign(label=frames.labels(trained)), untuned.assign(label="untuned " + untuned["base"])]
+        [trained.assign(label=setting_labels(trained)), untuned.assign(label="untuned " + untuned["base"])]
     )
     labelled = labelled[labelled["average"].notna()]
     costs = settings(read.cells).set_index("label")
     verdicts: dict[Any, list[str]] = {}
-    for row in differences.itertuples():
-        verdicts.setdefault((row.series, _rank(row.rank), row.samples), []).append(_against(row))
+    for difference in comparison.difference_rows(differences):
+        place = difference.series, difference.rank, difference.samples
+        verdicts.setdefault(place, []).append(_verdict_text(difference))
     own_ranks = len(differences) > 0 and differences["rank"].isna().all()
-    baseline = comparison.baseline_of(read.cells, rules.baseline)
     rows = []
     for label, own in labelled.groupby("label", sort=False):
         first = own.iloc[0]
@@ -93,10 +94,10 @@ def _interval(own: pd.DataFrame) -> dict[str, Any]:
     return {"low": mean - noise, "high": mean + noise, "interval": "questions"}
 
 
-def _against(row: Any) -> str:
+def _verdict_text(row: comparison.PairedDifference) -> str:
     """A verdict in the words of a cell of the table."""
     words = {"better": "better than", "worse": "worse than", "tie": "tie with", "unresolved": "unresolved against"}
-    against = comparison.baseline_text(row)
+    against = row.baseline_label
     if row.verdict not in words:
         return f"{row.difference:+.1f} to {against} in {'one run' if row.seeds == 1 else f'{row.seeds} runs'} each"
     return f"{words[row.verdict]} {against}"

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis import frames
-from bench.analysis.comparison import baseline_text
+from bench.analysis.comparison import difference_rows
+from bench.analysis.result_tables import LOAD_DEPENDENT, ResultTables, averaged_scores
 from bench.evaluation.workload import LATENCY_BATCHES
 from bench.report import published
-from bench.report.finding import SINGLE, p_text, points_text, seeds_text, verdict_text
+from bench.report.finding import p_text, points_text, seeds_text, verdict_text
 from bench.report.ranking import TASK
+from bench.statistics import SINGLE
 
 EXACT = 1e-3
 """A difference of logits in float32 above which a merge is named: rounding alone leaves about 1e-4."""
@@ -47,7 +48,7 @@ def duplicates(plan: dict[str, Any]) -> list[Table]:
     return [Table("Duplicates", heads, rows, note)] if rows else []
 
 
-def published_table(read: frames.Frames) -> list[Table]:
+def published_table(read: ResultTables) -> list[Table]:
     """The papers' averages over the commonsense tasks, where any of these was scored."""
     if not set(read.scores["task"]) & published.COMMONSENSE:
         return []
@@ -55,7 +56,7 @@ def published_table(read: frames.Frames) -> list[Table]:
         [row.method, row.base, str(row.rank), f"{row.average:.1f}", row.source]
         for row in published.rank_table().itertuples()
     ]
-    scores = frames.averaged(read.scores)
+    scores = averaged_scores(read.scores)
     same = published.comparable(set(read.cells["base"]), set(scores["task"]), set(scores["protocol"]))
     note = (
         "Drawn in the figure. "
@@ -82,7 +83,7 @@ def ranked(settings: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
     scored."""
     if settings.empty:
         return []
-    tasks = list(dict.fromkeys(frames.averaged(scores)["task"]))
+    tasks = list(dict.fromkeys(averaged_scores(scores)["task"]))
     columns = {
         "method": list(settings["series"]),
         "rank": _column(settings["rank"], "g"),
@@ -136,7 +137,8 @@ def differences_table(
     unit. `paired`: how rows came to be pairs; default: methods by seed."""
     if differences.empty:
         return []
-    across = any(baseline_text(row) != row.baseline for row in differences.itertuples())
+    rows = difference_rows(differences)
+    across = any(row.baseline_label != row.baseline for row in rows)
     columns = {
         "series": differences["series"],
         "baseline": differences["baseline"],
@@ -151,10 +153,8 @@ def differences_table(
         "McNemar's p": ["-" if pd.isna(p) else p_text(p) for p in differences["mcnemar_p"]],
         "McNemar's p, adjusted": ["-" if pd.isna(p) else p_text(p) for p in differences["mcnemar_p_adjusted"]],
         "detectable": _column(differences["detectable"], ".2f"),
-        "seeds to tell": [
-            "-" if row.verdict != "unresolved" else seeds_text(row.seeds_needed) for row in differences.itertuples()
-        ],
-        "verdict": [verdict_text(row.verdict, row.seeds) for row in differences.itertuples()],
+        "seeds to tell": ["-" if row.verdict != "unresolved" else seeds_text(row.seeds_needed) for row in rows],
+        "verdict": [verdict_text(row.verdict, row.seeds) for row in rows],
     }
     reach = "An" if across else "What has no rank, or no equal to be paired with, is not in it; an"
     note = (
@@ -191,7 +191,7 @@ def _labels(cells: pd.DataFrame) -> dict[str, str]:
     return dict(zip(done["folder"], done["name"], strict=True))
 
 
-def by_task(read: frames.Frames) -> list[Table]:
+def by_task(read: ResultTables) -> list[Table]:
     """Accuracy by task, a row a cell, with the majority class and chance beneath; a table a protocol."""
     found = []
     for protocol, scores in read.scores.groupby("protocol", sort=False):
@@ -217,7 +217,7 @@ def by_task(read: frames.Frames) -> list[Table]:
     return [Table("Accuracy by task", ["cell", "average"], [], "No cell is scored yet.")]
 
 
-def intervals(read: frames.Frames) -> list[Table]:
+def intervals(read: ResultTables) -> list[Table]:
     """Wilson's interval of every score."""
     labels = _labels(read.cells)
     scores = read.scores[read.scores["folder"].isin(labels)]
@@ -236,7 +236,7 @@ def intervals(read: frames.Frames) -> list[Table]:
     return [Table("Intervals by task", ["cell", *wide.columns], rows, note, folded=True)]
 
 
-def parsing(read: frames.Frames) -> list[Table]:
+def parsing(read: ResultTables) -> list[Table]:
     """How many generated answers could be read, and how good those are; no table where nothing was generated."""
     labels = _labels(read.cells)
     scores = read.scores[read.scores["folder"].isin(labels) & read.scores["parse_rate"].notna()]
@@ -252,14 +252,14 @@ def parsing(read: frames.Frames) -> list[Table]:
     return [Table("Parse rates", heads, rows, note)]
 
 
-def costs(read: frames.Frames) -> list[Table]:
+def costs(read: ResultTables) -> list[Table]:
     """What the done cells cost; a column that no cell fills is left out. What was measured beside other work is not
     shown, so that it is not compared."""
     done = read.cells[read.cells["status"] == "done"]
     shared = done["shared"].eq(True)
     labels = _labels(done)
     names = [labels[one] + (" (shared)" if beside else "") for one, beside in zip(done["folder"], shared, strict=True)]
-    alone = done.assign(**{one: done[one].mask(shared) for one in frames.TAKES_TIME})
+    alone = done.assign(**{one: done[one].mask(shared) for one in LOAD_DEPENDENT})
     columns = {
         "trainable": _column(done["trainable"], ",.0f"),
         "% of all": _column(done["percent"], ".3f"),

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tables import asked, cells_of, copied, said, two_runs
+from helpers.tables import asked, baseline_of, cells_of, compared, copied, said, two_runs
 from scipy import stats
 
 from bench import statistics
-from bench.analysis import comparison, frames
+from bench.analysis import comparison
+from bench.analysis.rescoring import QUESTIONS, differing_questions
+from bench.analysis.result_tables import read_results
 from bench.report.finding import comparisons
 from bench.report.tables import differences_table
 from bench.store.folder import Results
@@ -27,7 +29,7 @@ def test_differences_are_paired_by_seed() -> None:
     rows += [{"method": "dora", "rank": 4, "seed": s, "average": lora[s] + 3 + 0.1 * s} for s in range(3)]
     rows += [{"method": "dora", "rank": 8, "seed": 0, "average": 99.0}]  # no LoRA at rank 8 to compare with
     rows += [{"method": "dora", "rank": 4, "seed": 7, "average": 99.0}]  # nor at seed 7
-    found = comparison.differences(cells_of(rows))
+    found = compared(cells_of(rows))
     assert len(found) == 1
     row = next(found.itertuples())
     assert (row.seeds, row.verdict) == (3, "better")
@@ -44,11 +46,8 @@ def test_a_rank_of_the_baseline_meets_every_setting() -> None:
         for (method, rank), lead in leads.items()
         for s in range(3)
     ]
-    found = comparison.differences(cells_of(rows), rules=ReportConfig(baseline="lora", baseline_rank=16))
-    assert [
-        (row.series, None if math.isnan(row.rank) else row.rank, comparison.baseline_text(row))
-        for row in found.itertuples()
-    ] == [
+    found = compared(cells_of(rows), rules=ReportConfig(baseline="lora", baseline_rank=16))
+    assert [(row.series, row.rank, row.baseline_label) for row in comparison.difference_rows(found)] == [
         ("dora", 8, "lora"),
         ("dora", 16, "lora"),
         ("lora", 8, "lora r16"),
@@ -72,7 +71,7 @@ def test_a_rank_of_the_baseline_meets_every_setting() -> None:
 
 def test_two_runs_are_tested_by_their_questions_and_stay_two_runs() -> None:
     lora, dora = [1] * 40 + [0] * 60, [0] * 2 + [1] * 58 + [0] * 40
-    (row,) = comparison.differences(two_runs(), asked({"c0": lora, "c1": dora})).itertuples()
+    (row,) = compared(two_runs(), asked({"c0": lora, "c1": dora})).itertuples()
     assert row.mcnemar_p == row.mcnemar_p_adjusted == pytest.approx(stats.binomtest(20, 22).pvalue)
     assert row.verdict == "these two runs" and row.low is None and row.p is None
     # The bootstrap's own s.d. of the difference is 4.3 points; an end strays by a tenth of that.
@@ -91,16 +90,16 @@ def test_equal_differences_are_known_to_one_answer() -> None:
     answers = {f"c{i}": [i % 2, 0, 1, 1] for i in range(6)}
     others = {f"c{i}": [1, 0, 1, 0, 0] for i in range(6)}
     questions = pd.concat([asked(answers), asked(others, "u")])
-    (row,) = comparison.differences(cells_of(rows), questions).itertuples()
+    (row,) = compared(cells_of(rows), questions).itertuples()
     assert row.high - row.difference == pytest.approx(stats.t.ppf(0.975, 2) * 10 / math.sqrt(12 * 3))
-    (row,) = comparison.differences(cells_of(rows)).itertuples()
+    (row,) = compared(cells_of(rows)).itertuples()
     assert row.high == row.difference
 
 
 def test_mcnemar_has_a_family_of_its_own() -> None:
     cells = two_runs({"method": "vera", "rank": 4, "average": 50.0})
     answers = {"c0": [1] * 40 + [0] * 60, "c1": [0] * 2 + [1] * 58 + [0] * 40, "c2": [1] * 44 + [0] * 56}
-    found = comparison.differences(cells, asked(answers))
+    found = compared(cells, asked(answers))
     alone = list(found["mcnemar_p"])
     assert list(found["mcnemar_p_adjusted"]) == statistics.holm(alone) != alone
     assert found["p_adjusted"].isna().all()
@@ -111,14 +110,14 @@ def test_tasks_weigh_alike_and_clusters_are_drawn_whole() -> None:
     cells = two_runs()
     large = asked({"c0": [0] * 300, "c1": [1] * 300}, "large")
     small = asked({"c0": [0] * 10, "c1": [1] * 5 + [0] * 5}, "small", ["a"] * 5 + ["b"] * 5)
-    (row,) = comparison.differences(cells, pd.concat([large, small])).itertuples()
+    (row,) = compared(cells, pd.concat([large, small])).itertuples()
     assert (row.question_low, row.question_high) == (50.0, 100.0)
     alone = asked({"c0": [0] * 10, "c1": [1] * 5 + [0] * 5}, "small")
-    (row,) = comparison.differences(cells, pd.concat([large, alone])).itertuples()
+    (row,) = compared(cells, pd.concat([large, alone])).itertuples()
     assert 55 < row.question_low < row.question_high < 95
     # Rows of an older cell name no cluster; the other's do.
     older = pd.concat([large, small[small["folder"] == "c0"], alone[alone["folder"] == "c1"]])
-    (row,) = comparison.differences(cells, older).itertuples()
+    (row,) = compared(cells, older).itertuples()
     assert (row.question_low, row.question_high) == (50.0, 100.0)
 
 
@@ -126,7 +125,7 @@ def test_the_questions_interval_is_of_the_mean_over_seeds() -> None:
     rows = [{"method": m, "rank": 4, "seed": s, "average": 50.0} for s in range(3) for m in ("lora", "dora")]
     random = np.random.default_rng(0)
     answers = {f"c{place}": list(random.random(200) < 0.6) for place in range(6)}
-    (row,) = comparison.differences(cells_of(rows), asked(answers)).itertuples()
+    (row,) = compared(cells_of(rows), asked(answers)).itertuples()
     mean = sum(np.array(answers[f"c{s + 1}"], float) - np.array(answers[f"c{s}"], float) for s in (0, 2, 4)) / 3
     deviation = 100 * mean.std() / math.sqrt(200)
     assert row.question_high - row.question_low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
@@ -136,13 +135,13 @@ def test_the_questions_interval_is_of_the_mean_over_seeds() -> None:
 def test_cells_with_other_questions_are_not_compared() -> None:
     cells = two_runs({"method": "vera", "rank": 4, "average": 50.0})
     answers = asked({"c0": [1, 0, 1], "c1": [1, 1, 1], "c2": [0, 0, 1, 1]})
-    found = comparison.differences(cells, answers)
+    found = compared(cells, answers)
     assert list(found["series"]) == ["dora"]
-    assert frames._other_questions(answers) == [
+    assert differing_questions(answers) == [
         "c2: of t (loglikelihood-v1) it answered other questions (4) than most cells (3); it is not compared with them"
     ]
     # What is not known to differ is compared, without what its questions would say.
-    found = comparison.differences(cells, answers[answers["folder"] != "c2"]).set_index("series")
+    found = compared(cells, answers[answers["folder"] != "c2"]).set_index("series")
     assert found.loc["vera", "difference"] == 0 and pd.isna(found.loc["vera", "question_low"])
     assert pd.notna(found.loc["dora", "question_low"])
 
@@ -155,7 +154,7 @@ def test_verdicts_are_adjusted_for_the_rows_of_the_table() -> None:
         for name, mine in leads.items()
         for s, lead in enumerate(mine)
     ]
-    found = comparison.differences(cells_of(rows)).set_index("series")
+    found = compared(cells_of(rows)).set_index("series")
     dora = found.loc["dora"]
     assert dora["p"] < 0.05 < dora["p_adjusted"] == pytest.approx(2 * dora["p"])
     assert dora["low"] > 0 and dora["verdict"] == "unresolved"
@@ -180,7 +179,7 @@ def test_two_bases_of_one_name_are_compared_apart() -> None:
         for base, lora, dora in (("x (r, float32)", 50.0, 51.0), ("x (r, bfloat16)", 60.0, 63.0))
         for method, average in (("lora", lora), ("dora", dora))
     ]
-    found = comparison.differences(cells_of(rows))
+    found = compared(cells_of(rows))
     assert dict(zip(found["base"], found["difference"], strict=True)) == {"x (r, float32)": 1.0, "x (r, bfloat16)": 3.0}
     assert set(found["seeds"]) == {1}
 
@@ -194,16 +193,16 @@ def test_cells_are_compared_at_equal_training_settings() -> None:
     cells = cells_of(rows).assign(
         series=lambda c: [f"{m} {t}" for m, t in zip(c["method"], c["training"], strict=True)]
     )
-    found = comparison.differences(cells)
+    found = compared(cells)
     assert list(found["difference"]) == [3.0, 3.0]
 
 
 def test_rows_that_cannot_be_read_leave_the_comparison_over_seeds(finished: tuple[Path, Path], tmp_path: Path) -> None:
     copy = copied(finished, tmp_path)
     next(copy.glob("cells/dora-r2-*/items/world_two@*")).unlink()
-    read = frames.read(Results(copy))
+    read = read_results(Results(copy))
     assert "is missing; its score is the recorded one" in read.problems[0]
-    found = comparison.differences(read.cells, read.questions).set_index("rank")
+    found = compared(read.cells, read.questions).set_index("rank")
     assert pd.isna(found.loc[2, "question_low"]) and pd.notna(found.loc[4, "question_low"])
     assert found["difference"].notna().all()
 
@@ -216,9 +215,9 @@ def test_each_cell_is_resampled_as_it_would_be_alone(categories: bool) -> None:
     other = asked({"c3": [1] * 50})
     rows = pd.concat([asked(answers, "z"), small, other]).sample(frac=1, random_state=0)
     if categories:
-        rows = rows.astype(dict.fromkeys(frames.QUESTIONS[:-1], "category"))
-    found = comparison._answered(rows)
-    assert found["c0"].asked == found["c1"].asked == found["c2"].asked != found["c3"].asked
+        rows = rows.astype(dict.fromkeys(QUESTIONS[:-1], "category"))
+    found = comparison._cell_answers(rows)
+    assert found["c0"].question_set == found["c1"].question_set == found["c2"].question_set != found["c3"].question_set
     for folder, one in found.items():
         mine = rows[rows["folder"] == folder].astype({"task": str, "question_id": str, "cluster": object})
         mine = mine.sort_values(["task", "question_id"])
@@ -230,3 +229,15 @@ def test_each_cell_is_resampled_as_it_would_be_alone(categories: bool) -> None:
             for task, part in mine.groupby("task")
         }
         np.testing.assert_allclose(one.averages, statistics.resampled_averages(alone)[:, 0])
+
+
+def test_the_baseline_is_the_plan_s_whichever_cells_are_done() -> None:
+    """Of full, DoRA and VeRA it is DoRA, the first with a rank; nothing takes its place until it is done."""
+    rows = [{"method": "full", "rank": None, "average": 55.0}]
+    rows += [{"method": method, "rank": 4, "average": 50.0} for method in ("dora", "vera")]
+    cells = cells_of(rows)
+    assert baseline_of(cells) == "dora"
+    found = comparison.differences(cells, "dora")
+    assert list(found["series"]) == ["full", "vera"] and set(found["baseline"]) == {"dora"}
+    assert comparison.differences(cells.assign(status=["done", "failed", "done"]), "dora").empty
+    assert comparison.differences(cells, None).empty

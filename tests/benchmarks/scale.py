@@ -6,7 +6,7 @@ The plan is LoRA and DoRA at five ranks, ten learning rates, ten sample counts a
 recorded cells are those of results/rank_real_small (three tasks, 500 questions each) under other ranks, rates, sample
 counts and seeds, with other log-likelihoods and the answers and scores that follow from them; they lie in a temporary
 folder. Every timing is a process of its own, with OMP_NUM_THREADS=1: seconds of the wall (`s`) and of the processor
-(`_cpu_s`), the least of the repeats of each, its start and its imports included; of the loading, `frames.read` alone.
+(`_cpu_s`), the least of the repeats of each, its start and its imports included; of the loading, `read_results` alone.
 Writes results/benchmarks/scale.json.
 """
 
@@ -108,11 +108,11 @@ def other_answers(items: pd.DataFrame, random: np.random.Generator) -> pd.DataFr
 
 def load(folder: Path) -> tuple[float, float]:
     """Read all recorded cells, in this process: seconds of the wall, and of the processor."""
-    from bench.analysis import frames
+    from bench.analysis.result_tables import read_results
     from bench.store.folder import Results
 
     begun, before = time.perf_counter(), time.process_time()
-    read = frames.read(Results(folder))
+    read = read_results(Results(folder))
     found = time.perf_counter() - begun, time.process_time() - before
     if read.problems or len(read.questions) != 1500 * len(read.cells):
         raise SystemExit(f"not what was recorded: {read.problems[:3]}")

@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench import methods
-from bench.analysis import frames
+from bench.analysis.result_tables import read_results
 from bench.data.encoding import encode_pair
 from bench.data.questions import Question, cluster
 from bench.data.sweep_data import SweepData
@@ -402,7 +402,7 @@ evaluation: {{limit: 6, tasks: [world_two, world_true_false], protocol: [generat
     assert done.exit_code == 0, done.output
     results = Results(tmp_path / "both")
     assert results.plan()["protocols"] == ["generative-v2", "loglikelihood"]
-    read_back = frames.read(results)
+    read_back = read_results(results)
     assert read_back.problems == ()
     cells = read_back.cells
     for folder in results.folders():

@@ -11,10 +11,14 @@ import pandas as pd
 
 from bench.analysis import comparison
 from bench.report.finding import finding
+from bench.store.records import PlannedRecord
+from bench.sweep.baseline import choose_baseline
+from bench.sweep.cell import Settings
+from bench.sweep.sections import ReportConfig
 
 
 def cells_of(rows: list[dict]) -> pd.DataFrame:
-    """A cells table as `frames.read` gives it, with what the figure and the differences need."""
+    """A cells table as `read_results` gives it, with what the figure and the differences need."""
     base = {
         "status": "done",
         "base": "b",
@@ -28,7 +32,7 @@ def cells_of(rows: list[dict]) -> pd.DataFrame:
 
 
 def asked(correct: dict[str, list[int]], task: str = "t", cluster: list[str] | None = None) -> pd.DataFrame:
-    """Rows of `Frames.questions`: whether each cell's answers to the questions of a task were right."""
+    """Rows of `ResultTables.questions`: whether each cell's answers to the questions of a task were right."""
     rows = [
         {
             "folder": folder,
@@ -45,6 +49,7 @@ def asked(correct: dict[str, list[int]], task: str = "t", cluster: list[str] | N
 
 
 def two_runs(*more: dict) -> pd.DataFrame:
+    """One run each of LoRA and DoRA, and more."""
     rows = [{"method": "lora", "rank": 4, "average": 50.0}, {"method": "dora", "rank": 4, "average": 60.0}, *more]
     return cells_of(rows)
 
@@ -81,6 +86,41 @@ ONE_SETTING = [
 """31 methods, each at one setting."""
 
 
+def baseline_of(cells: pd.DataFrame, chosen: str | None = None) -> str | None:
+    """The baseline that a plan of these cells has."""
+    trained = cells[cells["method"] != "base"]
+    pairs = [
+        (method, None if pd.isna(rank) else int(rank))
+        for method, rank in zip(trained["method"], trained["rank"], strict=True)
+    ]
+    return choose_baseline(pairs, chosen)
+
+
+def compared(
+    cells: pd.DataFrame, questions: pd.DataFrame | None = None, rules: ReportConfig = comparison.RULES
+) -> pd.DataFrame:
+    """The paired differences of cells with the baseline of their plan."""
+    return comparison.differences(cells, baseline_of(cells, rules.baseline), questions, rules)
+
+
 def said(rows: list[dict]) -> list[str]:
     cells = cells_of(rows)
-    return finding(cells, comparison.differences(cells))
+    return finding(cells, compared(cells))
+
+
+def planned_cell(method: str, options: Settings, base: str = "b", tuned: bool = False) -> PlannedRecord:
+    """A cell of a plan, of the rank that its options have."""
+    rank = options.get("rank")
+    return PlannedRecord(
+        folder="",
+        name=method,
+        base=base,
+        method=method,
+        rank=rank if isinstance(rank, int) else None,
+        samples=100,
+        seed=0,
+        options=options,
+        tuned=tuned,
+        training={},
+        evaluations=[],
+    )

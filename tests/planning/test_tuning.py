@@ -12,7 +12,7 @@ import pytest
 from helpers.sweeps import bench, sweep_file
 
 from bench import methods
-from bench.analysis import frames
+from bench.analysis.result_tables import read_results
 from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
 from bench.planning.build import make_plan
 from bench.planning.tuning import settle
@@ -134,7 +134,7 @@ def test_trials_see_no_test_question_and_finals_no_development_question(
 
 def test_the_report_shows_the_trials_apart(tuned: tuple[tuple[Any, ...], Path, str]) -> None:
     _, folder, _ = tuned
-    read = frames.read(Results(folder))
+    read = read_results(Results(folder))
     assert set(read.cells["name"]) == {"base", *FINALS} and read.beside == 0
     assert set(read.cells["series"]) == {"base", "lora", "dora"}  # whatever rates were chosen
     page = (folder / "report" / "report.md").read_text()
@@ -167,7 +167,7 @@ def test_a_setting_whose_trials_all_fail_stays_pending(tmp_path: Path, tiny_mode
     assert done.exit_code == 1 and "full-n32-s0 stays pending: none of its trials" in done.output, done.output
     page = (tmp_path / "tiny" / "report" / "report.md").read_text()
     assert "1 cells are pending" in page and "(diverged)" in page
-    read = frames.read(Results(tmp_path / "tiny"))
+    read = read_results(Results(tmp_path / "tiny"))
     assert dict(zip(read.cells["name"], read.cells["status"], strict=True))["lora-r2-n32-s0"] == "done"
 
 

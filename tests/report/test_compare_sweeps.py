@@ -15,7 +15,8 @@ from helpers.sweeps import bench
 from helpers.tables import asked, cells_of, change_metrics
 
 from bench.analysis import comparison
-from bench.analysis.frames import QUESTIONS, Frames
+from bench.analysis.rescoring import QUESTIONS
+from bench.analysis.result_tables import ResultTables
 from bench.errors import UserError
 from bench.report import compare_sweeps
 from bench.store.folder import Results
@@ -81,12 +82,12 @@ def test_the_command_writes_a_page_of_its_own(finished: tuple[Path, Path], tmp_p
     assert done.exit_code == 2 and "Give one folder, or two with --compare" in done.output
 
 
-def frames_of(rows: list[dict]) -> Frames:
+def frames_of(rows: list[dict]) -> ResultTables:
     cells = cells_of(rows)
-    return Frames(cells, pd.DataFrame(), (), 0, pd.DataFrame(columns=QUESTIONS), ())
+    return ResultTables(cells, pd.DataFrame(), (), 0, pd.DataFrame(columns=QUESTIONS), ())
 
 
-def asked_alike(*averages: float, seeds: int = 1, **settings: Any) -> Frames:
+def asked_alike(*averages: float, seeds: int = 1, **settings: Any) -> ResultTables:
     """Cells of one question each, every one of them asked the same."""
     rows = [
         {"method": "lora", "rank": 8, "seed": seed, "average": average + seed, **settings}
@@ -95,7 +96,7 @@ def asked_alike(*averages: float, seeds: int = 1, **settings: Any) -> Frames:
     ]
     made = frames_of(rows)
     questions = pd.concat([asked({folder: [1, 0]}) for folder in made.cells["folder"]])
-    return Frames(made.cells, made.scores, (), 0, questions, ())
+    return ResultTables(made.cells, made.scores, (), 0, questions, ())
 
 
 def test_settings_are_paired_by_what_they_are_and_not_by_their_names() -> None:
@@ -114,7 +115,7 @@ def test_a_sweep_without_any_rank_is_compared_with_one_that_has_some() -> None:
     mixed = frames_of(
         [{"method": "full", "rank": None, "average": 51.0}, {"method": "lora", "rank": 8, "average": 1.0}]
     )
-    mixed = Frames(mixed.cells, mixed.scores, (), 0, asked({"c0": [1, 0], "c1": [1, 0]}), ())
+    mixed = ResultTables(mixed.cells, mixed.scores, (), 0, asked({"c0": [1, 0], "c1": [1, 0]}), ())
     (row,) = comparison.between(full, mixed).itertuples()
     assert row.series == "full" and row.difference == 1.0
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from helpers.tables import ONE_SETTING, cells_of, said
+from helpers.tables import ONE_SETTING, baseline_of, cells_of, compared, said
 from scipy import stats
 
-from bench.analysis import comparison
 from bench.report.finding import noise_text, span, uncompared
 from bench.statistics import compare_family
 from bench.sweep.sections import ReportConfig
@@ -85,7 +84,7 @@ def test_what_is_compared_does_not_depend_on_what_is_done() -> None:
     rows = [row for rank in (8, 16) for name in ("lora", "dora") for row in seeded(name, rank, (0, 1, 2))]
     cells = cells_of(rows)
     apart = (cells["method"] == "lora") & (cells["rank"] == 16) | (cells["method"] == "dora") & (cells["rank"] == 8)
-    assert comparison.differences(cells.assign(status=["failed" if one else "done" for one in apart])).empty
+    assert compared(cells.assign(status=["failed" if one else "done" for one in apart])).empty
 
 
 def test_a_cell_is_held_against_its_own_base() -> None:
@@ -109,14 +108,14 @@ def test_a_cell_as_good_as_the_majority_is_no_higher() -> None:
 
 def test_a_chosen_baseline_may_be_without_a_rank() -> None:
     rows = seeded("lora", 8, (0, 0, 0)) + seeded("full", None, (3, 3.1, 3.2))
-    found = comparison.differences(cells_of(rows), rules=ReportConfig(baseline="full"))
+    found = compared(cells_of(rows), rules=ReportConfig(baseline="full"))
     assert list(found["series"]) == ["lora"] and list(found["baseline"]) == ["full"]
 
 
 def test_methods_without_an_equal_are_named() -> None:
     def left(rows: list[dict]) -> list[str]:
         cells = cells_of(rows)
-        return uncompared(cells, comparison.differences(cells))
+        return uncompared(cells, compared(cells), baseline_of(cells))
 
     full, tuning = ({"method": name, "rank": None, "average": 50.0} for name in ("full", "ln_tuning"))
     lora = [{"method": "lora", "rank": rank, "average": 50.0} for rank in (4, 8)]

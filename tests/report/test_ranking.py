@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from helpers.tables import cells_of
+from helpers.tables import cells_of, compared
 from scipy import stats
 
-from bench.analysis import comparison
-from bench.analysis.frames import Frames
+from bench.analysis.result_tables import ResultTables
 from bench.report import latex, tables
 from bench.report.finding import best_sentence
 from bench.report.ranking import best, ranking
@@ -17,7 +16,7 @@ AVERAGES = {"lora": [50.0, 52.0, 54.0], "dora": [53.0, 55.0, 57.1], "full": [60.
 
 
 @pytest.fixture
-def read() -> Frames:
+def read() -> ResultTables:
     """Three seeds of three methods, the untuned base, on two tasks."""
     rows = [{"method": "base", "rank": None, "samples": 0, "average": 40.0, "development": 35.0}]
     rows += [
@@ -54,12 +53,12 @@ def read() -> Frames:
             for task, shift in (("first", -1.0), ("second", 1.0))
         ]
     )
-    return Frames(cells, scores, (), 0, pd.DataFrame(columns=["folder"]), ())
+    return ResultTables(cells, scores, (), 0, pd.DataFrame(columns=["folder"]), ())
 
 
 @pytest.fixture
-def ranked(read: Frames) -> pd.DataFrame:
-    return ranking(read, comparison.differences(read.cells), comparison.RULES)
+def ranked(read: ResultTables) -> pd.DataFrame:
+    return ranking(read, compared(read.cells), "lora")
 
 
 def test_every_setting_stands_where_its_average_puts_it(ranked: pd.DataFrame) -> None:
@@ -97,7 +96,7 @@ def test_the_best_is_chosen_by_development_questions(ranked: pd.DataFrame) -> No
     assert best(equals)["series"] == best(equals.iloc[::-1])["series"] == "dora"
 
 
-def test_the_table_says_what_an_interval_is_over(read: Frames, ranked: pd.DataFrame) -> None:
+def test_the_table_says_what_an_interval_is_over(read: ResultTables, ranked: pd.DataFrame) -> None:
     (table,) = tables.ranked(ranked, read.scores)
     rows = {row[0]: dict(zip(table.heads, row, strict=True)) for row in table.rows}
     assert rows["untuned"]["95 %"] == "[38.0, 42.0] q" and not rows["lora"]["95 %"].endswith("q")

@@ -17,7 +17,7 @@ from helpers.paths import RESULTS
 from helpers.sweeps import bench
 from helpers.tables import change_evaluations, change_metrics, copied
 
-from bench.analysis import frames
+from bench.analysis.result_tables import read_results
 from bench.report import watch, write_report
 from bench.store.folder import Results
 from bench.sweep.schema import Sweep
@@ -191,7 +191,7 @@ def test_parse_rates_stand_beside_the_accuracy(finished: tuple[Path, Path], tmp_
 
 def test_two_protocols_share_no_average_and_no_column(finished: tuple[Path, Path], tmp_path: Path) -> None:
     copy = copied(finished, tmp_path)
-    before = frames.read(Results(copy))
+    before = read_results(Results(copy))
     plan = json.loads((copy / "plan.json").read_text())
     for cell in plan["cells"]:
         path = copy / "cells" / cell["folder"] / "metrics.json"
@@ -203,7 +203,7 @@ def test_two_protocols_share_no_average_and_no_column(finished: tuple[Path, Path
         path.write_text(json.dumps(metrics))
         cell["evaluations"] += list(more)
     (copy / "plan.json").write_text(json.dumps(plan))
-    read = frames.read(Results(copy))
+    read = read_results(Results(copy))
     assert list(read.cells["average"]) == list(before.cells["average"])
     assert set(read.scores["protocol"]) == {"loglikelihood-v1", "other-v1"}
     assert len(read.questions) == len(before.questions)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.sweeps import bench, sweep_file
 
-from bench.analysis import frames
+from bench.analysis.result_tables import read_results
 from bench.store.folder import Results
 
 FAULTY = """
@@ -56,7 +56,7 @@ def faulty(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) ->
         entry = "methods=[{method: 'faulty:Faulty', rank: [2, 4], lr: 1e-2}]"
         only = ("--set", "evaluation.tasks=[world_two]", "--set", "training.checkpoint_minutes=null")
         done = bench("run", path, "--results", tmp_path / "r", "--set", entry, *only, *more)
-        read = frames.read(Results(tmp_path / "r" / "tiny")).cells
+        read = read_results(Results(tmp_path / "r" / "tiny")).cells
         return done, {cell.name: cell for cell in read.itertuples()}
 
     run.marks = tmp_path / "marks"

@@ -18,14 +18,14 @@ import pytest
 from helpers.paths import ROOT
 from helpers.sweeps import bench, outcome, sweep_file
 
-from bench.analysis import frames
+from bench.analysis.result_tables import read_results
 from bench.models.dtype import resolve_dtype
 from bench.store.folder import Results
 
 
 def test_every_cell_is_done_and_recorded(finished: tuple[Path, Path]) -> None:
     _, results = finished
-    read = frames.read(Results(results))
+    read = read_results(Results(results))
     assert list(read.cells["status"]) == ["done"] * 6
     assert not read.problems
     assert len(read.scores) == 6 * 4
@@ -230,7 +230,7 @@ def test_a_failed_cell_is_recorded_reported_and_can_be_tried_again(
     assert done.exit_code == 1, done.output
     assert "2 of 4 cells failed" in done.output
     statuses = dict(
-        zip(*[frames.read(Results(tmp_path / "tiny")).cells[key] for key in ("method", "status")], strict=True)
+        zip(*[read_results(Results(tmp_path / "tiny")).cells[key] for key in ("method", "status")], strict=True)
     )
     assert statuses == {"base": "done", "lora": "done", "broken:Broken": "failed", "full": "diverged"}
     page = (tmp_path / "tiny" / "report" / "report.html").read_text()
@@ -239,7 +239,7 @@ def test_a_failed_cell_is_recorded_reported_and_can_be_tried_again(
     assert bench(*arguments).exit_code == 1
     monkeypatch.delenv("BROKEN")
     assert bench(*arguments, "--retry-failed").exit_code == 1
-    after = [cell for cell in frames.read(Results(tmp_path / "tiny")).cells.itertuples() if "broken" in cell.method]
+    after = [cell for cell in read_results(Results(tmp_path / "tiny")).cells.itertuples() if "broken" in cell.method]
     assert after[0].status == "done"
 
 
@@ -298,7 +298,7 @@ def test_a_finished_cell_without_its_adapter_still_counts(finished: tuple[Path, 
     done = bench("run", path, "--results", tmp_path, "--set", "evaluation.tasks=[world_two, world_three]")
     assert done.exit_code == 1 and "its adapter was not kept" in done.output
     assert bench("run", path, "--results", tmp_path).exit_code == 0
-    assert list(frames.read(Results(tmp_path / "tiny")).cells["status"]) == ["done"] * 6
+    assert list(read_results(Results(tmp_path / "tiny")).cells["status"]) == ["done"] * 6
 
 
 def test_adapters_are_kept_by_policy(finished: tuple[Path, Path], tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_an_edited_score_is_seen_and_the_rows_are_shown(finished: tuple[Path, Pa
     evaluation = next(iter(metrics["evaluations"].values()))
     evaluation["acc"] = evaluation["score"] = 0.999
     path.write_text(json.dumps(metrics))
-    read = frames.read(Results(tmp_path / "tiny"))
+    read = read_results(Results(tmp_path / "tiny"))
     assert len(read.problems) == 1 and "recorded 0.9990" in read.problems[0]
     assert read.scores["score"].max() < 99
 
@@ -454,7 +454,7 @@ def test_the_method_of_the_docs_runs(tmp_path: Path, tiny_model: Path, monkeypat
     entry = "methods=[{method: 'last_blocks:LastBlocks', rank: [1, 2], lr: 1e-3}]"
     done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path, "--set", entry)
     assert done.exit_code == 0, done.output
-    cells = frames.read(Results(tmp_path / "tiny")).cells
+    cells = read_results(Results(tmp_path / "tiny")).cells
     assert list(cells["status"]) == ["done"] * 3 and cells["trainable"].is_monotonic_increasing
 
 

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.analysis import frames
+from bench.analysis.result_tables import averaged_scores, majority_average, trained_cells
+from bench.analysis.series import setting_labels
 from bench.report import published
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5B5B5B")
@@ -64,10 +65,10 @@ class Drawn:
 def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
     """The figures that these results can fill."""
     found = []
-    scores = frames.averaged(scores)
+    scores = averaged_scores(scores)
     figure = rank_vs_accuracy(cells, scores)
     if figure:
-        left = frames.trained(cells)["series"].nunique() - len(_in_rank_figure(cells))
+        left = trained_cells(cells)["series"].nunique() - len(_in_rank_figure(cells))
         caption = _caption(cells, "small dots are seeds, lines their means", "one seed a point")
         if left:
             caption += f" Series without two ranks ({left}) are in the next figure only."
@@ -76,7 +77,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Drawn]:
     figure = accuracy_by_method(cells, scores)
     if figure:
         caption = _caption(cells, "large dots are means over seeds, small ones the seeds", "one seed a point")
-        if frames.majority(scores) is not None:
+        if majority_average(scores) is not None:
             caption += " Dotted: answering every task with its majority class."
         caption += " Where bars overlap, the order of the rows is no ranking of the methods."
         says = "Average accuracy of each method, one row each, the best on top"
@@ -121,7 +122,7 @@ def look_beside_its_name(method: str) -> tuple[str, str]:
 def _in_rank_figure(cells: pd.DataFrame) -> list[str]:
     """The series of the rank figure: all, or those with a line where they are many; none where no series has two
     ranks to draw a line between."""
-    trained = frames.trained(cells)
+    trained = trained_cells(cells)
     series = list(dict.fromkeys(trained["series"]))
     ranks = trained.groupby(["series", "samples"])["rank"].nunique()
     lines = {name for name, _ in ranks[ranks > 1].index}
@@ -186,11 +187,11 @@ def _wrapped(label: str, width: int) -> str:
 def accuracy_by_method(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
     """Average accuracy (points) of each method at its rank and samples, a row each, the best on top; the untuned base
     and the majority class as lines. None without a trained cell, and where two methods are told by the rank figure."""
-    trained = frames.trained(cells)
+    trained = trained_cells(cells)
     in_rank_figure = set(_in_rank_figure(cells))
     if trained.empty or (trained["method"].nunique() < 3 and set(trained["series"]) == in_rank_figure):
         return None
-    trained = trained.assign(label=frames.labels(trained))
+    trained = trained.assign(label=setting_labels(trained))
     rows = [(label, mine["average"].mean(), mine) for label, mine in trained.groupby("label")]
     rows.sort(key=lambda row: -row[1])
     with matplotlib.rc_context(STYLE):
@@ -230,7 +231,7 @@ def _references(ax: Axes, cells: pd.DataFrame, scores: pd.DataFrame) -> list[Lin
         name = "untuned base" if cells["base"].nunique() == 1 else f"untuned {base}"
         dashes = DASHES[place % len(DASHES)]
         lines.append(ax.axvline(mean, color=GREY, ls=dashes, lw=1.2, zorder=1, label=f"{name} {mean:.1f}"))
-    majority = frames.majority(scores)
+    majority = majority_average(scores)
     if majority is not None:
         label = f"majority class {majority:.1f}"
         lines.append(ax.axvline(majority, color=GREY, ls=":", lw=1.4, zorder=1, label=label))

@@ -15,7 +15,8 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from bench.analysis import frames
+from bench.analysis.result_tables import trained_cells
+from bench.analysis.series import setting_labels
 from bench.report.figures.accuracy import NEUTRAL, STYLE, Drawn, drawn, legend, looks
 from bench.statistics import ROUNDING
 
@@ -49,8 +50,8 @@ def settings(cells: pd.DataFrame) -> pd.DataFrame:
     """One row a setting of the trained cells (all but the seed): its label, its mean average, and its costs, each the
     mean over the seeds that have it. What depends on time or memory counts only where a cell had its device to itself;
     the latency is that of the merged model where the method merges."""
-    done = frames.trained(cells)
-    done = done.assign(label=frames.labels(done))
+    done = trained_cells(cells)
+    done = done.assign(label=setting_labels(done))
     shared = done["shared"].eq(True)
     numbers = {
         name: pd.to_numeric(done[name]).mask(shared)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.analysis.comparison import baseline_text
+from bench.analysis.comparison import PairedDifference, difference_rows
 from bench.report.figures.accuracy import GREY, STYLE, Drawn, drawn, look_beside_its_name
 from bench.report.finding import points_text, verdict_text
 
@@ -39,7 +37,8 @@ def draw(differences: pd.DataFrame, tie_margin: float) -> list[Drawn]:
 
 
 def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
-    names = [_name(row, rows) for row in rows.itertuples()]
+    compared = difference_rows(rows)
+    names = [_name(row, rows) for row in compared]
     with matplotlib.rc_context(STYLE):
         figure = Figure(
             figsize=(4.2 + 0.075 * max(map(len, names)) + 1.1, 1.1 + 0.27 * len(rows)), layout="constrained"
@@ -47,11 +46,11 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
         ax = figure.subplots()
         ax.axvspan(-tie_margin, tie_margin, color="#EFEFEF", lw=0, zorder=0)
         ax.axvline(0, color=GREY, lw=1, zorder=1)
-        for place, row in enumerate(rows.itertuples()):
+        for place, row in enumerate(compared):
             colour, marker = look_beside_its_name(row.series.partition(" ")[0])
-            if pd.notna(row.low):
+            if row.low is not None:
                 ax.plot([row.low, row.high], [place, place], color=colour, lw=2.4, solid_capstyle="butt")
-            elif pd.notna(row.question_low):
+            elif row.question_low is not None:
                 ax.plot([row.question_low, row.question_high], [place, place], color=colour, lw=0.9, alpha=0.7)
             ax.plot(row.difference, place, color=colour, marker=marker, ms=6, ls="none")
             ax.annotate(
@@ -71,10 +70,10 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
     return figure
 
 
-def _name(row: Any, rows: pd.DataFrame) -> str:
+def _name(row: PairedDifference, rows: pd.DataFrame) -> str:
     """What is compared, and where, as far as the rows differ in it."""
-    rank = f"r{row.rank:g}" if pd.notna(row.rank) else ""
-    against = baseline_text(row)
+    rank = f"r{row.rank:g}" if row.rank is not None else ""
+    against = row.baseline_label
     if against == row.baseline:
         parts = [f"{row.series} - {against}", rank]
     else:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.analysis import frames
+from bench.analysis.result_tables import trained_cells
 from bench.report import published
 from bench.report.figures.accuracy import DASHES, GREY, STYLE, Drawn, drawn, legend, looks
 from bench.report.open_answers import Panel
@@ -68,7 +68,7 @@ def _caption(panels: list[Panel], dots: str) -> str:
 
 
 def _several(cells: pd.DataFrame) -> bool:
-    done = frames.trained(cells)
+    done = trained_cells(cells)
     return done.groupby(_lines(done))["samples"].nunique().max() > 1 if len(done) else False
 
 
@@ -123,7 +123,7 @@ def _scores(panels: list[Panel], plan: dict[str, Any]) -> Figure:
 
 def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
     """`average` against samples on a log axis: a line for each series (and rank), its seeds as dots."""
-    done = frames.trained(cells)
+    done = trained_cells(cells)
     done = done.assign(line=_lines(done))
     look = _look(done)
     for place, (name, own) in enumerate(done.groupby("line", sort=False)):
@@ -166,7 +166,7 @@ def _overlay(ax: Axes, panel: Panel, plan: dict[str, Any]) -> None:
 
 def _heat(cells: pd.DataFrame) -> Figure | None:
     """Average accuracy (points) by rank and samples, a panel a series. None where no series has two of each."""
-    done = frames.trained(cells)
+    done = trained_cells(cells)
     done = done[done["rank"].notna()]
     counts = done.groupby("series")[["rank", "samples"]].nunique()
     shown = [name for name in dict.fromkeys(done["series"]) if (counts.loc[name] > 1).all()]

@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from bench.analysis import frames
+from bench.analysis.result_tables import trained_cells
+from bench.analysis.series import setting_labels
 from bench.report.figures.accuracy import STYLE, Drawn, drawn, look_beside_its_name
 from bench.report.tables import Table
 from bench.statistics import standard_deviation
@@ -47,7 +48,7 @@ def draw(results: Results, cells: pd.DataFrame) -> list[Drawn]:
         lines = {label: own for label, own in lines.items() if own}
         if lines:
             begun = cells[cells["method"] != "base"]
-            methods = dict(zip(frames.labels(begun), begun["method"], strict=True))
+            methods = dict(zip(setting_labels(begun), begun["method"], strict=True))
             words = "before clipping, on a log axis" if column == "grad_norm" else "of the supervised tokens"
             caption = f"{title}, {words}. {smoothed}{left}"
             found.append(drawn(name, title, says, caption, _figure(lines, methods, title, column)))
@@ -58,7 +59,7 @@ def _panels(results: Results, cells: pd.DataFrame) -> dict[str, list[list[dict[s
     """The logs of each setting's cells, by its label."""
     begun = cells[cells["method"] != "base"]
     found: dict[str, list[list[dict[str, Any]]]] = {}
-    for label, folder in zip(frames.labels(begun), begun["folder"], strict=True):
+    for label, folder in zip(setting_labels(begun), begun["folder"], strict=True):
         log = list(_log(results, folder))
         if len(log) > 1:
             found.setdefault(label, []).append(log)
@@ -115,9 +116,9 @@ def _figure(lines: dict[str, list[np.ndarray]], methods: dict[str, str], title: 
 
 def table(cells: pd.DataFrame) -> list[Table]:
     """The spread of the average over the seeds of each setting; none where no setting has two."""
-    done = frames.trained(cells)
+    done = trained_cells(cells)
     rows = []
-    for label, own in done.assign(label=frames.labels(done)).groupby("label", sort=False):
+    for label, own in done.assign(label=setting_labels(done)).groupby("label", sort=False):
         scores = list(own["average"])
         if len(scores) > 1:
             values = (np.mean(scores), standard_deviation(scores), min(scores), max(scores))

@@ -10,7 +10,7 @@ from helpers.tables import cells_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from bench.analysis import frames
+from bench.analysis.result_tables import read_results
 from bench.report.figures import cost as pareto
 from bench.store.folder import Results
 
@@ -80,7 +80,7 @@ def test_names_on_a_crowded_front_stand_apart() -> None:
 @pytest.mark.parametrize("sweep", ["methods_smollm2", "samples_smollm2"])
 def test_names_stay_inside_their_panels_in_print(sweep: str) -> None:
     """Where letters are a few percent wider than where their places were looked for; on committed results."""
-    rows = pareto.settings(frames.read(Results(RESULTS / sweep)).cells)
+    rows = pareto.settings(read_results(Results(RESULTS / sweep)).cells)
     figure = pareto._figure(rows, [cost for cost in pareto.COSTS if rows[cost.column].nunique() > 1])
     figure.set_dpi(200)
     figure.draw_without_rendering()

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.frames import Frames
 from bench.analysis.judgments import COMPARISONS, JUDGMENTS, Judged
+from bench.analysis.result_tables import ResultTables
 from bench.judging.judge_check import CheckResult
 from bench.judging.measures import noise_of_mean
 from bench.report import open_answers, published
@@ -64,9 +64,9 @@ def judgments(frame: pd.DataFrame, name: str = "mt_bench", judge: str = "judge-1
     return pd.DataFrame(rows, columns=list(JUDGMENTS))
 
 
-def frames_of(frame: pd.DataFrame) -> Frames:
+def frames_of(frame: pd.DataFrame) -> ResultTables:
     empty = pd.DataFrame()
-    return Frames(frame, empty, (), 0, empty, ())
+    return ResultTables(frame, empty, (), 0, empty, ())
 
 
 def judged_of(rows: pd.DataFrame, kind: str = "openai", name: str = "judge", **more: Any) -> Judged:
@@ -79,7 +79,7 @@ def judged_of(rows: pd.DataFrame, kind: str = "openai", name: str = "judge", **m
 
 
 def panels(frame: pd.DataFrame, told: Judged) -> list[open_answers.Panel]:
-    return open_answers.panels(frames_of(frame), told, ReportConfig())
+    return open_answers.panels(frames_of(frame), told, "lora", ReportConfig())
 
 
 def test_methods_of_one_rank_each_are_compared_at_their_own_ranks() -> None:
@@ -210,7 +210,7 @@ def _of(panel: open_answers.Panel, frame: pd.DataFrame, rows: pd.DataFrame, chec
 def test_a_tie_margin_of_ones_own_is_said() -> None:
     frame = cells()
     rules = ReportConfig(tie_margin=2.0)
-    (panel,) = open_answers.panels(frames_of(frame), judged_of(judgments(frame)), rules)
+    (panel,) = open_answers.panels(frames_of(frame), judged_of(judgments(frame)), "lora", rules)
     made = open_answers.tables(frames_of(frame), [panel], judged_of(judgments(frame)), NOTHING, rules)
     assert any("within 0.18 points" in one.note for one in made)
 

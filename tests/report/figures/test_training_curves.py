@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from helpers.tables import cells_of
 
-from bench.analysis import frames
+from bench.analysis.result_tables import read_results
 from bench.report.figures import training_curves
 from bench.store.folder import Results
 
@@ -31,7 +31,7 @@ def test_what_is_not_finite_or_was_not_logged_draws_nothing() -> None:
 
 def test_every_trained_setting_has_a_panel(finished: tuple[Path, Path], tmp_path: Path) -> None:
     copy = Results(Path(shutil.copytree(finished[1], tmp_path / "tiny")))
-    cells = frames.read(copy).cells
+    cells = read_results(copy).cells
     drawn = {one.name: one for one in training_curves.draw(copy, cells)}
     assert set(drawn) == {"losses", "gradient_norms"}
     panels = training_curves._panels(copy, cells)

@@ -1,0 +1,279 @@
+"""A results folder read back as tables (pandas): one row a cell, one row a score, one row a question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bench import statistics
+from bench.analysis.rescoring import QuestionRows, differing_questions, question_table, rescored
+from bench.analysis.series import cell_name, series_names
+from bench.evaluation.workload import LATENCY_BATCHES
+from bench.store.folder import CellFolder, Results
+from bench.store.records import AnswersRecord, CellRecord, Costs, EvaluationRecord, PlannedRecord, Status
+
+SCORES = (
+    *("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm"),
+    *("majority", "chance", "parse_rate", "acc_parsed"),
+)
+"""The columns of `ResultTables.scores`."""
+
+MEASURED = (
+    *("percent_of_base", "steps", "micro_batch", "training_tokens", "training_padding_tokens", "final_loss"),
+    *("adapter_bytes", "base_bytes", "optimizer_bytes", "training_flops", "evaluation_flops"),
+    *("evaluation_tokens", "shared", "others_cpu"),
+)
+"""Columns of costs that do not depend on what else runs on the device."""
+
+MODELS = ("base", "unmerged", "merged")
+"""The models whose latency is measured."""
+LATENCIES = tuple(f"latency_{model}_{batch}" for model in MODELS for batch in LATENCY_BATCHES)
+ANSWERING = ("answers", "answers_cut", "answer_tokens", "answering_seconds")
+"""Open answers: how many, how many of them were cut off at the limit, their tokens, and seconds of all."""
+LOAD_DEPENDENT = (
+    *("training_seconds", "tokens_per_second", "training_peak_bytes", "training_reserved_bytes"),
+    *("training_joules", "training_utilisation", "evaluation_seconds", "evaluation_tokens_per_second"),
+    *("evaluation_peak_bytes", "evaluation_reserved_bytes", "evaluation_joules", "wall_seconds"),
+    *("answering_seconds", "inference_seconds", "merging_seconds", *LATENCIES),
+)
+"""Columns of costs that say nothing of a method where a cell shared its device."""
+
+
+@dataclass(frozen=True)
+class ResultTables:
+    """A sweep's results."""
+
+    cells: pd.DataFrame
+    """One row a cell of the plan."""
+    scores: pd.DataFrame
+    """One row a cell, protocol and task; low and high are Wilson's interval."""
+    problems: tuple[str, ...]
+    """Records that disagree with their rows, and cells that cannot be compared."""
+    unplanned: int
+    """Recorded cells of other settings, which are not in the plan."""
+    questions: pd.DataFrame
+    """One row a cell and question of its average; of cells whose rows could all be read. `cluster` is missing where a
+    question is a cluster of its own. The texts are categories: they are few, and the rows many."""
+    warnings: tuple[str, ...]
+    """The warnings in the cells' records, each once."""
+
+
+def read_results(results: Results) -> ResultTables:
+    """All cells of the sweep's plan, those that were not begun included, with their scores recomputed from the rows.
+
+    Accuracies are in points (0 to 100). Raises UserError for a folder that holds no sweep, and for a corrupt record.
+    """
+    plan = results.plan_record()
+    cells = [
+        _read_cell(results.folder_named(planned.folder), planned, series)
+        for planned, series in zip(plan.cells, series_names(plan.cells), strict=True)
+    ]
+    warnings: dict[str, list[str]] = {}
+    for cell in cells:
+        for text in cell.warnings:
+            warnings.setdefault(text, []).append(cell.name)
+    # The protocol of the averages first, whichever protocol the first cell has scores of.
+    order = {name: place for place, name in enumerate(plan.protocols)}
+    scored = [(cell.folder, evaluation) for cell in cells for evaluation in cell.evaluations]
+    scored.sort(key=lambda pair: order.get(pair[1].protocol, len(order)))
+    questions = question_table([rows for cell in cells for rows in cell.questions])
+    in_plan = {planned.folder for planned in (*plan.cells, *plan.trials)}
+    return ResultTables(
+        pd.DataFrame([cell.row for cell in cells]),
+        pd.DataFrame([_score_row(folder, evaluation) for folder, evaluation in scored], columns=SCORES),
+        (*(problem for cell in cells for problem in cell.problems), *differing_questions(questions)),
+        sum(folder.path.name not in in_plan for folder in results.folders()),
+        questions,
+        tuple(f"{_first_names(names)}: {text}" for text, names in warnings.items()),
+    )
+
+
+def trained_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """The trained cells that are done and have an average."""
+    return cells[(cells["status"] == "done") & (cells["method"] != "base") & cells["average"].notna()]
+
+
+def averaged_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores that the averages are made of: those of the protocol that the plan names first."""
+    return scores[scores["protocol"] == scores["protocol"].iloc[0]] if len(scores) else scores
+
+
+def majority_average(scores: pd.DataFrame) -> float | None:
+    """The average (points) of answering every task with its majority class; None where a task has none."""
+    shares = scores.drop_duplicates("task")["majority"]
+    return shares.mean() if len(shares) and shares.notna().all() else None
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of the plan, as its files have it."""
+
+    folder: str
+    name: str
+    row: dict[str, object]
+    """Its row of `ResultTables.cells`."""
+    evaluations: list[EvaluationRecord] = field(default_factory=list)
+    questions: list[QuestionRows] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell:
+    name = cell_name(planned, series)
+    record = folder.record() if folder.exists() else CellRecord()
+    recomputed = [rescored(folder, record.evaluations[id]) for id in planned.evaluations if id in record.evaluations]
+    evaluations = [result.evaluation for result in recomputed]
+    # Two protocols never share an average: it is of the protocol that the plan names first.
+    averaged = [result for result in recomputed if result.evaluation.label == evaluations[0].label]
+    complete = len(recomputed) == len(planned.evaluations)
+    rows = [result.rows for result in averaged if result.rows is not None]
+    answers = [record.answers.get(id) for id in planned.answers]
+    scored = complete and None not in answers and bool(evaluations or answers)
+    shares = [(result.evaluation.score, result.evaluation.n) for result in averaged] if complete else []
+    return _Cell(
+        planned.folder,
+        name,
+        {
+            "folder": planned.folder,
+            "name": name,
+            "series": series,
+            "base": planned.base,
+            "method": planned.method,
+            "rank": planned.rank,
+            "samples": planned.samples,
+            "seed": planned.seed,
+            "options": planned.options,
+            "training": planned.training,
+            "status": _status(record.status, scored),
+            "reason": record.reason,
+            "traceback": record.traceback,
+            **_cost_columns(record.costs),
+            **_merge_columns(record),
+            "development": _points(record.development.acc if record.development else None),
+            "development_n": record.development.n if record.development else None,
+            "evaluation_seconds": _total_seconds(evaluations),
+            **_answering_columns([answer for answer in answers if answer is not None]),
+            "average": 100 * sum(score for score, _ in shares) / len(shares) if shares else None,
+            "question_noise": 100 * statistics.question_half_width(shares) if shares else None,
+        },
+        evaluations,
+        rows if complete and len(rows) == len(averaged) else [],
+        [*(result.problem for result in recomputed if result.problem), *_flipped(name, record)],
+        record.warnings,
+    )
+
+
+def _status(recorded: Status, scored: bool) -> str:
+    """A cell is done when it has all of the plan's scores, whatever was still to be measured when it was stopped."""
+    if recorded is Status.TODO:
+        return "missing"
+    if recorded in (Status.DONE, Status.TRAINED):
+        return "done" if scored else "missing" if recorded is Status.DONE else "trained"
+    return recorded.value
+
+
+def _cost_columns(costs: Costs | None) -> dict[str, object]:
+    """What a cell cost; a cost that an older version did not record is None."""
+    recorded = {} if costs is None else costs.model_dump(exclude={"inference"})
+    return {
+        "trainable": costs.trainable if costs else None,
+        "percent": 100 * costs.trainable / costs.total if costs and costs.total else None,
+        **{name: recorded.get(name) for name in (*MEASURED, *LOAD_DEPENDENT) if name not in LATENCIES},
+        **_latency_columns(costs),
+    }
+
+
+def _latency_columns(costs: Costs | None) -> dict[str, float | None]:
+    """Seconds of an answer, by model and number of prompts at once."""
+    seconds: dict[str, float | None] = dict.fromkeys(LATENCIES)
+    for model, timings in (costs.inference or {} if costs else {}).items():
+        for batch, timing in timings.items():
+            if batch in LATENCY_BATCHES:
+                seconds[f"latency_{model}_{batch}"] = timing.seconds
+    return seconds
+
+
+def _answering_columns(recorded: Sequence[AnswersRecord]) -> dict[str, float | None]:
+    """The totals of a cell's open answers; all None where it has none."""
+    totals = (
+        _total([answers.n for answers in recorded]),
+        _total([answers.cut for answers in recorded]),
+        _total([answers.new_tokens for answers in recorded]),
+        _total([answers.seconds for answers in recorded]),
+    )
+    return dict(zip(ANSWERING, totals, strict=True))
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    """None where there are none, or one is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
+
+
+def _total_seconds(evaluations: Iterable[EvaluationRecord]) -> float | None:
+    known = [evaluation.seconds for evaluation in evaluations if evaluation.seconds is not None]
+    return round(sum(known), 1) if known else None
+
+
+def _merge_columns(record: CellRecord) -> dict[str, object]:
+    """How far merging moved a logit, in float32 and in half precision, or why the method cannot merge; all missing in
+    the records of older cells. What is not a number counts as infinite, so that it is not taken for missing."""
+    apart = {
+        dtype: math.inf if value is None or math.isnan(value) else value
+        for dtype, value in (record.merge_max_abs_diff or {}).items()
+    }
+    flips = record.merge_flips
+    half = next((dtype for dtype in apart if dtype != "float32"), None)
+    return {
+        "merge_float32": apart.get("float32"),
+        "merge_half": apart[half] if half else None,
+        "merge_half_dtype": half or "",
+        "merge_reason": record.merge_reason,
+        "merge_n": flips.n if flips else None,
+        "merge_flips": flips.flips if flips else None,
+        "merge_flips_above_margin": flips.flips_above_margin if flips else None,
+        "merge_margin": flips.margin if flips else None,
+    }
+
+
+def _flipped(name: str, record: CellRecord) -> list[str]:
+    flips = record.merge_flips
+    if flips is None or not flips.flips_above_margin:
+        return []
+    return [
+        f"{name}: merged, it answers {flips.flips_above_margin} of {flips.n} probed questions otherwise than "
+        f"unmerged, by more than the margin of {flips.margin:g} nats"
+    ]
+
+
+def _score_row(folder: str, evaluation: EvaluationRecord) -> dict[str, object]:
+    """A row of the scores, in points."""
+    interval = statistics.wilson(round(evaluation.score * evaluation.n), evaluation.n)
+    return {
+        "folder": folder,
+        "task": evaluation.task,
+        "protocol": evaluation.label,
+        "metric": evaluation.primary,
+        "n": evaluation.n,
+        "merged": evaluation.merged,
+        "score": 100 * evaluation.score,
+        "low": 100 * interval.low,
+        "high": 100 * interval.high,
+        "acc": 100 * evaluation.acc,
+        "acc_norm": _points(evaluation.acc_norm),
+        "majority": 100 * evaluation.majority,
+        "chance": 100 * evaluation.chance,
+        "parse_rate": _points(evaluation.parse_rate),
+        "acc_parsed": _points(evaluation.acc_parsed),
+    }
+
+
+def _points(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _first_names(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
