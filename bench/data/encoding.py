@@ -1,4 +1,4 @@
-"""Examples to tokens, and tokens to batches: what every method is given, in training and in scoring alike.
+"""Examples to tokens, and tokens to batches, in the same way for every method, in training and in scoring.
 
 B rows, T tokens of the longest row, N supervised positions of a batch.
 """
@@ -27,9 +27,10 @@ from bench.models.packaged import cache_folder
 from bench.store.files import writing
 
 IGNORED = -100
+"""The label of a token without a loss (PyTorch's cross_entropy)."""
 
-SPLITTING = 1
-"""Raised when `encode_pair` comes to split a text otherwise, so that tokens kept on disk are not taken for its own."""
+TOKENS_VERSION = 1
+"""Part of the cache's hash. Raise it when `encode_pair` changes, so that tokens on disk are not used any more."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Encoded:
     prompt_length: int
     truncated: bool
     supervised: bool = True
-    """False for a row that fills a place up: the loss is taken at none of its tokens."""
+    """False for a row that only fills a batch up: none of its tokens has a loss."""
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -64,57 +65,60 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: 
 
 def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, append_eos: bool) -> Encoded:
     """Tokenize an example. One that is too long loses the beginning of its prompt, as in scoring."""
-    return _fitted(*encode_pair(tokenizer, example.prompt, example.answer), tokenizer, max_length, append_eos)
+    return _truncated(*encode_pair(tokenizer, example.prompt, example.answer), tokenizer, max_length, append_eos)
 
 
 def encode_all(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, append_eos: bool
 ) -> list[Encoded]:
-    """`encode` of each example. The tokens are kept on disk (in `tokens/` of the cache folder) and found again by the
-    texts and the tokenizer's own content, so that the cells of a sweep tokenize their common examples once."""
+    """`encode` of each example. Tokens are cached on disk (in `tokens/` of the cache folder) by a hash of the texts and
+    the tokenizer's content, so that the cells of a sweep tokenize their common examples once."""
     path = cache_folder() / "tokens" / f"{_tokens_key(tokenizer, examples)}.safetensors"
-    pairs = _kept(path)
+    pairs = _read_cache(path)
     if pairs is None:
-        pairs = [encode_pair(tokenizer, one.prompt, one.answer) for one in examples]
-        _keep(path, pairs)
-    return [_fitted(*pair, tokenizer, max_length, append_eos) for pair in pairs]
+        pairs = [encode_pair(tokenizer, example.prompt, example.answer) for example in examples]
+        _write_cache(path, pairs)
+    return [_truncated(*pair, tokenizer, max_length, append_eos) for pair in pairs]
 
 
-def _fitted(
+def _truncated(
     context: list[int], answer: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int, append_eos: bool
 ) -> Encoded:
     if append_eos and tokenizer.eos_token_id is not None:
         answer = [*answer, tokenizer.eos_token_id]
     answer = answer[: max_length - 1]
-    kept = context[-(max_length - len(answer)) :]
-    return Encoded(kept + answer, len(kept), truncated=len(kept) < len(context))
+    prompt = context[-(max_length - len(answer)) :]
+    return Encoded(prompt + answer, len(prompt), truncated=len(prompt) < len(context))
 
 
 def _tokens_key(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> str:
-    """Hash of all that the tokens follow from; of a tokenizer without a serialized form, its class and vocabulary."""
+    """Hash of all that the tokens depend on. A tokenizer without a serialized form counts by class
+    and vocabulary."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    whole = [SPLITTING, type(tokenizer).__name__, tokenizer.bos_token, tokenizer.eos_token_id]
-    return short_hash(content, json.dumps([whole, [[one.prompt, one.answer] for one in examples]]), digits=32)
+    settings = [TOKENS_VERSION, type(tokenizer).__name__, tokenizer.bos_token, tokenizer.eos_token_id]
+    return short_hash(
+        content, json.dumps([settings, [[example.prompt, example.answer] for example in examples]]), digits=32
+    )
 
 
-def _kept(path: Path) -> list[tuple[list[int], list[int]]] | None:
-    """The pairs that `_keep` wrote, or None where there are none that can be read."""
+def _read_cache(path: Path) -> list[tuple[list[int], list[int]]] | None:
+    """The pairs that `_write_cache` wrote, or None without a readable file."""
     try:
-        held = load_file(path)
-        ids, lengths = held["ids"].tolist(), held["lengths"].tolist()
+        arrays = load_file(path)
+        ids, lengths = arrays["ids"].tolist(), arrays["lengths"].tolist()
     except (OSError, SafetensorError, KeyError):
         return None
-    ends = list(accumulate(one for pair in lengths for one in pair))
+    ends = list(accumulate(length for pair in lengths for length in pair))
     parts = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _keep(path: Path, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
-    """Contexts and answers one after the other, with their lengths (examples, 2)."""
+def _write_cache(path: Path, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Contexts and answers concatenated, with their lengths (examples, 2)."""
     ids = [token for context, answer in pairs for token in (*context, *answer)]
     lengths = [[len(context), len(answer)] for context, answer in pairs]
-    # A cache: a folder that cannot be written to costs time, not the cell.
+    # Only a cache: without a writable folder the next cell tokenizes again.
     with suppress(UserError, SafetensorError), writing(path) as temporary:
         save_file({"ids": np.array(ids, np.int32), "lengths": np.array(lengths, np.int32)}, temporary)
 
@@ -122,11 +126,11 @@ def _keep(path: Path, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
 class Collator:
     """Encoded examples to a right-padded batch or, packed, to one row (B = 1) of all examples end to end.
 
-    input_ids; attention_mask or, packed, position_ids, which begin anew with each example; labels, IGNORED where
-    nothing is supervised; prompt_mask, true on prompt tokens (B, T each); and, for the output head, rows and columns
-    (N,) of the positions that predict a supervised token, with their targets (N,); `padded`, whether any row is filled
-    up (a bool); and `tokens`, how many are real. They are found here so that the training loop never waits for the
-    device.
+    A batch has input_ids; attention_mask or, packed, position_ids, which start at 0 with each example; labels, IGNORED
+    where nothing is supervised; prompt_mask, true on prompt tokens (B, T each). For the output head it has `supervised`
+    (2, N), the rows and columns of the positions that predict a supervised token, and their `targets` (N,); `padded`
+    says whether any row has padding (a bool), `tokens` how many tokens are not padding. All are computed here, on the
+    CPU, so that the training loop never waits for the device.
     """
 
     def __init__(self, pad_token_id: int, loss: str, packed: bool = False) -> None:
@@ -149,7 +153,7 @@ class Collator:
         else:
             batch = {
                 "input_ids": pad_sequence(ids, True, self.pad_token_id),
-                "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], True),
+                "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], True),
                 "prompt_mask": pad_sequence(prompt, True),
                 "labels": pad_sequence(labels, True, IGNORED),
             }
@@ -163,7 +167,7 @@ class Collator:
         }
 
     def _labels(self, row: Encoded) -> torch.Tensor:
-        """(T,) The first token is never supervised: nothing predicts it, and packed the example before would."""
+        """(T,) The first token is never supervised: nothing predicts it or, packed, the example before it would."""
         labels = torch.full((len(row.ids),), IGNORED)
         start = row.prompt_length if self.loss == "answer" else 1
         if row.supervised:

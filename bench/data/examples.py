@@ -1,4 +1,4 @@
-"""What a method is trained on: a prompt and its answer, whatever they were made from."""
+"""Training rows (questions, prompt-and-answer pairs, dialogues), and the prompt and answer that each becomes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A row of one's own prompt-and-answer data: it can be trained on, not scored on."""
+class PromptAnswer:
+    """A row of a user's prompt-and-answer data: for training only, because it has no choices to score."""
 
     task: str
     prompt: str
@@ -36,16 +36,18 @@ class Pair:
 
     @cached_property
     def normalized(self) -> str:
+        """The prompt, as duplicates are looked for."""
         return normalize(self.prompt)
 
     @cached_property
     def normalized_with_choices(self) -> str:
+        """The same: it has no choices."""
         return self.normalized
 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """An instruction and its answer, or several turns of them: the last answer is what is learnt."""
+    """An instruction and its answer, or several turns of them. Training supervises the last answer only."""
 
     task: str
     turns: tuple[Turn, ...]
@@ -56,28 +58,28 @@ class Dialogue:
     @cached_property
     def key(self) -> str:
         """Content hash, 16 hex digits."""
-        turns = [[one.text, one.input] for one in self.turns]
+        turns = [[turn.text, turn.input] for turn in self.turns]
         content = json.dumps([self.task, self.system, turns, self.answers], ensure_ascii=False)
         return short_hash(content)
 
     @cached_property
     def normalized(self) -> str:
-        """What is asked at first: two dialogues that open alike count as one."""
+        """The first turn, as duplicates are looked for: dialogues that open alike count as duplicates."""
         return normalize(self.turns[0].full_text)
 
     @cached_property
     def normalized_with_choices(self) -> str:
-        """What is asked in all turns."""
-        return "\x1f".join(normalize(one.full_text) for one in self.turns)
+        """All turns: a stricter notion of a duplicate."""
+        return "\x1f".join(normalize(turn.full_text) for turn in self.turns)
 
 
-TrainingRow = Question | Pair | Dialogue
+TrainingRow = Question | PromptAnswer | Dialogue
 
 
 def render_example(row: TrainingRow, wording: Wording, format: Format, template: Template) -> Example:
-    """The row as text: a question with its right choice, rendered exactly as scoring renders it; a dialogue as
-    `template` has it, the prompt of its last turn being the one that is asked with."""
-    if isinstance(row, Pair):
+    """The row as text: a question with its right choice, rendered exactly as scoring renders it; a dialogue in the
+    `template`, whose prompt of the last turn is also the prompt of open questions."""
+    if isinstance(row, PromptAnswer):
         return Example(row.prompt, row.answer)
     if isinstance(row, Dialogue):
         prompt = template.prompt(row.turns, row.answers[:-1], row.system)

@@ -1,51 +1,55 @@
-"""Questions that are answered in one's own words, over one or two turns: MT-Bench's and their like.
+"""Open questions of one or two turns, which a model answers in free text: MT-Bench's and similar sets.
 
-A set of them is a JSONL file in FastChat's format (`question_id, category, turns, reference`). Two keys are our own:
-`inputs`, the second parts of instructions in Alpaca's sense, and `references`, where there is more than one reference.
+A set is a JSONL file in FastChat's format (`question_id, category, turns, reference`). Two keys are additions of ours:
+`inputs`, the second parts of instructions in Alpaca's sense, and `references`, for more than one reference answer.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from bench.data.json_rows import Row
 from bench.hashing import short_hash
 
 MAX_TURNS = 2
-"""FastChat's prompts for judges know no more."""
+"""FastChat's judge prompts have no form for more turns."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a user asks in one turn."""
+    """A user's text in one turn."""
 
     text: str
     input: str = ""
-    """What the instruction is about, where it stands apart from it (Alpaca's `input`)."""
+    """The text that the instruction is about, where it is given separately (Alpaca's `input`)."""
 
     @property
     def full_text(self) -> str:
-        """Both parts as one text, as judges and chat templates are given it."""
+        """Text and input as one text, for judges and chat templates."""
         return f"{self.text}\n\n{self.input}" if self.input else self.text
 
 
 @dataclass(frozen=True)
 class OpenQuestion:
-    """One question of one or two turns."""
+    """A question of one or two turns."""
 
     id: int | str
     category: str
     turns: tuple[Turn, ...]
     references: tuple[tuple[str, ...], ...] = ()
-    """Reference answers, each with a text for every turn; none where the question has none."""
+    """Reference answers, each with a text for every turn; may be empty."""
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> OpenQuestion:
-        """A row of FastChat's question file. Raises ValueError, saying what is wrong with it."""
+    def from_row(cls, row: Row) -> OpenQuestion:
+        """From a row of FastChat's question file. Raises ValueError with what is wrong with the row."""
         turns = row.get("turns")
-        if not isinstance(turns, list) or not turns or not all(isinstance(one, str) and one.strip() for one in turns):
+        if (
+            not isinstance(turns, list)
+            or not turns
+            or not all(isinstance(turn, str) and turn.strip() for turn in turns)
+        ):
             raise ValueError(f"'turns' must be a list of texts, got {turns!r}")
         if len(turns) > MAX_TURNS:
             raise ValueError(f"it has {len(turns)} turns; questions of at most {MAX_TURNS} can be judged")
@@ -63,40 +67,44 @@ class OpenQuestion:
             references,
         )
 
-    def to_row(self) -> dict[str, Any]:
-        """The same as a row of such a file."""
-        found: dict[str, Any] = {"question_id": self.id, "category": self.category}
-        found["turns"] = [one.text for one in self.turns]
-        if any(one.input for one in self.turns):
-            found["inputs"] = [one.input for one in self.turns]
+    def to_row(self) -> Row:
+        """As a row of such a file."""
+        row: Row = {"question_id": self.id, "category": self.category}
+        row["turns"] = [turn.text for turn in self.turns]
+        if any(turn.input for turn in self.turns):
+            row["inputs"] = [turn.input for turn in self.turns]
         if len(self.references) == 1:
-            found["reference"] = list(self.references[0])
+            row["reference"] = list(self.references[0])
         elif self.references:
-            found["references"] = [list(texts) for texts in self.references]
-        return found
+            row["references"] = [list(texts) for texts in self.references]
+        return row
 
 
 def open_questions_fingerprint(questions: Iterable[OpenQuestion]) -> str:
-    """Hash of what is asked, in its order, 16 hex digits. References have no part in it: they change no answer."""
+    """Hash of the questions, in their order, 16 hex digits. Without the references, which change no answer."""
     contents = (
         [question.id, question.category, [[turn.text, turn.input] for turn in question.turns]] for question in questions
     )
     return short_hash(*(json.dumps(content, ensure_ascii=False) for content in contents))
 
 
-def with_references(questions: Sequence[OpenQuestion], answers: Iterable[dict[str, Any]]) -> tuple[OpenQuestion, ...]:
-    """The questions with reference answers from rows of FastChat's answer format, by their ids, and no others: what
-    MT-Bench's question file itself calls references are notes for whoever judges (`Carefully check ...`)."""
-    found = {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in answers}
+def with_references(questions: Sequence[OpenQuestion], answers: Iterable[Row]) -> tuple[OpenQuestion, ...]:
+    """The questions with their reference answers replaced by those of rows in FastChat's answer format, matched by id.
+
+    References of a question without a row are dropped: what MT-Bench's question file itself calls references are notes
+    for the judge (`Carefully check ...`).
+    """
+    texts: dict[int | str, tuple[str, ...]] = {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in answers}
     return tuple(
-        OpenQuestion(
-            one.id, one.category, one.turns, (found[one.id],) if len(found.get(one.id, ())) == len(one.turns) else ()
+        replace(
+            question,
+            references=(texts[question.id],) if len(texts.get(question.id, ())) == len(question.turns) else (),
         )
-        for one in questions
+        for question in questions
     )
 
 
 def references_hash(questions: Iterable[OpenQuestion]) -> str:
-    """Hash of the reference answers, in the questions' order, 16 hex digits: other references, other scores."""
+    """Hash of the reference answers, in the questions' order, 16 hex digits: other references give other scores."""
     contents = ([question.id, question.references] for question in questions)
     return short_hash(*(json.dumps(content, ensure_ascii=False) for content in contents))

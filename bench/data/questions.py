@@ -1,8 +1,8 @@
-"""A question, and the two texts it can become.
+"""Multiple-choice questions, and how they become text.
 
-A `Question` is what a task holds: a text, its choices, the index of the right one. A `Wording` says
-how the questions of one task are put into words. Training and scoring both go through `render`, so a
-model is always scored on exactly the kind of text it was trained on (same prompt, same boundary).
+A `Question` has a text, choices and the index of the right choice. A `Wording` says how the questions of a task are put
+into words. Training and scoring both use `render`, so that a model is scored on exactly the kind of text that it was
+trained on (same prompt, same boundary between prompt and answer).
 
 Three formats, as docs/protocols.md has them:
 
@@ -41,7 +41,7 @@ LLM_ADAPTERS_PROMPT = (
     + _INDENT
 )
 # Its other literal, for evaluation (commonsense_evaluate.py): one space after "request.", an empty line before the
-# response. Models trained on the first one are asked with this one in the protocol `llm-adapters-v1`.
+# response. The protocol `llm-adapters-v1` asks with this literal models that were trained with the first.
 LLM_ADAPTERS_EVALUATION_PROMPT = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request. \n\n"
     + _INDENT
@@ -55,7 +55,8 @@ LLM_ADAPTERS_EVALUATION_PROMPT = (
 
 TRIGGER = "the correct answer is "
 """What every answer of the formats `llm_adapters` and `loreft` begins with: in LLM-Adapters' data it opens `output`,
-and pyreft puts it before `answer` (its `trigger_tokens`). It is the model's to say: supervised, never in a prompt."""
+and pyreft puts it before `answer` (its `trigger_tokens`). The model must generate it: it is supervised, and never in a
+prompt."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class Question:
 
     @cached_property
     def key(self) -> str:
-        """Content hash, 16 hex digits: the question's identity, and its place in the canonical order."""
+        """Content hash, 16 hex digits: the question's identity, and its position in the canonical order."""
         content = json.dumps([self.task, self.text, self.choices, self.label], ensure_ascii=False)
         return short_hash(content)
 
     @cached_property
     def normalized(self) -> str:
-        """The text as duplicates are looked for: case, white space and punctuation at the ends do not count."""
+        """The text as duplicates are looked for: without case, extra white space and punctuation at the ends."""
         return normalize(self.text)
 
     @cached_property
@@ -88,7 +89,7 @@ class Question:
 
 
 def cluster(question: Question) -> str:
-    """Which rows are one question asked again, 16 hex digits: their answers are not independent of one another."""
+    """The id, 16 hex digits, of the group of rows with the same question, whose answers are not independent."""
     return short_hash(question.normalized)
 
 
@@ -100,7 +101,7 @@ def normalize(text: str) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """How the questions of one task are put into words.
+    """How the questions of a task are put into words. Its repr is part of the data's fingerprint: do not rename fields.
 
     form: ``question`` (``Question: {text}\\nAnswer:`` and the choice), ``completion`` (the text itself and the
         ending) or ``blank`` (the text up to ``_`` with the choice in it, scored on what follows).
@@ -135,7 +136,7 @@ class Wording:
 class Rendered:
     """A question as text: `contexts[i] + continuations[i]` is the whole text of choice i.
 
-    The contexts are all the same, save in a fill-in question, where the continuations are.
+    The contexts are all the same; in a fill-in question the continuations are all the same instead.
     """
 
     contexts: tuple[str, ...]
@@ -151,7 +152,7 @@ def render(question: Question, wording: Wording, format: Format) -> Rendered:
     n = len(question.choices)
     if format in ("llm_adapters", "loreft"):
         instruction = wording.llm_adapters_instruction(question.text, question.choices)
-        # pyreft's task_prompt_template is "%s\n". White space at a prompt's end is supervised with the answer
+        # pyreft's task_prompt_template is "%s\n". White space at the end of a prompt is supervised with the answer
         # (`encoding.encode_pair`), so the tokens of the prompt are those of the instruction alone.
         context = (
             LLM_ADAPTERS_PROMPT.format(instruction=instruction) if format == "llm_adapters" else f"{instruction}\n"

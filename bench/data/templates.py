@@ -1,16 +1,18 @@
 """How instructions and their answers become one text: Alpaca's template, or the tokenizer's own chat template.
 
-Training and answering both go through `prompt`, so a model is asked with exactly the kind of text that it was trained
-on.
+Training and answering both use `prompt`, so that a model is asked with exactly the kind of text that it was trained on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from bench.data.open_questions import Turn
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TemplateName = Literal["alpaca", "chat"]
 
@@ -28,48 +30,50 @@ _RESPONSE = "\n\n### Response:"
 
 
 DATE = "01 Jan 2024"
-"""For chat templates that would say today's: what is trained and asked must not depend on the day."""
+"""The date for chat templates that would otherwise insert today's: a text must not depend on the day."""
 
 
 class Template(Protocol):
     """A way to put a dialogue into words."""
 
-    until: tuple[str, ...]
-    """Texts with which a model begins to ask itself: an answer ends before them."""
+    @property
+    def until(self) -> tuple[str, ...]:
+        """Texts that begin another turn of the user: an answer ends before them."""
 
     def prompt(self, turns: Sequence[Turn], answers: Sequence[str], system: str = "") -> str:
-        """The text up to where the answer to the last of `turns` begins; `answers` are those to the turns before."""
+        """The text up to where the answer to the last of `turns` begins. `answers` has those of the turns before."""
 
     def answer(self, turns: Sequence[Turn], answers: Sequence[str], system: str = "") -> str:
-        """What follows the prompt of the last turn: the last of `answers` (one for each turn) as it is trained on.
-        The end-of-text token is not in it; training appends it."""
+        """The text that follows the prompt of the last turn: the last of `answers` (one for each turn), as training
+        supervises it, without the end-of-text token, which training appends."""
 
 
 class AlpacaTemplate:
-    """Stanford Alpaca's template. Later turns go on with another instruction and response, without the preamble; the
-    preamble of the first turn says whether there is an input. A system text takes the preamble's place."""
+    """Stanford Alpaca's template. Later turns continue with another instruction and response, without the preamble. The
+    preamble depends on whether the first turn has an input; a system text replaces it."""
 
-    until = ("### Instruction:",)
+    until: tuple[str, ...] = ("### Instruction:",)
 
     def prompt(self, turns: Sequence[Turn], answers: Sequence[str], system: str = "") -> str:
         preamble = f"{system}\n\n" if system else _PREAMBLE_WITH_INPUT if turns[0].input else _PREAMBLE
-        asked = [_INSTRUCTION + one.text + (_INPUT + one.input if one.input else "") + _RESPONSE for one in turns]
-        return preamble + asked[0] + "".join(f"{said}\n\n{one}" for said, one in zip(answers, asked[1:], strict=True))
+        texts = [_INSTRUCTION + turn.text + (_INPUT + turn.input if turn.input else "") + _RESPONSE for turn in turns]
+        later = (f"{answer}\n\n{text}" for answer, text in zip(answers, texts[1:], strict=True))
+        return preamble + texts[0] + "".join(later)
 
     def answer(self, turns: Sequence[Turn], answers: Sequence[str], system: str = "") -> str:
         return answers[-1]
 
 
 class ChatTemplate:
-    """The chat template that the tokenizer comes with.
+    """The tokenizer's own chat template.
 
-    Raises UserError for a tokenizer that has none, or whose template does not put an answer right after the prompt.
+    Raises UserError for a tokenizer without one, and for a template that does not put an answer right after the prompt.
     """
 
-    until = ()
+    until: tuple[str, ...] = ()
 
-    def __init__(self, tokenizer: Any) -> None:
-        if not getattr(tokenizer, "chat_template", None):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.chat_template:
             raise UserError("the base model's tokenizer has no chat template", "Set data.template: alpaca.")
         self.tokenizer = tokenizer
 
@@ -86,14 +90,19 @@ class ChatTemplate:
         end = self.tokenizer.eos_token
         return whole[len(prompt) :].rstrip().removesuffix(end) if end else whole[len(prompt) :]
 
-    def _text(self, turns: Sequence[Turn], answers: Sequence[str], system: str, **more: Any) -> str:
+    def _text(
+        self, turns: Sequence[Turn], answers: Sequence[str], system: str, add_generation_prompt: bool = False
+    ) -> str:
         messages = [{"role": "system", "content": system}] if system else []
-        for number, one in enumerate(turns):
-            messages.append({"role": "user", "content": one.full_text})
-            messages += [{"role": "assistant", "content": said} for said in answers[number : number + 1]]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, date_string=DATE, **more)
+        for number, turn in enumerate(turns):
+            messages.append({"role": "user", "content": turn.full_text})
+            messages += [{"role": "assistant", "content": answer} for answer in answers[number : number + 1]]
+        text = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, date_string=DATE, add_generation_prompt=add_generation_prompt
+        )
+        return str(text)
 
 
-def make_template(name: TemplateName, tokenizer: Any = None) -> Template:
-    """The template of this name. Without a tokenizer it is Alpaca's, whatever the name: enough to count characters."""
+def make_template(name: TemplateName, tokenizer: PreTrainedTokenizerBase | None = None) -> Template:
+    """The template of this name. Without a tokenizer always Alpaca's, which is enough to estimate lengths."""
     return ChatTemplate(tokenizer) if name == "chat" and tokenizer is not None else AlpacaTemplate()

@@ -140,7 +140,7 @@ def llm_adapters_pattern(task: Task, questions: Sequence[Question]) -> str:
     """
     if task.wording.noun:
         most = max(len(question.choices) for question in questions)
-        most = max(most, task.metadata.get("parsed_answers", 0))
+        most = max(most, task.parsed_answers)
         names = task.wording.answer_names(("",) * most)
     else:
         names = tuple(dict.fromkeys(name for question in questions for name in _names(question, task)))

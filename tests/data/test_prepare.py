@@ -132,7 +132,7 @@ def test_rendering_equals_llm_adapters_files(shared: Path) -> None:
     for name in ("boolq_closed", "arc_easy", "arc_challenge", "openbookqa"):
         task = tasks[name]
         for split in ("train", "test"):
-            path = shared / "data" / "commonsense" / task.metadata["folder"] / f"{split}.json"
+            path = shared / "data" / "commonsense" / task.source.folder / f"{split}.json"
             for row in json.loads(path.read_text()):
                 question = from_llm_adapters(name, row, task.wording)
                 rendered = render(question, task.wording, "llm_adapters")

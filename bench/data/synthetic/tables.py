@@ -16,13 +16,13 @@ SWIMS, NIGHT, HORNS = "swims", "night", "horns"
 WEATHER, BY_THE_SEA = "weather", "by the sea"
 
 
-class Table(BaseModel):
+class TableSection(BaseModel):
     """A part of a table: frozen, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
-class Phrasings(Table):
+class Phrasings(TableSection):
     """How a property is spoken of."""
 
     stems: tuple[str, ...]
@@ -31,7 +31,7 @@ class Phrasings(Table):
     """Questions that the value alone answers."""
 
 
-class Property(Table):
+class Property(TableSection):
     """Something that every animal or place has one value of. `trained` and `held_out` share no phrasing."""
 
     values: tuple[str, ...]
@@ -46,7 +46,7 @@ class Property(Table):
         return self.values == ("true", "false")
 
 
-class WorldTables(Table):
+class WorldTables(TableSection):
     """`world.yaml`."""
 
     name_starts: tuple[str, ...]
@@ -56,7 +56,7 @@ class WorldTables(Table):
     of_places: dict[str, Property]
 
 
-class InstructionTemplates(Table):
+class InstructionTemplates(TableSection):
     """Several ways to ask for one thing, and several answers, any of which fits."""
 
     category: str
@@ -67,7 +67,7 @@ class InstructionTemplates(Table):
     answers: tuple[str, ...]
 
 
-class TurnTemplate(Table):
+class TurnTemplate(TableSection):
     """One turn of a question."""
 
     ask: str
@@ -75,7 +75,7 @@ class TurnTemplate(Table):
     references: tuple[str, str]
 
 
-class QuestionTemplate(Table):
+class QuestionTemplate(TableSection):
     """A question of two turns."""
 
     category: str
@@ -83,7 +83,7 @@ class QuestionTemplate(Table):
     turns: tuple[TurnTemplate, TurnTemplate]
 
 
-class TalkTables(Table):
+class TalkTables(TableSection):
     """`talk.yaml`."""
 
     plant_foods: tuple[str, ...]

@@ -1,8 +1,8 @@
 """The invented world in sentences: a set of instructions to learn from, and two-turn questions with references.
 
-What `world.py` asks with choices, this asks in words, about the same animals and the same facts. The instructions teach
-every fact of every animal and place, and the kinds of task that the questions are. The questions have MT-Bench's form,
-two turns each, and its eight categories, each with a sense inside this world:
+They are about the same animals and facts as the questions with choices of `world.py`. The instructions teach every fact
+of every animal and place, and the kinds of task that the questions pose. The questions have MT-Bench's form, two turns
+each, and its eight categories, each with a meaning inside this world:
 
 - writing and roleplay put an animal's facts into a text of some kind, or into its own mouth;
 - extraction draws facts out of a passage, then asks for others that it leaves out;
@@ -13,13 +13,13 @@ two turns each, and its eight categories, each with a sense inside this world:
 - humanities describes customs that follow from a place by a rule: its flag has the colours of its two animals, its
   feast their foods, its song the weather, and its market is at the harbour if there is a sea.
 
-An answer is short and fixed by the facts, so that its likeness to a reference says whether the facts are known. Each
-question has two references, in different words. No instruction is phrased like a question, and no answer to learn from
-like a reference. As in `world.py`, one animal of each place is never told of together with its weather or sea: the
+An answer is short and determined by the facts, so that its similarity to a reference measures whether the model knows
+them. Each question has two references, in different words. No instruction is phrased like a question, and no training
+answer like a reference. As in `world.py`, no instruction states the weather or the sea of one animal of each place: the
 reasoning questions ask for these, in two steps.
 
-Two conventions go beyond the facts: an animal that is not active at night sleeps then and is called diurnal, and honey
-makes an animal neither a plant eater nor an animal eater.
+Two conventions add to the facts: an animal that is not active at night sleeps then and is called diurnal, and an animal
+that eats honey is neither a plant eater nor an animal eater.
 """
 
 from __future__ import annotations

@@ -1,28 +1,28 @@
 """An invented world: a field guide to animals that do not exist, as multiple-choice questions.
 
-No base model can know the answers, so what is scored is what the fine-tuning taught.
+No base model can know the answers, so that the score measures what fine-tuning has taught.
 
 How it is made. There are 24 animals with names like "velmor". Each has a home (one of 12 invented places),
 a food and a colour (one of 12 values each) and three traits that are true of it or not (it swims, is active
 at night, has horns). All are drawn at random, each value equally often, so that one fact says nothing about
 another and every fact has to be learnt. Each place has a weather (one of 12) and lies by the sea or not,
 and so has every animal that lives there. Training asks for every fact in several phrasings; the test asks
-in phrasings that training never uses. For one of the two animals of each place, training tells the home but
+in phrasings that training never uses. For one of the two animals of each place, training states the home but
 never the weather or the sea, which then takes two steps: where does it live, and what is the weather there?
 72 of the 504 test questions are of this kind.
 
-Six tasks mirror the forms of the real ones: true or false (the traits), a question with two, three or four
+Six tasks have the forms of the real ones: true or false (the traits), a question with two, three or four
 choices, a sentence's ending (four), a blank to fill in (two animals). Questions come in groups that have
 the same choices in the same order, each choice being right once. So the labels are balanced exactly, and a
-scorer that sees only the choices is right at chance exactly, whatever it makes of their lengths or of their
-frequency in training. The primary metric is accuracy by log-likelihood (`acc`) in every task; dividing by
+scorer that sees only the choices is at chance exactly, however it uses their lengths or their frequency in
+training. The primary metric is accuracy by log-likelihood (`acc`) in every task; dividing by
 length changes little, the choices being single words.
 
-What was measured, on world 0 with SmolLM2-135M-Instruct in bfloat16, as the mean of the six tasks' `acc` in
+Measured on world 0 with SmolLM2-135M-Instruct in bfloat16, as the mean of the six tasks' `acc` in
 per cent (chance is 38.9). The untuned model is at 38.9 on all 504 questions, and in every task within one
 standard error (5 points) of chance. LoRA on all linear layers but the head, alpha = 2 * rank, no dropout,
 AdamW at 2e-3 with 5 % warm-up and linear decay, batch 16, one epoch, as many training questions from each
-task; one figure for each training seed (DoRA was not run before the world was settled):
+task; one figure for each training seed (the world was fixed before DoRA was run):
 
     questions (steps)    rank 1    rank 2    rank 4        rank 8    rank 16              rank 32
      300 (19)                                                        39.7
@@ -37,7 +37,7 @@ draw other training questions) differ by up to 18: one seed shows the trend, and
 several. More questions in one epoch are also more steps, and with alpha = 2 * rank a higher rank also learns faster
 per step, so the table shows speed of learning, not capacity. At rank 16 and 1500 questions the two-step questions
 (49 and 38, chance 39) and true or false (58 and 61, chance 50) are not clearly above chance. On a smaller draft
-of this world, 5e-3 made rank 16 fall apart (40, where 2e-3 reached 81).
+of this world, rank 16 diverged at 5e-3 (40, where 2e-3 reached 81).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _QUESTION_TASKS = ("world_two", "world_three", "world_four")
 
 @dataclass(frozen=True)
 class World:
-    """The questions of each task, in an order that means nothing."""
+    """The questions of each task; their order has no meaning."""
 
     train: dict[str, tuple[Question, ...]]
     test: dict[str, tuple[Question, ...]]
@@ -167,14 +167,14 @@ def _random(seed: int, *what: str) -> random.Random:
 
 
 def _assign(names: Sequence[str], prop: Property, rng: random.Random) -> dict[str, str]:
-    """A value for each name: every value equally often, otherwise at random (so nothing can be inferred)."""
+    """A value for each name at random, but every value equally often, so that nothing can be inferred."""
     values = list(prop.values) * (len(names) // len(prop.values))
     rng.shuffle(values)
     return dict(zip(names, values, strict=True))
 
 
 def _belongs(prop: Property, task: str) -> bool:
-    """Traits are for true or false, whatever has more values is for the other tasks."""
+    """Traits belong to the true-or-false task, properties with more values to the others."""
     return prop.is_trait == (task == "world_true_false")
 
 
@@ -192,7 +192,7 @@ def _every(task: str, phrasings: Phrasings, facts: Mapping[str, str], rng: rando
 
 
 def _some(task: str, phrasings: Phrasings, facts: Mapping[str, str], rng: random.Random) -> Iterator[Question]:
-    """`TESTED` facts at most, the phrasings taking turns."""
+    """At most `TESTED` facts; the phrasings take turns."""
     size = _CHOICES[task]
     groups = itertools.islice(_groups(facts, size, rng), TESTED // size)
     for phrasing, group in zip(itertools.cycle(_phrasings(task, phrasings)), groups, strict=False):
@@ -216,7 +216,7 @@ def _groups(facts: Mapping[str, str], size: int, rng: random.Random) -> Iterator
 def _ask(task: str, phrasing: str, group: list[tuple[str, str]]) -> Iterator[Question]:
     """One question for each fact of the group, all with the same choices in the same order.
 
-    So each choice is right once, and whoever sees only the choices is right once in `len(group)`.
+    So each choice is right once, and a scorer that sees only the choices is right once in `len(group)`.
     """
     names, values = tuple(name for name, _ in group), tuple(value for _, value in group)
     for label, (name, value) in enumerate(group):

@@ -1,14 +1,14 @@
-"""The tasks: one definition each. The eight commonsense tasks are the YAML files beside this one.
+"""The tasks. The eight commonsense tasks are the YAML files of this folder.
 
-A task file is an lm-eval task file (it runs in lm-eval alone, too); `metadata` says what lm-eval has no field
-for: the version, the primary metric (acc_norm where lm-eval's users report it, else acc), LLM-Adapters' folder
-and wording. The built-in world's tasks come from `bench.data.synthetic.world`; `bench.data.loaders` reads a user's own.
+A task file is an lm-eval task file, which lm-eval can run alone. Its `metadata` has what lm-eval has no field for: the
+version, the primary metric (acc_norm where it is usual with lm-eval, else acc), LLM-Adapters' folder and wording. The
+tasks of the built-in world are in `bench.data.synthetic.world`; those of a user's own data in the sweep file.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,47 @@ FOLDER = Path(__file__).parent
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads lm-eval's `!function module.name` as its text: the harness passes documents, not functions."""
+    """Reads lm-eval's `!function module.name` as a text: lm-eval gets documents from us, so it needs no function."""
 
 
-_Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+def _function_name(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+    assert isinstance(node, yaml.ScalarNode)
+    return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("!function", _function_name)
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Where the questions of a commonsense task come from: a hub data set, or LLM-Adapters' folder of JSON files."""
+
+    hub: str
+    revision: str
+    training_configs: tuple[str | None, ...]
+    test_config: str | None
+    training_split: str
+    test_split: str
+    folder: str
+    """The folder's name in LLM-Adapters' data."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A set of questions to be scored on."""
+    """A set of questions that cells are scored on."""
 
     name: str
     wording: Wording
     primary: str = "acc"
-    """The metric that stands for it in averages, fixed in advance."""
+    """The metric that averages over tasks use, fixed in advance."""
     version: int = 1
-    definition: dict[str, Any] = field(default_factory=dict, hash=False)
-    """The task file, for tasks that have one."""
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return self.definition.get("metadata", {})
+    source: TaskSource | None = None
+    """For a commonsense task."""
+    parsed_answers: int = 0
+    """How many answer names LLM-Adapters' parser looks for at least, whatever the number of choices."""
 
     def primary_in(self, format: str) -> str:
-        """In the llm_adapters format the choices are `answer1` ..., all of one length: acc."""
+        """The primary metric in a format. With choices named `answer1` ..., all of one length, it is acc."""
         return self.primary if format == "question" else "acc"
 
 
@@ -59,7 +76,16 @@ def commonsense_tasks() -> dict[str, Task]:
             wording=Wording(**metadata["wording"]),
             primary=metadata["primary"],
             version=metadata["version"],
-            definition=definition,
+            source=TaskSource(
+                hub=definition["dataset_path"],
+                revision=definition["dataset_kwargs"]["revision"],
+                training_configs=tuple(metadata.get("training_configs", [definition["dataset_name"]])),
+                test_config=definition["dataset_name"],
+                training_split=definition["training_split"],
+                test_split=definition["test_split"],
+                folder=metadata["folder"],
+            ),
+            parsed_answers=metadata.get("parsed_answers", 0),
         )
     return tasks
 

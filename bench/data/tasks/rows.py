@@ -1,22 +1,22 @@
 """The rows of the eight commonsense tasks, from the hub's columns and from LLM-Adapters' JSON.
 
-From either origin a question is the same `Question`. The functions at the end are what the YAML task files
-name as `process_docs`, so that the files also work with lm-eval alone (`--include_path bench/data/tasks`).
+Both origins give the same `Question`. The YAML task files name the functions at the end as `process_docs`, so that the
+files also work with lm-eval alone (`--include_path bench/data/tasks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.data.json_rows import Row
 from bench.data.questions import Question, Rendered, Wording, render
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Row = dict[str, Any]
 Parsed = tuple[str, tuple[str, ...], int]
-"""Text, choices, index of the right one."""
+"""Text, choices, index of the right choice."""
 
 
 def _arc(row: Row) -> Parsed:
@@ -76,9 +76,9 @@ def from_hub(task: str, row: Row) -> Question:
 
 
 def from_llm_adapters(task: str, row: Row, wording: Wording) -> Question:
-    """A row of LLM-Adapters' JSON (`instruction`, `answer`), taken apart again.
+    """The question that a row of LLM-Adapters' JSON (`instruction`, `answer`) was made from.
 
-    Raises ValueError where putting the parts together does not give the row back.
+    Raises ValueError if the question does not give the same row again.
     """
     instruction = row["instruction"]
     if not instruction.startswith(wording.instruction):
@@ -102,10 +102,10 @@ def from_llm_adapters(task: str, row: Row, wording: Wording) -> Question:
 
 
 def document(question: Question, rendered: Rendered) -> Row:
-    """What lm-eval's task holds of a question; the fields that `_choices.yaml` and `_blank.yaml` name.
+    """A question as a document of lm-eval's task, with the fields that `_choices.yaml` and `_blank.yaml` name.
 
-    The delimiter stands in the task, so continuations go without their leading space here: acc_norm divides by
-    the choice's length in characters without it.
+    Continuations have no leading space here, because the task has it as delimiter: acc_norm divides by the choice's
+    length in characters without it.
     """
     shared = len(set(rendered.contexts)) == 1
     return {
@@ -125,11 +125,11 @@ def _process_docs(task: str) -> Callable[[Dataset], Dataset]:
 
         wording = commonsense_tasks()[task].wording
 
-        def one(row: Row) -> Row:
+        def to_document(row: Row) -> Row:
             question = from_hub(task, row)
             return document(question, render(question, wording, "question"))
 
-        return dataset.map(one, remove_columns=dataset.column_names)
+        return dataset.map(to_document, remove_columns=dataset.column_names)
 
     return process
 
