@@ -1,6 +1,7 @@
-"""A trained cell to be used elsewhere: an adapter that PEFT loads, or the merged model, with a card made from the cell.
+"""Exports a trained cell: as an adapter that PEFT loads, or as a merged model, with a model card from its record.
 
-The card says what the record says: base, method and its settings, data, scores with their n and protocol, versions.
+The card has the base model, the method and its settings, the data, the scores with their number of questions and
+protocol, and the package versions.
 """
 
 from __future__ import annotations
@@ -8,47 +9,51 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from bench.errors import UserError
 from bench.store.folder import CellFolder
-from bench.sweep.cell import Cell
+from bench.store.records import CellRecord, EnvironmentRecord
+from bench.sweep.cell import Cell, CellData
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from bench.methods.method import Method
 
 CARD = "README.md"
 
 
 def export(folder: CellFolder, to: Path, merged: bool = False, base: str | None = None) -> Path:
-    """Write a cell's adapter (or, with `merged`, the model with the adapter folded in, in the cell's dtype) into the
-    folder `to`, which must not exist, and return it. `base` is where the base model is, where the cell's name of it is
-    no alias and no hub id.
+    """Write a cell's adapter into the folder `to`, or, with `merged`, the model with the adapter merged into its
+    weights, in the cell's dtype. Returns `to`, which must not exist before.
 
-    Raises UserError for a cell that is not trained, has not kept its adapter, or cannot be exported so.
+    `base` is the path of the base model, for a cell that names it by neither an alias nor a hub id. Raises UserError
+    for a cell that is not trained, has no adapter, or cannot be exported in this form.
     """
     from bench import methods
 
     if not folder.exists():
-        raise UserError(f"{folder.path} is no cell", "Give a folder of results/<sweep>/cells/.")
-    cell, metrics = folder.cell(), folder.metrics()
+        raise UserError(f"{folder.path} is not a cell's folder", "Give a folder of results/<sweep>/cells/.")
+    cell, record = folder.cell(), folder.record()
     if to.exists():
-        raise UserError(f"{to} exists already", "Give --to a folder that does not.")
+        raise UserError(f"{to} exists already", "Give --to a folder that does not exist.")
     if cell.data is None:
-        raise UserError(f"{folder.path.name} is the untuned base: there is nothing to export")
+        raise UserError(f"{folder.path.name} is the untuned base model: there is nothing to export")
     if not folder.adapter.is_dir():
-        raise UserError(f"{folder.path.name} has no adapter", "It was not kept, or the cell is not trained: run it.")
+        raise UserError(
+            f"{folder.path.name} has no adapter", "The adapter was not kept, or the cell is not trained: run the cell."
+        )
     method = methods.get(cell.method)
     part = to.with_name(f".{to.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         if merged:
-            _merged(cell, method, folder, part, base)
+            _save_merged(cell, method, folder, part, base)
         else:
-            problem = method.cannot_load_in_peft(cell.options)
-            if problem:
-                fix = "Give --merged." if method.facts_for(cell.options).mergeable else "bench itself loads it."
-                raise UserError(f"PEFT cannot load the adapter of {cell.method}: {problem}", fix)
-            shutil.copytree(folder.adapter, part)
-            _name_base(part, cell)
-        (part / CARD).write_text(card(cell, metrics, _environment(folder), merged), encoding="utf-8")
+            _save_adapter(cell, method, folder, part)
+        text = model_card(cell, cell.data, record, folder.environment(), merged)
+        (part / CARD).write_text(text, encoding="utf-8")
         part.rename(to)
     except OSError as error:
         raise UserError(f"cannot write {to}: {error.strerror or error}") from error
@@ -58,8 +63,8 @@ def export(folder: CellFolder, to: Path, merged: bool = False, base: str | None 
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload an exported folder to a hub repository (made private where there is none) and return its address. The
-    token is the hub library's own (`HF_TOKEN`, or what `hf auth login` has stored)."""
+    """Upload an exported folder to a repository of the Hugging Face hub and return the address of the commit. A new
+    repository is private. The token is the hub library's own (`HF_TOKEN`, or the one that `hf auth login` stored)."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -70,11 +75,23 @@ def push(folder: Path, repository: str) -> str:
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
             f"cannot push to {repository}: {str(error).splitlines()[0]}",
-            f"What was exported lies in {folder}. Set HF_TOKEN to a token that may write there.",
+            f"The exported files are in {folder}. Set HF_TOKEN to a token that may write to the repository.",
         ) from error
 
 
-def _merged(cell: Cell, method: Any, folder: CellFolder, to: Path, base: str | None) -> None:
+def _save_adapter(cell: Cell, method: Method, folder: CellFolder, to: Path) -> None:
+    problem = method.cannot_load_in_peft(cell.options)
+    if problem:
+        mergeable = method.facts_for(cell.options).mergeable
+        raise UserError(
+            f"PEFT cannot load the adapter of {cell.method}: {problem}",
+            "Give --merged." if mergeable else "bench itself can load it.",
+        )
+    shutil.copytree(folder.adapter, to)
+    _write_base_name(to, cell)
+
+
+def _save_merged(cell: Cell, method: Method, folder: CellFolder, to: Path, base: str | None) -> None:
     import torch
 
     from bench.models.load import load_model, load_tokenizer
@@ -83,65 +100,54 @@ def _merged(cell: Cell, method: Any, folder: CellFolder, to: Path, base: str | N
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         raise UserError(f"{cell.method} cannot be merged: {facts.cannot_merge}", "Leave out --merged.")
-    found = find_base(base or cell.base.id, None if base else _revision(cell))
-    model = load_model(found, cell.base.dtype, method_kwargs=method.load_kwargs(cell))
-    model = method.merge(method.load(model, folder.adapter, cell).float())
-    model.to(getattr(torch, cell.base.dtype)).save_pretrained(to)
-    load_tokenizer(found).save_pretrained(to)
+    location = find_base(base or cell.base.id, None if base else _revision(cell))
+    model = load_model(location, cell.base.dtype, method_kwargs=method.load_kwargs(cell))
+    merged = cast("PreTrainedModel", method.merge(method.load(model, folder.adapter, cell).float()))
+    dtype: torch.dtype = getattr(torch, cell.base.dtype)
+    merged.to(dtype=dtype).save_pretrained(to)
+    load_tokenizer(location).save_pretrained(to)
 
 
 def _revision(cell: Cell) -> str | None:
+    """The hub revision of the base model; None where its name alone determines it."""
     from bench.models.packaged import ALIASES
 
     return None if cell.base.id in ALIASES or cell.base.revision == "main" else cell.base.revision
 
 
-def _name_base(folder: Path, cell: Cell) -> None:
-    """The adapter's own configuration names the base as the cell does, not where it lay on this machine."""
+def _write_base_name(folder: Path, cell: Cell) -> None:
+    """Name the base model in the adapter's configuration as the cell does, instead of by a path of this machine."""
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = cell.base.id
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _environment(folder: CellFolder) -> dict[str, Any]:
-    return json.loads(folder.read_text("environment.json") or "{}")
-
-
-def card(cell: Cell, metrics: dict[str, Any], environment: dict[str, Any], merged: bool) -> str:
-    """The model card, Markdown with the hub's front matter."""
-    what = "merged model" if merged else "adapter"
-    words = f"template {cell.data.template}" if cell.data.template else f"format {cell.data.format}"
-    scores = [
-        f"| {one['task']} | {one['protocol']}-v{one['protocol_version']} | {one['primary']} | "
-        f"{100 * one['score']:.1f} | {one['n']} |"
-        for one in metrics.get("evaluations", {}).values()
-    ]
-    packages = ", ".join(f"{name} {number}" for name, number in environment.get("packages", {}).items() if number)
-    front = [f"base_model: {cell.base.id}", f"library_name: {'transformers' if merged else 'peft'}"]
+def model_card(
+    cell: Cell, data: CellData, record: CellRecord, environment: EnvironmentRecord | None, merged: bool
+) -> str:
+    """The model card: Markdown with the hub's front matter."""
+    wording = f"template {data.template}" if data.template else f"format {data.format}"
+    packages = {} if environment is None else environment.packages
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+    commit = environment.commit if environment is not None else None
     lines = [
         "---",
-        *front,
+        f"base_model: {cell.base.id}",
+        f"library_name: {'transformers' if merged else 'peft'}",
         "---",
         f"# {cell.name}",
         "",
-        f"The {what} of one cell of a sweep: {cell.method} on {cell.base.id} ({cell.base.revision}, computed in "
-        f"{cell.base.dtype}), trained on {cell.samples:,} examples of {', '.join(cell.data.train)} ({words}), seed "
-        f"{cell.seed}. Its identity is `{cell.id}`.",
+        f"The {'merged model' if merged else 'adapter'} of one run of a sweep: {cell.method} on {cell.base.id} "
+        f"({cell.base.revision}, computed in {cell.base.dtype}), trained on {cell.samples:,} examples of "
+        f"{', '.join(data.train)} ({wording}), seed {cell.seed}. Its identity is `{cell.id}`.",
         "",
         "## Scores",
         "",
-        *(
-            f"{one['n']} answers to {one['set']} were judged: the scores are in the sweep's report."
-            for one in metrics.get("answers", {}).values()
-        ),
-        *(
-            ["| task | protocol | metric | score | questions |", "| --- | --- | --- | --- | --- |", *scores]
-            if scores
-            else ["No task was scored."]
-        ),
+        *_score_lines(record),
         "",
-        "One run: how it compares with others, and how surely, is in the sweep's report.",
+        "These are scores of a single run. The sweep's report compares it with other runs and gives confidence "
+        "intervals.",
         "",
         "## Settings",
         "",
@@ -149,6 +155,19 @@ def card(cell: Cell, metrics: dict[str, Any], environment: dict[str, Any], merge
         json.dumps({"options": cell.options, "training": cell.training}, indent=2),
         "```",
         "",
-        f"Made with {packages or 'unknown versions'}; commit {environment.get('commit') or 'unknown'}.",
+        f"Trained with {versions or 'unknown versions'}; commit {commit or 'unknown'}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _score_lines(record: CellRecord) -> list[str]:
+    lines = [
+        f"{answers.n} answers to {answers.set} were judged: the scores are in the sweep's report."
+        for answers in record.answers.values()
+    ]
+    if not record.evaluations:
+        return [*lines, "No task was scored."]
+    lines += ["| task | protocol | metric | score | questions |", "| --- | --- | --- | --- | --- |"]
+    for scores in record.evaluations.values():
+        lines.append(f"| {scores.task} | {scores.label} | {scores.primary} | {100 * scores.score:.1f} | {scores.n} |")
+    return lines

@@ -65,9 +65,9 @@ def test_a_merged_model_is_transformers(
 def test_what_cannot_be_exported_says_so(finished: tuple[Path, Path], tmp_path: Path) -> None:
     cells = finished[1] / "cells"
     for arguments, problem in (
-        ((next(cells.glob("base-*")),), "untuned base"),
+        ((next(cells.glob("base-*")),), "untuned base model"),
         ((next(cells.glob("full-*")),), "PEFT cannot load"),
-        ((cells / "none",), "is no cell"),
+        ((cells / "none",), "is not a cell"),
         ((next(cells.glob("lora-r2-*")), "--to", tmp_path), "exists already"),
     ):
         done = bench("export", *arguments)

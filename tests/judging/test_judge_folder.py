@@ -1,4 +1,7 @@
-"""A results folder from instructions to judged answers: run on a tiny model, judged offline and by an endpoint."""
+"""A results folder from instructions to judged answers: run on a tiny model, judged offline and by an endpoint.
+
+Judging itself is called as a function; the tests that read the report as well are slow.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,19 @@ import pytest
 from helpers.sweeps import bench
 
 from bench.analysis import judgments
-from bench.judging import judge_check
+from bench.judging.endpoint import Endpoint
+from bench.judging.judge_folder import JudgingOptions, JudgingSummary, judge_folder
+from bench.judging.judges import EndpointJudge, Judge, SimilarityJudge
+from bench.judging.judgment_records import ModelRating
 from bench.judging.ledger import cell_ratings
 from bench.judging.question_files import load_questions
+from bench.planning.build import make_plan
+from bench.progress import Progress
+from bench.runner.options import Options
+from bench.runner.run_sweep import run_sweep
 from bench.store.folder import CellFolder, Results
+from bench.store.pack import pack
+from bench.sweep.load import load_sweep
 
 SWEEP = """
 name: talk
@@ -34,11 +46,11 @@ answers: {{questions: [held_out, world_talk], limit: 4, max_new_tokens: 6}}
 
 @pytest.fixture(scope="module")
 def talked(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """The results of a sweep of open answers."""
+    """The results of a sweep of open answers, without a report."""
     folder = tmp_path_factory.mktemp("talked")
     (folder / "talk.yaml").write_text(SWEEP.format(model=tiny_model))
-    done = bench("run", folder / "talk.yaml", "--results", folder, "--workers", 0)
-    assert done.exit_code == 0, done.output
+    plan = make_plan(load_sweep(folder / "talk.yaml"))
+    run_sweep(plan, Results(folder / "talk"), Progress(), Options(workers=0))
     return folder / "talk"
 
 
@@ -48,35 +60,53 @@ def results(talked: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(talked, tmp_path / "talk"))
 
 
-def cells(results: Path) -> list[dict[str, Any]]:
-    return json.loads((results / "plan.json").read_text())["cells"]
+def cells(results: Path) -> list[CellFolder]:
+    """The folders of the plan's cells."""
+    return [CellFolder(results / "cells" / cell.folder) for cell in Results(results).plan_record().cells]
+
+
+def read(results: Path) -> judgments.Judged:
+    return judgments.read(Results(results), Results(results).plan())
+
+
+def judge(results: Path, by: Judge | None = None, **options: Any) -> JudgingSummary:
+    """As `bench judge` without the report."""
+    return judge_folder(Results(results), by or SimilarityJudge(), JudgingOptions(**options), Progress())
+
+
+def counts(summary: JudgingSummary) -> tuple[int, int, int]:
+    """Judgments that were wanted, were there before, and were made."""
+    return summary.wanted, summary.present, summary.made
 
 
 def test_every_cell_answers_and_is_judged_offline(talked: Path) -> None:
-    read = judgments.read(Results(talked), Results(talked).plan())
+    judged = read(talked)
     assert len(cells(talked)) == 5
-    for cell in cells(talked):
-        folder = CellFolder(talked / "cells" / cell["folder"])
-        metrics = folder.metrics()
-        assert metrics["status"] == "done" and metrics["evaluations"] == {}
-        answered = list(metrics["answers"].values())
-        assert [(one["set"], one["n"]) for one in answered] == [("held_out", 4), ("world_talk", 8)]
-        assert all(one["seconds"] > 0 and one["new_tokens"] <= 6 * one["n"] for one in answered)
-        mine = read.rows[read.rows["folder"] == cell["folder"]]
-        assert len(mine) == 12 and mine["score"].between(0, 100).all()
-    assert read.problems == ()
+    for folder in cells(talked):
+        record = folder.record()
+        assert record.status == "done" and record.evaluations == {}
+        answers = list(record.answers.values())
+        assert [(of_set.set, of_set.n) for of_set in answers] == [("held_out", 4), ("world_talk", 8)]
+        assert all((of_set.seconds or 0) > 0 and of_set.new_tokens <= 6 * of_set.n for of_set in answers)
+        rows = judged.rows[judged.rows["folder"] == folder.path.name]
+        assert len(rows) == 12 and rows["score"].between(0, 100).all()
+    assert judged.problems == ()
 
 
+@pytest.mark.slow
 def test_the_same_command_does_nothing_more(talked: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in talked.glob("cells/*/*/*")}
+    assert before
     done = bench("run", talked.parent / "talk.yaml", "--results", talked.parent, "--workers", 0)
     assert done.exit_code == 0 and "5 recorded already, 0 to run" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in talked.glob("cells/*/*/*")} == before
 
 
-def test_the_report_draws_scores_against_samples(talked: Path) -> None:
-    assert (talked / "report/figures/samples_vs_score.png").is_file()
-    page = (talked / "report/report.md").read_text()
+@pytest.mark.slow
+def test_the_report_draws_scores_against_samples(results: Path) -> None:
+    assert bench("report", results).exit_code == 0
+    assert (results / "report/figures/samples_vs_score.png").is_file()
+    page = (results / "report/report.md").read_text()
     assert (
         "held_out, judged by reference (likeness to a reference answer, which is not quality, 0 to 100): the " in page
     )
@@ -87,16 +117,16 @@ def test_the_report_draws_scores_against_samples(talked: Path) -> None:
 
 def test_judging_again_changes_nothing(results: Path) -> None:
     before = {path: path.read_text() for path in results.glob("cells/*/judgments/*")}
-    done = bench("judge", results, "--check")
-    assert done.exit_code == 0, done.output
-    assert re.search(r"(\d+) judgments wanted, \1 were there, 0 made", done.output)
+    assert before
+    summary = judge(results, check=True)
+    assert summary.wanted == summary.present > 60 and summary.made == 0 and not summary.failed
     assert {path: path.read_text() for path in results.glob("cells/*/judgments/*")} == before
 
 
 def test_a_fresh_clone_finds_the_questions_again(results: Path) -> None:
-    kept = load_questions(Results(results))
+    saved = load_questions(Results(results))
     shutil.rmtree(results / "questions")
-    assert load_questions(Results(results)) == kept
+    assert load_questions(Results(results)) == saved
     plan = json.loads((results / "plan.json").read_text())
     plan["open_questions"]["held_out"]["fingerprint"] = "0" * 16
     (results / "plan.json").write_text(json.dumps(plan))
@@ -105,53 +135,62 @@ def test_a_fresh_clone_finds_the_questions_again(results: Path) -> None:
 
 
 def test_judgments_of_replaced_answers_count_for_nothing(results: Path) -> None:
-    folder = CellFolder(results / "cells" / cells(results)[0]["folder"])
+    folder = cells(results)[0]
     (path,) = (folder.path / "answers").glob("held_out-*")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0]["choices"][0]["turns"][0] += " and more"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = "1 judgments are of answers that are no longer there; they count for nothing"
-    assert judgments.read(Results(results), Results(results).plan()).problems == (said,)
-    assert bench("judge", results).exit_code == 0
-    again = judgments.read(Results(results), Results(results).plan())
-    assert len(again.rows) == 5 * 12 and again.problems == (said,)  # judged anew, beside the old one
+    problem = "1 judgments are of answers that are no longer there; they count for nothing"
+    assert read(results).problems == (problem,)
+    assert counts(judge(results)) == (60, 59, 1)
+    again = read(results)
+    assert len(again.rows) == 5 * 12 and again.problems == (problem,)  # rated anew, beside the old rating
 
 
 def test_other_reference_answers_are_another_judgment(results: Path) -> None:
-    """By `bench judge`, and by the next `bench run`; the later one counts."""
+    """The later judgment counts. `bench run` judges again in the same way."""
     (path,) = (results / "questions").glob("held_out-*")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         row["reference"] = ["Quite another answer."]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = bench("judge", results, "--sets", "held_out")
-    assert "20 judgments wanted, 0 were there, 20 made" in done.output
-    again = bench("judge", results, "--sets", "held_out")
-    assert "20 judgments wanted, 20 were there, 0 made" in again.output
-    read = judgments.read(Results(results), Results(results).plan())
-    assert len(read.rows) == 5 * 12 and read.problems == ()
+    assert counts(judge(results, sets=("held_out",))) == (20, 0, 20)
+    assert counts(judge(results, sets=("held_out",))) == (20, 20, 0)
+    judged = read(results)
+    assert len(judged.rows) == 5 * 12 and judged.problems == ()
 
 
-def test_a_torn_line_is_cut_off_and_its_judgment_made_again(results: Path) -> None:
-    folder = CellFolder(results / "cells" / cells(results)[1]["folder"])
-    (path,) = (folder.path / "judgments").iterdir()
-    whole = path.read_text()
-    path.write_text(whole[:-30])  # killed in mid-line
-    before = judgments.read(Results(results), Results(results).plan())
-    assert len(before.rows) == 5 * 12 - 1
-    assert "60 judgments wanted, 59 were there, 1 made" in bench("judge", results).output
-    assert path.read_text() == whole
+def test_an_incomplete_line_is_removed_and_its_judgment_made_again(results: Path) -> None:
+    (path,) = (cells(results)[1].path / "judgments").iterdir()
+    complete = path.read_text()
+    path.write_text(complete[:-30])  # killed while it was written
+    assert len(read(results).rows) == 5 * 12 - 1
+    assert counts(judge(results)) == (60, 59, 1)
+    assert path.read_text() == complete
 
 
-def test_a_file_that_cannot_be_believed_is_a_problem_and_no_end(results: Path) -> None:
-    folder = CellFolder(results / "cells" / cells(results)[1]["folder"])
-    (path,) = (folder.path / "judgments").iterdir()
+def test_a_corrupt_file_is_a_problem_and_not_an_error(results: Path) -> None:
+    (path,) = (cells(results)[1].path / "judgments").iterdir()
     path.write_text("{broken\n" + path.read_text())
-    assert bench("report", results).exit_code == 0
-    assert "is corrupt" in (results / "report/report.md").read_text()
+    (problem,) = read(results).problems
+    assert "is corrupt: line 1" in problem
 
 
-def test_bad_words_are_mended(results: Path) -> None:
+def test_judging_reads_a_packed_folder_and_adds_to_it(results: Path) -> None:
+    before = read(results)
+    pack(Results(results))
+    assert not list(results.glob("cells/*/judgments/*"))
+    assert read(results).rows.equals(before.rows)
+    assert counts(judge(results)) == (60, 60, 0)
+    assert not list(results.glob("cells/*/judgments/*"))
+    (path,) = (results / "questions").glob("held_out-*")
+    path.write_text(re.sub(r'"reference": \[".*?"\]', '"reference": ["Another."]', path.read_text()))
+    assert counts(judge(results)) == (60, 40, 20)
+    assert len(list(results.glob("cells/*/judgments/*"))) == 5
+    assert len(read(results).rows) == 60 and counts(judge(results)) == (60, 60, 0)
+
+
+def test_errors_of_the_command_line(results: Path) -> None:
     for given, said in (
         (["--judge", "gpt"], "unknown judge 'gpt'"),
         (["--judge", "openai"], "needs the name of a model"),
@@ -208,58 +247,69 @@ def server() -> Iterator[Callable[[Say], str]]:
 SECRET = "sk-0123456789-not-to-be-seen"
 
 
-def test_an_endpoint_judges_what_is_there(
+def by_length(system: str, user: str) -> str:
+    """A judge that rates by the length of what it is shown."""
+    answer = user.rpartition("Assistant's Answer]\n")[0] or user
+    return f"Fine. Rating: [[{1 + len(answer) % 10}]]"
+
+
+def test_an_endpoint_judges_what_is_there(results: Path, server: Callable[[Say], str]) -> None:
+    by = EndpointJudge(Endpoint("a/judge", server(by_length), None, price_in=1.0, price_out=2.0))
+    label = by.identity.label
+    summary = judge(results, by, check=True)
+    assert summary.usage is not None and summary.usage.dollars == pytest.approx(summary.made * 120 / 1e6)
+    assert "dollars" in summary.lines()[1] and not summary.failed
+    judged = read(results)
+    assert label.startswith("a-judge-") and judged.judges[label] == by.identity
+    rows = judged.rows[judged.rows["judge"] == label]
+    assert len(rows) == 5 * 12 and (rows["score"] == rows["fastchat"]).all()
+    rating = cell_ratings(cells(results)[1], label).read()[0]
+    assert isinstance(rating, ModelRating)
+    assert rating.judgment.startswith("Fine.") and rating.prompt_hash and rating.judge[1] == "single-v1"
+    assert [(check.set, check.complete) for check in judged.checks[label]] == [("held_out", True), ("world_talk", True)]
+    assert judged.checks[label][0].noise == 0 and judged.served[label] == ["served"]
+    assert counts(judge(results, by)) == (60, 60, 0)
+    assert counts(judge(results, by, sets=("held_out",), repeats=2)) == (40, 20, 20)
+
+
+@pytest.mark.slow
+def test_the_command_judges_by_an_endpoint_and_shows_no_key(
     results: Path, server: Callable[[Say], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A judge that rates by the length of what it is shown: gold answers are the longer ones."""
-
-    def say(system: str, user: str) -> str:
-        answer = user.rpartition("Assistant's Answer]\n")[0] or user
-        return f"Fine. Rating: [[{1 + len(answer) % 10}]]"
-
     monkeypatch.setenv("A_KEY", SECRET)
-    command = ("judge", results, "--judge", "openai", "--model", "a/judge", "--base-url", server(say))
-    command = (*command, "--key-variable", "A_KEY")
-    done = bench(*command, "--check", "--price-in", 1, "--price-out", 2)
+    command = ("judge", results, "--judge", "openai", "--model", "a/judge", "--key-variable", "A_KEY", "--repeats", 2)
+    done = bench(*command, "--base-url", server(by_length), "--check", "--price-in", 1, "--price-out", 2)
     assert done.exit_code == 0, done.output
-    assert SECRET not in done.output
+    assert "dollars" in done.output and SECRET not in done.output
     assert not [path for path in results.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
-    assert "dollars" in done.output
-    read = judgments.read(Results(results), Results(results).plan())
-    (label,) = (name for name, one in read.judges.items() if one.kind == "openai")
-    assert label.startswith("a-judge-")
-    mine = read.rows[read.rows["judge"] == label]
-    assert len(mine) == 5 * 12 and (mine["score"] == mine["fastchat"]).all()
-    rating = cell_ratings(CellFolder(results / "cells" / cells(results)[1]["folder"]), label).read()[0]
-    assert rating.judgment.startswith("Fine.") and rating.prompt_hash and rating.judge[1] == "single-v1"
-    assert [(one.set, one.complete) for one in read.checks[label]] == [("held_out", True), ("world_talk", True)]
-    assert read.checks[label][0].noise == 0 and read.served[label] == ["served"]
-    again = bench(*command)
-    assert "60 judgments wanted, 60 were there, 0 made" in again.output
-    twice = bench(*command, "--repeats", 2)
-    assert "120 judgments wanted, 60 were there, 60 made" in twice.output
+    assert len(read(results).rows) == 3 * 60
 
 
 def test_what_cannot_be_read_is_missing_and_never_zero(results: Path, server: Callable[[Say], str]) -> None:
-    def say(system: str, user: str) -> str:
-        return "I would rather not." if len(user) % 2 else "Rating: [[95]] no, [[7]]"
-
-    done = bench("judge", results, "--judge", "openai", "--model", "mute", "--base-url", server(say))
-    assert done.exit_code == 0, done.output
-    scores = judgments.read(Results(results), Results(results).plan()).scores()
+    url = server(lambda system, user: "I would rather not." if len(user) % 2 else "Rating: [[95]] no, [[7]]")
+    assert not judge(results, EndpointJudge(Endpoint("mute", url, None))).failed
+    scores = read(results).scores()
     mute = scores[scores["judge"].str.startswith("mute-")]
     assert (mute["missing"] > 0).any() and set(mute["mean"].dropna()) == {7.0}
     assert (mute["disagree"] == mute["n"] - mute["missing"]).all() and set(mute["fastchat"].dropna()) == {95.0}
-    page = (results / "report/report.md").read_text()
-    assert "mute was not checked" in page
 
 
-def test_a_judge_that_guesses_carries_a_warning(results: Path, server: Callable[[Say], str]) -> None:
-    done = bench(
-        "judge", results, "--judge", "openai", "--model", "dice", "--check", "--sets", "world_talk",
-        "--base-url", server(lambda system, user: "Rating: [[5]]"),
-    )  # fmt: skip
+def test_a_judge_that_guesses_fails_its_check(results: Path, server: Callable[[Say], str]) -> None:
+    dice = EndpointJudge(Endpoint("dice", server(lambda system, user: "Rating: [[5]]"), None))
+    judge(results, dice, check=True, sets=("world_talk",))
+    (check,) = read(results).checks[dice.identity.label]
+    assert check.complete and check.failed and check.noise == 0
+    assert {separation.auc for separation in check.separations.values()} == {0.5}
+
+
+@pytest.mark.slow
+def test_the_report_warns_of_judges(results: Path, server: Callable[[Say], str]) -> None:
+    """One that was not checked, and one that failed its check."""
+    judge(results, EndpointJudge(Endpoint("mute", server(by_length), None)))
+    command = ("judge", results, "--judge", "openai", "--model", "dice", "--check", "--sets", "world_talk")
+    done = bench(*command, "--base-url", server(lambda system, user: "Rating: [[5]]"))
     assert done.exit_code == 0, done.output
+    assert "mute was not checked" in (results / "report/report.md").read_text()
     for name in ("report.md", "report.html"):
         page = (results / "report" / name).read_text()
         assert "dice cannot tell gold answers from others" in page
@@ -267,26 +317,33 @@ def test_a_judge_that_guesses_carries_a_warning(results: Path, server: Callable[
         assert page.count("This judge failed its check") >= 4  # scores, categories, differences, the finding
 
 
+def always_first(system: str, user: str) -> str:
+    """A judge that always prefers the first answer, so that every match is a tie."""
+    return "[[A]]" if "two AI assistants" in system else "Rating: [[5]]"
+
+
 def test_pairs_are_shown_in_both_orders(results: Path, server: Callable[[Say], str]) -> None:
-    """A judge that always takes the first: every match is a tie."""
-    shown: list[str] = []
-
-    def first(system: str, user: str) -> str:
-        shown.append(user)
-        return "[[A]]" if "two AI assistants" in system else "Rating: [[5]]"
-
-    done = bench(
-        "judge", results, "--judge", "openai", "--model", "first", "--pairwise", "baseline", "--sets", "held_out",
-        "--base-url", server(first),
-    )  # fmt: skip
-    assert done.exit_code == 0, done.output
-    pairs = judgments.read(Results(results), Results(results).plan()).pairs
-    # lora against vera at 8 and at 16 samples, and each lora against the base: 4 questions, both orders.
+    first = EndpointJudge(Endpoint("first", server(always_first), None))
+    # LoRA and VeRA at 8 and at 16 samples, and each LoRA cell and the base: 4 questions, both orders.
+    wanted = 5 * 4 + (2 + 2) * 4 * 2
+    assert counts(judge(results, first, pairs="baseline", sets=("held_out",))) == (wanted, 0, wanted)
+    pairs = read(results).pairs
     assert len(pairs) == (2 + 2) * 4 * 2 and set(pairs["winner"]) == {"A"}
+    assert set(pairs.groupby(["question_id", "turn"])["game"].sum()) == {(2 + 2) * (1 + 2)}
+    assert counts(judge(results, first, pairs="baseline", sets=("held_out",))) == (wanted, wanted, 0)
+    assert judge(results, first, pairs="all", sets=("held_out",)).wanted == 5 * 4 + (2 + 4) * 4 * 2
+
+
+@pytest.mark.slow
+def test_the_report_has_a_table_of_pairs(results: Path, server: Callable[[Say], str]) -> None:
+    command = ("judge", results, "--judge", "openai", "--model", "first", "--base-url", server(always_first))
+    done = bench(*command, "--pairwise", "baseline", "--sets", "held_out")
+    assert done.exit_code == 0, done.output
     table = (results / "report/report.md").read_text().partition("## Compared in pairs: held_out, by first")[2]
     assert "| lora r2 n=8 | 50.0 | 0 | 8 | 0 |" in table
 
 
+@pytest.mark.slow
 def test_what_others_say_stays_text_in_the_report(results: Path, server: Callable[[Say], str]) -> None:
     name = "<img src=x onerror=alert(1)></script>"
     say = server(lambda system, user: f"{name}\x00\u202e Rating: [[5]]")
@@ -298,61 +355,33 @@ def test_what_others_say_stays_text_in_the_report(results: Path, server: Callabl
         assert page.count("</script>") == path.endswith("html")  # the page's own
 
 
+@pytest.mark.slow
 def test_more_questions_for_trained_cells(results: Path, tmp_path: Path) -> None:
     """The cells are not trained again, and what they had answered stays."""
-    own = tmp_path / "own.jsonl"
-    own.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["Is it?"]}) + "\n")
+    more = tmp_path / "more.jsonl"
+    more.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["Is it?"]}) + "\n")
     before = {path: path.read_text() for path in results.glob("cells/*/answers/*")}
     done = bench(
-        "evaluate", results, "--answers", "own", "--set", f"answers.sets.own.questions={own}", "--workers", 0
-    )  # fmt: skip
+        "evaluate", results, "--answers", "more", "--set", f"answers.sets.more.questions={more}", "--workers", 0
+    )
     assert done.exit_code == 0, done.output
     after = {path: path.read_text() for path in results.glob("cells/*/answers/*")}
     assert before.items() <= after.items() and len(after) == len(before) + 5
-    sets = [
-        one["set"] for one in CellFolder(results / "cells" / cells(results)[1]["folder"]).metrics()["answers"].values()
-    ]
-    assert sets == ["held_out", "world_talk", "own"]
+    sets = [answers.set for answers in cells(results)[1].record().answers.values()]
+    assert sets == ["held_out", "world_talk", "more"]
 
 
+@pytest.mark.slow
 def test_a_sweep_without_answers_can_be_given_some(finished: tuple[Path, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished[1], tmp_path / "tiny"))
     scored = {path: path.read_bytes() for path in folder.glob("cells/*/items/*")}
+    assert scored
     more = ("answers.questions=world_talk", "answers.limit=2", "answers.max_new_tokens=3")
-    given = [word for one in more for word in ("--set", one)]
-    done = bench("evaluate", folder, *given, "--workers", 0)
+    arguments = [word for setting in more for word in ("--set", setting)]
+    done = bench("evaluate", folder, *arguments, "--workers", 0)
     assert done.exit_code == 0, done.output
     assert {path: path.read_bytes() for path in folder.glob("cells/*/items/*")} == scored
     page = (folder / "report/report.md").read_text()
     assert "world_talk, judged by reference (likeness to a reference answer, which is not quality, 0 to 100)" in page
     assert "| reference | world_talk | answers of other questions |" in page
     assert not (folder / "report/figures/samples_vs_score.png").is_file()  # one sample count
-
-
-def test_gold_is_never_its_own_stranger() -> None:
-    from bench.data.open_questions import OpenQuestion, Turn
-
-    def question(number: int, references: int) -> OpenQuestion:
-        turns = (Turn(f"{number}?"), Turn("And?"))
-        gold = tuple((f"gold {number} one {one} x y", f"gold {number} two {one} x y") for one in range(references))
-        return OpenQuestion(number, "math", turns, gold)
-
-    questions = [question(number, 2) for number in range(5)]
-    wanted = judge_check.check_answers(
-        {"s": questions, "single": [question(9, 1), question(8, 1)]}, needs_reference=True
-    )
-    assert {one.set for one in wanted} == {"s"}  # the second reference is what the reference judge is checked by
-    for one in wanted:
-        own = f"gold {one.question.id} {'one' if one.turn == 1 else 'two'} 1"
-        assert one.question.references == question(one.question.id, 1).references
-        if one.model == judge_check.OTHER:
-            assert own not in one.answers[-1]
-        elif one.model == judge_check.GOLD:
-            assert one.answers[-1] == f"{own} x y"
-        else:
-            assert one.answers[-1] == "gold " + str(one.question.id)
-        assert one.answers[:-1] == ((f"gold {one.question.id} one 1 x y",) if one.turn == 2 else ())
-    short = [OpenQuestion(n, "math", (Turn("?"),), ((str(n),),)) for n in range(5)]
-    assert judge_check.check_answers({"short": short}, needs_reference=False) == []  # cut off, they are what they were
-    blind = judge_check.check_answers({"single": [question(9, 1), question(8, 1)]}, needs_reference=False)
-    assert len(blind) == 2 * 2 * 4 and all(one.blind for one in blind)
