@@ -41,7 +41,10 @@ class Status(StrEnum):
 
 
 class Record(BaseModel):
-    """Base of all records. Fields are checked when they are assigned; a key that is not known is an error."""
+    """Base of all records. Fields are checked when they are assigned; an unknown key is an error.
+
+    Files leave out what is None, so a field that may be None has None as its default.
+    """
 
     model_config = ConfigDict(
         extra="forbid", validate_assignment=True, use_attribute_docstrings=True, validate_by_name=True
@@ -157,6 +160,7 @@ class EvaluationRecord(Scores, ScoringCosts, EvaluationSettings, Record):
     model_config = Record.model_config
     file: str
     """The file of its rows, in the cell's `items` folder."""
+    limit: int | None = None
 
 
 class AnswersRecord(ScoringCosts, AnswersSettings, Record):
@@ -175,7 +179,7 @@ class DevelopmentRecord(Record):
     """How many development questions were answered rightly."""
 
     n: int
-    acc: float | None
+    acc: float | None = None
     """0 to 1; None without questions."""
 
 
@@ -230,7 +234,7 @@ class BaseModelRecord(Record):
     """Which weights a cell started from."""
 
     id: str
-    revision: str | None
+    revision: str | None = None
     commit: str | None = None
     """The hub's commit that the revision stood for."""
 
@@ -251,7 +255,7 @@ class EnvironmentRecord(Record):
     platform: str
     packages: dict[str, str | None]
     """Versions by name; None for a package that was not installed."""
-    commit: str | None
+    commit: str | None = None
     """The harness's own, with `-dirty` where its code was changed."""
     device: str
     processor: str | None = None
@@ -281,7 +285,7 @@ class MethodRecord(Record):
     """What a method is, for a reader of the report."""
 
     summary: str
-    rank: str | None
+    rank: str | None = None
     """What `rank` means for it; None where it has none."""
     source: str
 
@@ -307,14 +311,14 @@ class PlannedRecord(Record):
     base: str
     """The base model as tables name it."""
     method: str
-    rank: int | None
+    rank: int | None = None
     samples: int
     seed: int | None = None
     """None for a trial."""
     options: Settings
     tuned: bool = False
     """Trials chose its learning rate."""
-    training: Settings | None
+    training: Settings | None = None
     """None for the untuned base."""
     evaluations: list[str]
     """Hashes of the evaluations that it is to have."""
