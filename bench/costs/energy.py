@@ -1,59 +1,68 @@
-"""Energy from the counters that the hardware keeps: NVML of a GPU, RAPL of processors. None where there are none."""
+"""Energy from the counters that the hardware keeps: NVML of a GPU, RAPL of processors. None if there are none.
+
+Not taken from a library: zeus and codecarbon read the same counters, but install some twenty packages for it (among
+them scikit-learn and web clients), and codecarbon estimates what it cannot read. Here a figure is measured or None.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 RAPL = Path("/sys/class/powercap")
 
-READING_SECONDS = 60.0
-"""Between two looks at RAPL's counters, which begin anew after some minutes of full power."""
+POLLING_SECONDS = 60.0
+"""Between two readings of RAPL's counters, which wrap around after some minutes of full power."""
 
 
-class Joules:
-    """Joules that the device takes from the making of this on, whoever uses it."""
+class EnergyMeter:
+    """Counts the joules that the device uses from the construction on, for whichever process."""
 
     def __init__(self, device: torch.device) -> None:
-        self.meter = _Nvml.find() if device.type == "cuda" else _Rapl.find() if device.type == "cpu" else None
+        self.counter: _NvmlCounter | _RaplCounters | None = None
+        if device.type == "cuda":
+            self.counter = _NvmlCounter.find()
+        elif device.type == "cpu":
+            self.counter = _RaplCounters.find()
 
-    def spent(self) -> float | None:
-        """By now. None where the device keeps no counter that may be read."""
-        return self.meter.spent() if self.meter is not None else None
+    def joules(self) -> float | None:
+        """The energy used so far, in joules. None if the device has no counter that this process may read."""
+        return self.counter.joules() if self.counter is not None else None
 
     def close(self) -> None:
-        """No more is asked."""
-        if isinstance(self.meter, _Rapl):
-            self.meter.close()
+        """Stop reading the counters."""
+        if isinstance(self.counter, _RaplCounters):
+            self.counter.close()
 
 
-class _Nvml:
-    """NVIDIA's own count, in millijoules since the driver was loaded."""
+class _NvmlCounter:
+    """NVIDIA's own counter of a GPU, in millijoules since the driver was loaded."""
 
-    def __init__(self, pynvml: Any, handle: Any) -> None:
-        self.count = lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-        self.before = self.count()
+    def __init__(self, millijoules: Callable[[], int]) -> None:
+        self.millijoules = millijoules
+        self.start = millijoules()
 
     @classmethod
-    def find(cls) -> _Nvml | None:
+    def find(cls) -> _NvmlCounter | None:
         try:
             import pynvml
         except ImportError:  # of the extra `energy`
             return None
         try:
             pynvml.nvmlInit()
-            # By its UUID: NVML knows nothing of CUDA_VISIBLE_DEVICES.
+            # By its UUID: NVML ignores CUDA_VISIBLE_DEVICES.
             uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-            return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid))
+            device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            return cls(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(device))
         except pynvml.NVMLError:  # no such counter before Volta, or no permission
             return None
 
-    def spent(self) -> float:
-        return (self.count() - self.before) / 1000
+    def joules(self) -> float:
+        return (self.millijoules() - self.start) / 1000
 
 
 @dataclass(frozen=True)
@@ -62,51 +71,51 @@ class _Domain:
 
     path: Path
     range: int
-    """Microjoules at which its counter begins anew."""
+    """Microjoules at which its counter wraps around."""
 
-    def count(self) -> int:
+    def microjoules(self) -> int:
         return int((self.path / "energy_uj").read_text())
 
 
-class _Rapl:
-    """The counters of all processor packages, looked at often enough to see each begin anew."""
+class _RaplCounters:
+    """The counters of all processor packages, read often enough to notice each wrap-around."""
 
     def __init__(self, domains: list[_Domain]) -> None:
         self.domains = domains
-        self.last = [one.count() for one in domains]
-        self.microjoules = 0
-        self.looking = threading.Lock()
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.last = [domain.microjoules() for domain in domains]
+        self.total = 0  # microjoules
+        self.reading = threading.Lock()
+        self.closed = threading.Event()
+        self.thread = threading.Thread(target=self._poll, daemon=True)
         self.thread.start()
 
     @classmethod
-    def find(cls, root: Path | None = None) -> _Rapl | None:
+    def find(cls, root: Path | None = None) -> _RaplCounters | None:
         # A name with one colon is a package; with two, a part of one.
         packages = [path for path in sorted((root or RAPL).glob("intel-rapl:*")) if path.name.count(":") == 1]
         try:
             domains = [_Domain(path, int((path / "max_energy_range_uj").read_text())) for path in packages]
             return cls(domains) if domains else None
-        except (OSError, ValueError):  # kernels since 5.10 let root alone read them
+        except (OSError, ValueError):  # since Linux 5.10 only root may read them
             return None
 
-    def look(self) -> None:
-        """Add what was spent since the last look."""
-        with self.looking:
-            now = [one.count() for one in self.domains]
-            self.microjoules += sum(
+    def read(self) -> None:
+        """Add the energy used since the last reading."""
+        with self.reading:
+            now = [domain.microjoules() for domain in self.domains]
+            self.total += sum(
                 (new - old) % domain.range for new, old, domain in zip(now, self.last, self.domains, strict=True)
             )
             self.last = now
 
-    def spent(self) -> float:
-        self.look()
-        return self.microjoules / 1e6
+    def joules(self) -> float:
+        self.read()
+        return self.total / 1e6
 
     def close(self) -> None:
-        self.over.set()
+        self.closed.set()
         self.thread.join()
 
-    def _watch(self) -> None:
-        while not self.over.wait(READING_SECONDS):
-            self.look()
+    def _poll(self) -> None:
+        while not self.closed.wait(POLLING_SECONDS):
+            self.read()

@@ -15,32 +15,32 @@ from typing import Self
 import psutil
 import torch
 
-from bench.costs.energy import Joules
+from bench.costs.energy import EnergyMeter
 from bench.models.device import compute_device, synchronize
 
 SAMPLING_SECONDS = 0.01
-"""Between two looks at the resident set, where the system keeps no peak that can be reset."""
+"""Between two readings of the resident set, if the system keeps no peak that can be reset."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a stretch of work came to. None where the device or the system cannot tell."""
+    """The costs of a stretch of work. None if the device or the system cannot measure them."""
 
     seconds: float
     peak_bytes: int | None
-    """CUDA: the most that was allocated at one time, weights and all. CPU: the process's peak resident set over the
-    level that the meter was given."""
+    """CUDA: the peak of allocated memory, weights included. CPU: the process's peak resident set less the meter's
+    `level`."""
     reserved_bytes: int | None
-    """CUDA: the most that the allocator held; else None."""
+    """CUDA: the peak of the memory that the allocator reserved; else None."""
     joules: float | None
-    """Of the device (a GPU by NVML, processors by RAPL), whoever used it."""
+    """Energy of the device (a GPU by NVML, processors by RAPL), used by any process."""
 
 
 class Meter:
-    """Reads a stretch of work: `with Meter(level) as meter: ...`, then `meter.reading`.
+    """Measures a stretch of work: `with Meter(level) as meter: ...`, then `meter.reading`.
 
-    `level` (bytes) is what the process held before the cell (`resident_level`); on a CPU it is taken off the peak.
-    Memory that earlier work left to the allocator is given back first, so that it does not hide what this work takes.
+    `level` (bytes) is what the process held before the cell (`resident_level`); on a CPU it is subtracted from the
+    peak. Memory that earlier work left with the allocator is released first, so that it does not hide new allocations.
     """
 
     reading: Reading
@@ -50,14 +50,14 @@ class Meter:
 
     def __enter__(self) -> Self:
         release_memory()
-        self.peak: _Peak | None = None
+        self.peak: _PeakMemory | None = None
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         elif self.device.type == "cpu":
-            self.peak = _Peak()
-        self.joules = Joules(self.device)
+            self.peak = _PeakMemory()
+        self.energy = EnergyMeter(self.device)
         synchronize(self.device)
-        self.begun = time.perf_counter()
+        self.start = time.perf_counter()
         return self
 
     def __exit__(
@@ -66,15 +66,16 @@ class Meter:
         if error is None:
             synchronize(self.device)
         self.reading = self.read()
-        self.joules.close()
+        self.energy.close()
         if self.peak is not None:
             self.peak.close()
 
     def read(self) -> Reading:
-        """What the work has come to by now."""
-        seconds = time.perf_counter() - self.begun
-        joules = self.joules.spent()
-        peak, reserved = None, None
+        """The costs so far."""
+        seconds = time.perf_counter() - self.start
+        joules = self.energy.joules()
+        peak: int | None = None
+        reserved: int | None = None
         if self.device.type == "cuda":
             peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
         elif self.peak is not None:
@@ -83,13 +84,13 @@ class Meter:
 
 
 def resident_level() -> int:
-    """Bytes that this process holds now, once it has given back what it does not use."""
+    """The process's resident set in bytes, after it has released unused memory."""
     release_memory()
     return psutil.Process().memory_info().rss
 
 
 def release_memory() -> None:
-    """Give memory that nothing uses back to the device and the system."""
+    """Return unused memory to the device and the system."""
     gc.collect()  # a Trainer holds its model in a cycle
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -100,34 +101,34 @@ def release_memory() -> None:
             return  # another C library
 
 
-class _Peak:
-    """The most memory that this process has held since this was made: the system's own mark (Linux), else that of a
-    thread that looks every so often."""
+class _PeakMemory:
+    """The peak resident set of this process since the construction: the system's own mark (Linux), else the highest
+    reading of a thread that polls."""
 
     def __init__(self) -> None:
-        self.most: int | None = None
+        self.highest: int | None = None
         try:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak
         except OSError:
-            self.most = 0
-            self.over = threading.Event()
-            self.thread = threading.Thread(target=self._watch, daemon=True)
+            self.highest = 0
+            self.closed = threading.Event()
+            self.thread = threading.Thread(target=self._poll, daemon=True)
             self.thread.start()
 
     def bytes(self) -> int:
-        if self.most is None:
+        if self.highest is None:
             lines = Path("/proc/self/status").read_text().splitlines()
             return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-        return self.most
+        return self.highest
 
     def close(self) -> None:
-        if self.most is not None:
-            self.over.set()
+        if self.highest is not None:
+            self.closed.set()
             self.thread.join()
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         process = psutil.Process()
         while True:
-            self.most = max(self.most or 0, process.memory_info().rss)
-            if self.over.wait(SAMPLING_SECONDS):
+            self.highest = max(self.highest or 0, process.memory_info().rss)
+            if self.closed.wait(SAMPLING_SECONDS):
                 return

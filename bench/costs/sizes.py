@@ -1,68 +1,74 @@
-"""What tensors weigh: a model and an optimizer's state, counted in the tensors themselves."""
+"""Bytes that a model and an optimizer's state occupy, counted in the tensors themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+Address = tuple[torch.device, int]
+"""A device and the address of a tensor's storage: equal for tensors that share memory."""
+
 
 def optimizer_state_bytes(optimizer: Optimizer) -> int:
-    """Bytes of memory that the optimizer's state holds; 0 before the first step.
+    """Bytes of memory that the optimizer's state occupies; 0 before the first step.
 
-    Every tensor is looked for, also in dicts, lists, tuples, sets and the attributes of plain objects (GaLore keeps
-    its projection in one). What counts is the memory that a tensor keeps alive, once for all that share it: a slice
-    of four rows of a matrix holds the whole matrix. Not counted: the parameters and their gradients, Python
-    numbers, and the allocator's rounding.
+    Finds every tensor, also in dicts, lists, tuples, sets and the attributes of plain objects (GaLore keeps its
+    projection in one). Counts the memory that a tensor keeps alive, once for all tensors that share it: a slice of four
+    rows of a matrix keeps the whole matrix. Does not count the parameters and their gradients, Python numbers, and the
+    allocator's rounding.
     """
-    held = {}
-    for value in optimizer.state.values():
-        held |= {_place(tensor): _here(tensor).untyped_storage().nbytes() for tensor in _tensors(value, set())}
+    storages: dict[Address, int] = {}
+    for state in optimizer.state.values():
+        storages |= _storages(_tensors(state, set()))
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            held.pop(_place(parameter), None)
+            storages.pop(_address(parameter), None)
             if parameter.grad is not None:
-                held.pop(_place(parameter.grad), None)
-    return sum(held.values())
+                storages.pop(_address(parameter.grad), None)
+    return sum(storages.values())
 
 
 def model_bytes(model: nn.Module) -> int:
-    """Bytes of memory that a model's parameters and buffers hold, once for all that share memory; of a quantized base
-    the packed weights and their scales."""
-    held = {}
-    for value in (*model.parameters(), *model.buffers()):
+    """Bytes of memory that a model's parameters and buffers occupy, once for all that share memory. Of a quantized base
+    these are the packed weights and their scales."""
+    storages: dict[Address, int] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
         # bitsandbytes keeps scales and code books in an attribute of the packed weight.
-        tensors = [value, *_tensors(vars(value), set())]
-        held |= {_place(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(held.values())
+        storages |= _storages([tensor, *_tensors(vars(tensor), set())])
+    return sum(storages.values())
 
 
-def _place(tensor: torch.Tensor) -> tuple[torch.device, int]:
-    """Where the tensor's memory begins, whatever part of it the tensor shows."""
-    return tensor.device, _here(tensor).untyped_storage().data_ptr()
+def _storages(tensors: Iterable[torch.Tensor]) -> dict[Address, int]:
+    """The bytes of each storage behind the tensors."""
+    return {_address(tensor): _local(tensor).untyped_storage().nbytes() for tensor in tensors}
 
 
-def _here(tensor: torch.Tensor) -> torch.Tensor:
-    """Of a tensor that several processes share (DTensor), what this one holds."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+def _address(tensor: torch.Tensor) -> Address:
+    return tensor.device, _local(tensor).untyped_storage().data_ptr()
 
 
-def _tensors(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
-    """The tensors inside `value`; `seen` are the ids of what was walked, since an object may refer to itself."""
-    if id(value) in seen:
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a tensor sharded over several processes (DTensor) that this process holds."""
+    local: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return local
+
+
+def _tensors(value: object, visited: set[int]) -> Iterator[torch.Tensor]:
+    """The tensors inside `value`. `visited` are the ids of the objects seen before: an object may refer to itself."""
+    if id(value) in visited:
         return
-    seen.add(id(value))
+    visited.add(id(value))
     if isinstance(value, torch.Tensor):
         yield value
         return
     if isinstance(value, Mapping):
-        parts = value.values()
+        parts = list(value.values())
     elif isinstance(value, (list, tuple, set, frozenset)):
-        parts = value
+        parts = list(value)
     else:
-        parts = getattr(value, "__dict__", {}).values()
-    for part in list(parts):
-        yield from _tensors(part, seen)
+        parts = list(getattr(value, "__dict__", {}).values())
+    for part in parts:
+        yield from _tensors(part, visited)

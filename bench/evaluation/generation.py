@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from bench.costs.flops import seen
+from bench.costs.flops import attended_pairs
 from bench.errors import out_of_memory
 from bench.evaluation.decoding import Decoding, decode_batch
 from bench.progress import Advance, ignore_progress
@@ -80,7 +80,7 @@ def generate_until(
         text = _cut(lm.tokenizer.decode(new, skip_special_tokens=True), decoding.until)
         texts[prompt.number] = text
         read = len(prompt.ids) + len(new) - 1  # the model never reads the last token
-        count(read, len(new), seen([read]))
+        count(read, len(new), attended_pairs([read]))
         on_text(prompt.number, text)
         advance(len(texts), len(requests), "prompts")
 

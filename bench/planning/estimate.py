@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import methods
-from bench.costs import Work, matmul_speed
+from bench.costs import ModelFlops, matmul_speed
 from bench.errors import UserError
 from bench.evaluation.generative_protocol import GENERATIVE
 from bench.evaluation.workload import LATENCY_BATCHES, LATENCY_REPEATS, LATENCY_TOKENS, PROTOCOL_TOKENS
@@ -119,7 +119,7 @@ class Estimator:
         self.plan, self.known, self.machine = plan, list(known), machine
         self.tflops = tflops
         self.skeletons: dict[str, PreTrainedModel] = {}
-        self.works: dict[tuple[str, int], Work] = {}
+        self.works: dict[tuple[str, int], ModelFlops] = {}
         """By base and number of parameters, which many cells share: to count takes milliseconds each."""
         self.lengths: dict[int, float] = {}
         self.made: dict[str, Estimate] = {}
@@ -184,7 +184,7 @@ class Estimator:
             self.lengths[cell.seed] = min(characters / CHARACTERS_A_TOKEN, cell.training["max_length"])
         return self.lengths[cell.seed]
 
-    def _work(self, planned: PlannedCell) -> Work:
+    def _work(self, planned: PlannedCell) -> ModelFlops:
         """As `run` counts it of the model itself, but that all that is trained is taken to meet every token."""
         from bench.models.load import load_skeleton
 
@@ -192,7 +192,7 @@ class Estimator:
         if key not in self.skeletons:
             self.skeletons[key] = load_skeleton(planned.base.id, planned.base.revision)
         if (key, planned.total) not in self.works:
-            self.works[key, planned.total] = Work.of(self.skeletons[key], total=planned.total)
+            self.works[key, planned.total] = ModelFlops.of(self.skeletons[key], total=planned.total)
         work = self.works[key, planned.total]
         return replace(work, trained=min(planned.trainable, work.body + work.added))
 

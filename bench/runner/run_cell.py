@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench import methods
-from bench.costs import Meter, Occupancy, Reading, Work, matmul_speed, model_bytes, release_memory, resident_level
+from bench.costs import Meter, ModelFlops, Occupancy, Reading, matmul_speed, model_bytes, release_memory, resident_level
 from bench.data.examples import Example
 from bench.data.sweep_data import SweepData
 from bench.data.templates import make_template
@@ -162,7 +162,7 @@ class _Run:
         trainable = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
         # A quantized base packs several weights into a number, so the plan's count is taken.
         total = self.planned.total + trainable - self.planned.trainable
-        self.work = Work.of(self.skeleton, self.model, total)
+        self.work = ModelFlops.of(self.skeleton, self.model, total)
         base = sum(one.numel() for one in self.skeleton.parameters())
         return {
             "trainable": trainable,
@@ -360,7 +360,7 @@ class _Run:
 
     def _scoring_costs(self, reading: Reading, before: TokenCounts, after: TokenCounts, merged: bool) -> dict[str, Any]:
         tokens = after.tokens - before.tokens
-        work = Work.of(self.skeleton, total=None if merged else self.planned.total)
+        work = ModelFlops.of(self.skeleton, total=None if merged else self.planned.total)
         return {
             **_read("", reading),
             "tokens": tokens,

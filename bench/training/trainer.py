@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from bench.costs import Meter, Reading, optimizer_state_bytes
-from bench.costs.flops import seen
+from bench.costs.flops import attended_pairs
 from bench.data.encoding import Collator, Encoded, encode_all
 from bench.data.examples import Example
 from bench.errors import CellProblem
@@ -296,7 +296,7 @@ def train(
         tokens=tokens,
         padding=pace.places - tokens,
         supervised=pace.supervised,
-        pairs=seen(lengths) * config.epochs,
+        pairs=attended_pairs(lengths) * config.epochs,
         tokens_per_second=rate,
         final_loss=watch.last_loss,
         best_step=trainer.validator.best_step if trainer.validator else None,

@@ -203,8 +203,8 @@ def where_time_goes(spec: dict[str, Any]) -> dict[str, float]:
 def work(spec: dict[str, Any]) -> dict[str, Any]:
     """Of one training: tokens and matrix products, and the machine's speed at such products."""
     from bench import methods
-    from bench.costs import Work
-    from bench.costs.flops import seen
+    from bench.costs import ModelFlops
+    from bench.costs.flops import attended_pairs
     from bench.data.encoding import encode
     from bench.models.load import load_config, load_skeleton, load_tokenizer
     from bench.models.locate import find_base
@@ -221,13 +221,13 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     supervised = sum(len(row.ids) - row.prompt_length for row in rows)
     skeleton = load_skeleton(BASE, None)
     model = methods.get("lora").attach(load_skeleton(BASE, None), cell)
-    flops = Work.of(skeleton, model, sum(one.numel() for one in model.parameters()))
+    flops = ModelFlops.of(skeleton, model, sum(one.numel() for one in model.parameters()))
     return {
         "examples": EXAMPLES,
         "tokens": tokens,
         "tokens_with_padding": sum(max(one) * len(one) for one in batches),
         "supervised_tokens": supervised,
-        "lora_flops": flops.training(tokens, supervised, seen(len(row.ids) for row in rows)),
+        "lora_flops": flops.training(tokens, supervised, attended_pairs(len(row.ids) for row in rows)),
         "dtype": cell.base.dtype,
         "matrix_product_peak_flops_per_second": max(
             product_speed(1024, config.hidden_size, n, cell.base.dtype) for n in (576, 1536)

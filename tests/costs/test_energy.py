@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.costs.energy import _Rapl
+from bench.costs.energy import _RaplCounters
 
 
 def package(root: Path, name: str, count: int, most: int = 1_000_000) -> Path:
@@ -18,15 +18,15 @@ def package(root: Path, name: str, count: int, most: int = 1_000_000) -> Path:
 def test_packages_are_added_and_a_counter_that_begins_anew_is_followed(tmp_path: Path) -> None:
     first, second = package(tmp_path, "intel-rapl:0", 900_000), package(tmp_path, "intel-rapl:1", 0)
     package(tmp_path, "intel-rapl:0:0", 5).write_text("999999")  # the cores are part of their package
-    meter = _Rapl.find(tmp_path)
+    meter = _RaplCounters.find(tmp_path)
     first.write_text("100000")  # 200,000 on
-    meter.look()
+    meter.read()
     first.write_text("90000")  # 990,000 on
     second.write_text("300000")
-    assert meter.spent() == (200_000 + 990_000 + 300_000) / 1e6
+    assert meter.joules() == (200_000 + 990_000 + 300_000) / 1e6
 
 
 def test_no_counter_is_no_figure(tmp_path: Path) -> None:
-    assert _Rapl.find(tmp_path) is None
+    assert _RaplCounters.find(tmp_path) is None
     (tmp_path / "intel-rapl:0").mkdir()  # without the files, as where they may not be read
-    assert _Rapl.find(tmp_path) is None
+    assert _RaplCounters.find(tmp_path) is None

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import methods
-from bench.costs import Work, matmul_speed
-from bench.costs.flops import seen
+from bench.costs import ModelFlops, matmul_speed
+from bench.costs.flops import attended_pairs
 from bench.models.hooks import HeadAt
 
 ROWS, LENGTH = 3, 20
@@ -49,10 +49,10 @@ WORK = (ROWS * LENGTH, 5, ROWS * LENGTH**2)
 
 def test_scoring_and_full_fine_tuning_are_counted_to_the_last_product() -> None:
     base = model_of(2)
-    assert counted(base.requires_grad_(False), backward=False) == Work.of(base).forward(*WORK)
+    assert counted(base.requires_grad_(False), backward=False) == ModelFlops.of(base).forward(*WORK)
     model = methods.get("full").attach(base, cell_of("full", base))
     total = sum(one.numel() for one in model.parameters())
-    assert counted(model, backward=True) == Work.of(base, model, total).training(*WORK)
+    assert counted(model, backward=True) == ModelFlops.of(base, model, total).training(*WORK)
 
 
 def test_lora_is_counted_but_for_the_first_layers_inputs() -> None:
@@ -60,12 +60,12 @@ def test_lora_is_counted_but_for_the_first_layers_inputs() -> None:
     skeleton, base = model_of(16), model_of(16)
     model = methods.get("lora").attach(base, cell_of("lora", base, rank=4, dropout=0.0))
     total = sum(one.numel() for one in model.parameters())
-    formula = Work.of(skeleton, model, total).training(*WORK)
+    formula = ModelFlops.of(skeleton, model, total).training(*WORK)
     assert 0.97 * formula < counted(model, backward=True) <= formula
 
 
 def test_a_token_attends_to_those_before_it_and_to_itself() -> None:
-    assert seen([4, 1]) == 1 + 2 + 3 + 4 + 1
+    assert attended_pairs([4, 1]) == 1 + 2 + 3 + 4 + 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
