@@ -40,9 +40,6 @@ def test_importing_bench_changes_neither_the_environment_nor_logging_nor_tqdm() 
     code = """
 import bench, bench.api
 after = state()
-import bench.planning.build
-assert dict(os.environ) == before["environment"]  # the libraries set levels of their own loggers
-assert logging.getLogger("bitsandbytes").level == 0
 print(json.dumps({"before": before, "after": after, "tqdm": shown_by_tqdm()}))
 """
     found = run(code)
@@ -55,7 +52,7 @@ def test_a_process_of_our_own_is_quiet_and_the_users_settings_win() -> None:
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 from typer.testing import CliRunner
 from bench.cli import app
-assert CliRunner().invoke(app, ["methods", "--json"]).exit_code == 0
+assert CliRunner().invoke(app, ["plan", "no such file"]).exit_code == 2
 print(json.dumps({"environment": dict(os.environ), "tqdm": shown_by_tqdm()}))
 """
     found = run(code)

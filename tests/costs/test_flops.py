@@ -68,6 +68,6 @@ def test_a_token_attends_to_those_before_it_and_to_itself() -> None:
     assert attended_pairs([4, 1]) == 1 + 2 + 3 + 4 + 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_the_speed_of_a_product_is_a_speed(dtype: str) -> None:
     assert 1e8 < matmul_speed(dtype) < 1e17
