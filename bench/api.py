@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.analysis.result_tables import ResultTables
     from bench.planning.plan import Plan
-    from bench.runner.options import Options
-    from bench.runner.run_sweep import Outcome
+    from bench.runner.options import RunOptions
+    from bench.runner.run_sweep import SweepOutcome
     from bench.store.folder import Results
     from bench.sweep.schema import Sweep
 
@@ -24,23 +24,23 @@ def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
     return load_sweep(path, overrides)
 
 
-def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> Outcome:
+def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> SweepOutcome:
     """Run what is missing of a sweep in `results/<its name>`, as `bench run` does, and keep its report up to date.
 
-    `options` are those of `bench.runner.options.Options` (workers, only, retry_failed, fail_fast, seconds, ...). The
-    outcome says how many cells failed and how many are left; it is no error if some did. Workers are processes of their
-    own: call it under `if __name__ == "__main__":`. Raises UserError for an error that the user must fix before a cell
-    can run.
+    `options` are those of `bench.runner.options.RunOptions` (workers, only, retry_failed, fail_fast, seconds, ...). The
+    outcome says how many cells failed and how many are left; it is no error if some did. Workers are processes of
+    their own: call it under `if __name__ == "__main__":`. Raises UserError for an error that the user must fix before a
+    cell can run.
     """
     from bench.planning.build import make_plan
-    from bench.runner.options import Options
+    from bench.runner.options import RunOptions
     from bench.store.folder import Results
 
     planned = make_plan(sweep)
-    return run_plan(planned, Results(Path(results) / planned.sweep.name), Options(**options))
+    return run_plan(planned, Results(Path(results) / planned.sweep.name), RunOptions(**options))
 
 
-def run_plan(planned: Plan, folder: Results, options: Options) -> Outcome:
+def run_plan(planned: Plan, folder: Results, options: RunOptions) -> SweepOutcome:
     """Run what is missing of a plan, told on the terminal, and leave its report up to date."""
     from bench.progress import Progress
     from bench.report import write_report as write

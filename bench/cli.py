@@ -98,9 +98,11 @@ def plan(
 
     Where the data of a hub cannot be had, the plan is made with placeholders of their number and length, and says so.
     """
+    from dataclasses import asdict
+
     from bench.errors import OutOfReach
     from bench.planning.build import make_plan
-    from bench.planning.display import lines, listing
+    from bench.planning.display import format_plan, list_plan
     from bench.store.folder import Results
     from bench.sweep.load import load_sweep
 
@@ -121,11 +123,11 @@ def plan(
 
         with Progress() as progress:
             run_calibration(planned, folder, progress)
-    found = listing(planned, folder, tflops)
+    listing = list_plan(planned, folder, tflops)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(asdict(listing), indent=2))
     else:
-        print(*lines(planned, found), sep="\n")
+        print(*format_plan(planned, listing), sep="\n")
 
 
 @app.command(
@@ -161,20 +163,20 @@ def run(
     """
     from dataclasses import replace
 
-    from bench.runner.workers import warm_up
+    from bench.runner.forkserver import start_forkserver
 
     if workers != 0 and ray is None:
-        warm_up()  # while the plan is made
+        start_forkserver()  # while the plan is made
     from bench.api import run_plan
     from bench.planning.build import make_plan
-    from bench.runner.options import Options, seconds_left
-    from bench.runner.webhook import check
+    from bench.runner.options import RunOptions, seconds_left
+    from bench.runner.webhook import check_url
     from bench.store.folder import Results
     from bench.sweep.load import load_sweep
 
     if notify is not None:
-        check(notify)
-    options = Options(
+        check_url(notify)
+    options = RunOptions(
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         only=only,
@@ -218,15 +220,15 @@ def evaluate(
     """
     from bench.progress import Progress
     from bench.report import write_report
-    from bench.runner.add_evaluations import extended
-    from bench.runner.options import Options
+    from bench.runner.add_evaluations import add_evaluations
+    from bench.runner.options import RunOptions
     from bench.runner.run_sweep import run_sweep
     from bench.store.folder import Results
 
     results = Results(folder)
-    planned = extended(results, _listed(tasks), _listed(protocol), _listed(answers), tuple(set or ()), skip_lost)
+    planned = add_evaluations(results, _listed(tasks), _listed(protocol), _listed(answers), tuple(set or ()), skip_lost)
     with Progress() as progress:
-        options = Options(train=False, workers=workers)
+        options = RunOptions(train=False, workers=workers)
         outcome = run_sweep(planned, results, progress, options, refresh=lambda: write_report(results))
     print(f"report: {write_report(results)}")
     if lacking := outcome.failed + outcome.left:

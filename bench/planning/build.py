@@ -1,186 +1,199 @@
-"""A sweep and its data become a list of cells, each checked against its base model.
+"""Turns a sweep and its data into a list of cells, each checked against its base model.
 
-Nothing is started before every cell has been checked: a module that the base lacks, an impossible rank or too
-few examples are found here, on models without weights.
+Nothing is started before every cell has been checked: a module that the base lacks, an impossible rank or too few
+examples are found here, on models without weights.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from bench import methods
 from bench.data.prepare import prepare_data
 from bench.data.sweep_data import SweepData
-from bench.errors import UserError
 from bench.evaluation.plan_evaluations import answer_identities, evaluation_identities
 from bench.evaluation.protocols import check_protocols
 from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
+from bench.methods.method import Method
 from bench.methods.parameter_count import ParameterCounter
+from bench.methods.registry import get
 from bench.models.dtype import resolve_dtype
 from bench.models.locate import pin_base
+from bench.planning import checks
 from bench.planning.plan import Pending, Plan, PlannedCell
-from bench.sweep.cell import BaseIdentity, Cell, CellData
+from bench.sweep.cell import BaseIdentity, Cell, CellData, Settings
+from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep, product_of_lists
-from bench.sweep.sections import BaseModelConfig, TrainingConfig, TuneConfig
+from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
 
 def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = False) -> Plan:
-    """Every cell of a sweep, each checked. With `use_placeholders`, placeholders replace the data of a hub: such a plan
-    says what a sweep would take, and its cells are not those that would be run. `elsewhere`: for a GPU that is not
-    here.
+    """All cells of a sweep, each checked.
 
-    Raises UserError, naming the cell, for one that is impossible.
+    With `use_placeholders`, placeholders replace the data of a hub: such a plan says what a sweep would take, but its
+    cells are not the ones that would run. `elsewhere`: for a GPU that is not in this machine.
+
+    Raises UserError, naming the cell, for a cell that is impossible.
     """
-    check_protocols(sweep.evaluation, sweep.data.format)  # before data are fetched
+    check_protocols(sweep.evaluation, sweep.data.format)  # before data are downloaded
     data = prepare_data(sweep, use_placeholders)
     cells: dict[str, PlannedCell] = {}
     pending: list[Pending] = []
     dtypes = {}
-    samples = [data.resolve_samples(n) for n in sweep.samples]
+    samples = [data.resolve_samples(count) for count in sweep.samples]
     for base in sweep.base_model:
-        choice = resolve_dtype(base.dtype, elsewhere)
-        dtypes[base.id] = choice
+        dtype = resolve_dtype(base.dtype, elsewhere)
+        dtypes[base.id] = dtype
         id, revision = pin_base(base.id, base.revision)
-        identity = BaseIdentity(id=id, revision=revision, dtype=choice.value)
-        known, later = _cells_of(sweep, base, identity, data, samples)
-        for planned in known:
+        builder = _Builder(sweep, data, samples, base, BaseIdentity(id=id, revision=revision, dtype=dtype.value))
+        builder.build()
+        for planned in builder.cells:
             cells.setdefault(planned.cell.id, planned)
-        pending += later
-    _check_baseline(sweep, [*(one.cell for one in cells.values()), *(one.template.cell for one in pending)])
+        pending += builder.pending
+    checks.check_baseline(
+        sweep, [planned.cell for planned in (*cells.values(), *(waiting.template for waiting in pending))]
+    )
     return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending))
 
 
-def _check_baseline(sweep: Sweep, cells: Sequence[Cell]) -> None:
-    rules = sweep.report
-    ranks = sorted({one.rank for one in cells if one.method == rules.baseline and one.rank is not None})
-    if rules.baseline_rank is not None and rules.baseline_rank not in ranks:
-        known = f"at rank {', '.join(map(str, ranks))}" if ranks else "without a rank"
-        raise UserError(
-            f"report.baseline_rank {rules.baseline_rank}: this sweep trains {rules.baseline} {known}",
-            "Name one of its ranks, or leave it out: equal ranks are compared then.",
-        )
+@dataclass(frozen=True)
+class _Wanted:
+    """What a cell is scored on."""
+
+    evaluations: tuple[EvaluationIdentity, ...]
+    answers: tuple[AnswersIdentity, ...] = ()
 
 
-def _cells_of(
-    sweep: Sweep, base: BaseModelConfig, identity: BaseIdentity, data: SweepData, samples: list[int]
-) -> tuple[list[PlannedCell], list[Pending]]:
-    """The cells whose settings are known, and those whose learning rate is yet to be tuned."""
-    cells: list[PlannedCell] = []
-    pending: list[Pending] = []
-    sizes = ParameterCounter(base)
-    room = getattr(sizes.config.get_text_config(), "max_position_embeddings", None)
-    if sweep.answers is not None and room is not None and sweep.answers.max_new_tokens >= room:
-        raise UserError(
-            f"answers.max_new_tokens {sweep.answers.max_new_tokens} leaves no room for a question in {base.id}, which "
-            f"reads {room} tokens",
-            f"Set it to {room // 2} or so.",
+class _Builder:
+    """Builds the cells of a sweep on one base model."""
+
+    def __init__(
+        self, sweep: Sweep, data: SweepData, samples: Sequence[int], base: BaseModelConfig, identity: BaseIdentity
+    ) -> None:
+        self.sweep, self.data, self.samples, self.base, self.identity = sweep, data, samples, base, identity
+        self.counter = ParameterCounter(base)
+        self.trainings = [
+            TrainingConfig.model_validate(settings) for settings in product_of_lists(TrainingConfig, sweep.training)
+        ]
+        self.cells: list[PlannedCell] = []
+        """Cells whose settings are known."""
+        self.pending: list[Pending] = []
+        """Cells whose learning rate is yet to be tuned."""
+
+    def build(self) -> None:
+        """Fill `cells` and `pending`. Raises UserError for a cell that is impossible."""
+        checks.check_answer_length(self.sweep, self.base, self.counter.config)
+        checks.check_trackers(self.trainings)
+        if self.sweep.tune is not None:
+            checks.check_development(self.data)
+        untuned = Cell(base=self.identity, method="base", method_version="1", options={}, samples=0, seed=0)
+        self.cells.append(
+            self._planned(untuned, self.trainings[0], self._wanted(True), timed=self.sweep.costs.inference)
         )
-    trainings = [TrainingConfig.model_validate(one) for one in product_of_lists(TrainingConfig, sweep.training)]
-    for tracker in {tracker for training in trainings for tracker in training.report_to}:
-        if importlib.util.find_spec(tracker) is None:
-            raise UserError(f"training.report_to: {tracker} is not installed", f"pip install {tracker}")
-    untuned = Cell(base=identity, method="base", method_version="1", options={}, samples=0, seed=0)
-    evaluations = tuple(evaluation_identities(data, sweep.evaluation, identity.dtype, mergeable=True))
-    answers = tuple(answer_identities(data, sweep, identity.dtype, mergeable=True))
-    timed = sweep.costs.inference
-    cells.append(PlannedCell(untuned, base, trainings[0], evaluations, *sizes.count(untuned), answers, timed=timed))
-    learned = CellData(
-        train=tuple(sorted(data.pools)),
-        format=data.config.format,
-        mix=data.config.mix,
-        subset_seed=data.config.subset_seed,
-        append_eos=data.config.append_eos,
-        fingerprint=data.fingerprint,
-        template=data.config.template if data.has_instructions else None,
-    )
-    # Trials are scored by what averages are made of: a protocol that is added later changes nothing for them.
-    first = {"limit": None, "tasks": None, "protocol": sweep.evaluation.protocols[0]}
-    developing = sweep.evaluation.model_copy(update=first)
-    if sweep.tune is not None and not data.development_view.questions:
-        raise UserError(
-            "tune chooses by development questions, and there are none", "Set data.development to 100 or so."
-        )
-    for entry in sweep.methods:
-        settings = {key: value for key, value in entry.items() if key != "method"}
-        method = methods.get(entry["method"])
-        if entry["method"] == "base":
-            continue  # in every sweep already
-        for one in product_of_lists(method.Options, settings):
-            rates = learning_rates_to_try(method, sweep.tune) if sweep.tune is not None else ()
-            options = sizes.resolve(method, {**one, "lr": rates[0]} if rates else one)
-            # The parts of a stacked method may have rates of their own: these move with the method's.
-            variants = [with_learning_rate(options, rate) for rate in rates] or [options]
-            options = variants[0]
-            method.check_machine(options)
-            facts = method.facts_for(options)
-            evaluations = tuple(evaluation_identities(data, sweep.evaluation, identity.dtype, facts.mergeable))
-            answers = tuple(answer_identities(data, sweep, identity.dtype, facts.mergeable))
-            for training in trainings:
-                if training.weight_decay and facts.no_weight_decay:
-                    raise UserError(
-                        f"method {entry['method']} cannot bear training.weight_decay {training.weight_decay}: "
-                        f"{facts.no_weight_decay}",
-                        "Set it to 0, or run this method in a sweep of its own.",
-                    )
-                if training.gradient_checkpointing and facts.no_checkpointing:
-                    raise UserError(
-                        f"method {entry['method']} cannot bear training.gradient_checkpointing: "
-                        f"{facts.no_checkpointing}",
-                        "Set it to false, or run this method in a sweep of its own.",
-                    )
-                if training.packed and (why := facts.no_packing or sizes.no_packing):
-                    raise UserError(
-                        f"method {entry['method']} cannot bear training.packed: {why}",
-                        "Set it to false, or run this method in a sweep of its own.",
-                    )
-                if training.validation and facts.no_validation:
-                    raise UserError(
-                        f"method {entry['method']} cannot bear training.validation: {facts.no_validation}",
-                        "Leave it out, or run this method in a sweep of its own.",
-                    )
-                held_out = training.validation.examples if training.validation else 0
-                least = min(samples if sweep.tune is None else (*samples, _of_trials(samples, sweep.tune)))
-                if held_out >= least:
-                    raise UserError(
-                        f"training.validation.examples holds {held_out} examples out of {least}",
-                        "Hold out fewer, or raise samples.",
-                    )
-                kept = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
-                if not held_out:  # nor is it part of what cells without it are
-                    del kept["validation"]
-                common = Cell(
-                    base=identity,
-                    method=entry["method"],
-                    method_version=method.version,
-                    options=options,
-                    samples=max(samples),
-                    seed=0,
-                    data=learned,
-                    training=kept,
-                ).model_dump(mode="json")
-                final = [
-                    PlannedCell(cell, base, training, evaluations, *sizes.count(cell), answers, timed=timed and first)
-                    for n in samples
-                    for seed in sweep.seeds
-                    for first in [(n, seed) == (samples[0], sweep.seeds[0])]
-                    for cell in [Cell.model_validate({**common, "samples": n, "seed": seed})]
-                ]
-                if sweep.tune is None:
-                    cells += final
-                    continue
-                of_trials = {"samples": _of_trials(samples, sweep.tune), "seed": sweep.tune.seed}
-                asked = tuple(evaluation_identities(data.development_view, developing, identity.dtype, facts.mergeable))
-                trials = tuple(
-                    PlannedCell(cell, base, training, asked, *sizes.count(cell), trial=True)
-                    for one in variants
-                    for cell in [Cell.model_validate({**common, **of_trials, "options": one})]
+        for entry in self.sweep.methods:
+            if entry["method"] == "base":
+                continue  # in every sweep already
+            method = get(entry["method"])
+            settings = {key: value for key, value in entry.items() if key != "method"}
+            for combination in product_of_lists(method.Options, settings):
+                self._add_setting(entry["method"], method, combination)
+
+    def _add_setting(self, name: str, method: Method, settings: Settings) -> None:
+        """Add the cells of a method under one combination of its settings."""
+        tune = self.sweep.tune
+        rates = learning_rates_to_try(method, tune) if tune is not None else ()
+        options = self.counter.resolve(method, {**settings, "lr": rates[0]} if rates else settings)
+        # The parts of a stacked method may have learning rates of their own: these change with the method's.
+        variants = [with_learning_rate(options, rate) for rate in rates] or [options]
+        method.check_machine(variants[0])
+        facts = method.facts_for(variants[0])
+        wanted = self._wanted(facts.mergeable)
+        for training in self.trainings:
+            checks.check_supported(name, training, facts, self.counter.no_packing)
+            checks.check_held_out(training, [*self.samples, *([self._trial_samples] if tune is not None else [])])
+            template = Cell(
+                base=self.identity,
+                method=name,
+                method_version=method.version,
+                options=variants[0],
+                samples=max(self.samples),
+                seed=0,
+                data=self._cell_data,
+                training=_identity_settings(training),
+            )
+            final = [
+                self._planned(
+                    template.model_copy(update={"samples": samples, "seed": seed}),
+                    training,
+                    wanted,
+                    timed=self.sweep.costs.inference and (samples, seed) == (self.samples[0], self.sweep.seeds[0]),
                 )
-                cells += trials
-                pending += [Pending(one, rates, trials) for one in final]
-    return cells, pending
+                for samples in self.samples
+                for seed in self.sweep.seeds
+            ]
+            if tune is None:
+                self.cells += final
+                continue
+            trial_wanted = self._trial_wanted(facts.mergeable)
+            trials = tuple(
+                self._planned(
+                    template.model_copy(update={"samples": self._trial_samples, "seed": tune.seed, "options": variant}),
+                    training,
+                    trial_wanted,
+                    trial=True,
+                )
+                for variant in variants
+            )
+            self.cells += trials
+            self.pending += [Pending(planned, rates, trials) for planned in final]
+
+    def _planned(
+        self, cell: Cell, training: TrainingConfig, wanted: _Wanted, trial: bool = False, timed: bool = False
+    ) -> PlannedCell:
+        trainable, total = self.counter.count(cell)
+        return PlannedCell(
+            cell, self.base, training, wanted.evaluations, trainable, total, wanted.answers, trial=trial, timed=timed
+        )
+
+    def _wanted(self, mergeable: bool) -> _Wanted:
+        dtype = self.identity.dtype
+        return _Wanted(
+            tuple(evaluation_identities(self.data, self.sweep.evaluation, dtype, mergeable)),
+            tuple(answer_identities(self.data, self.sweep, dtype, mergeable)),
+        )
+
+    def _trial_wanted(self, mergeable: bool) -> _Wanted:
+        """A trial is scored by the first protocol, whose scores averages are made of: a protocol that is added later
+        changes nothing for it."""
+        first = {"limit": None, "tasks": None, "protocol": self.sweep.evaluation.protocols[0]}
+        config = self.sweep.evaluation.model_copy(update=first)
+        return _Wanted(tuple(evaluation_identities(self.data.development_view, config, self.identity.dtype, mergeable)))
+
+    @cached_property
+    def _trial_samples(self) -> int:
+        """Examples of a trial."""
+        share = self.sweep.tune.budget if self.sweep.tune is not None else 1.0
+        return max(1, round(max(self.samples) * share))
+
+    @cached_property
+    def _cell_data(self) -> CellData:
+        """The examples that the cells learn from."""
+        config = self.data.config
+        return CellData(
+            train=tuple(sorted(self.data.pools)),
+            format=config.format,
+            mix=config.mix,
+            subset_seed=config.subset_seed,
+            append_eos=config.append_eos,
+            fingerprint=self.data.fingerprint,
+            template=config.template if self.data.has_instructions else None,
+        )
 
 
-def _of_trials(samples: Sequence[int], tune: TuneConfig) -> int:
-    """Examples of a trial."""
-    return max(1, round(max(samples) * tune.budget))
+def _identity_settings(training: TrainingConfig) -> Settings:
+    """The settings of the training that are part of a cell."""
+    settings: Settings = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
+    if training.validation is None:  # cells from before the setting existed have no key for it
+        del settings["validation"]
+    return settings

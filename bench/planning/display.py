@@ -1,132 +1,223 @@
-"""What `bench plan` shows: each cell with its state and what it is expected to take, and the sweep as a whole."""
+"""What `bench plan` shows: each cell with its status and what it is expected to take, and the sweep as a whole."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from bench.planning.estimate import GUESSED_UTILISATION, Estimate, estimator, gigabytes, too_large
-from bench.planning.plan import TO_RUN, Plan, PlannedCell, state
+from bench.planning.estimate import GUESSED_UTILISATION, Estimate, make_estimator
+from bench.planning.memory import gigabytes, too_large
+from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
 from bench.planning.tuning import settle
+from bench.progress import duration
 from bench.store.folder import Results
 
-UTILISED = GUESSED_UTILISATION["cuda"]
 PENDING = "pending tune"
-"""The state of a cell whose learning rate is yet to be chosen."""
+"""Shown as the status of a cell whose learning rate is yet to be chosen."""
 WAITING = (*TO_RUN, PENDING)
 
 
-def listing(plan: Plan, results: Results, tflops: float | None = None) -> dict[str, Any]:
-    """The cells of a plan (`cells`) and their sums (`total`), as JSON has it: seconds, bytes, FLOPs; `tflops`: on
-    another device than this one. Of cells whose data only stand for others there is no id."""
-    plan, guess = settle(plan, results), estimator(plan, results, tflops=tflops)
-    sizes = {one.cell.base: one.total for one in plan.cells if one.cell.method == "base"}
-    cells = [_row(one, guess.estimate(one), state(one, results), sizes[one.cell.base]) for one in plan.cells]
-    for one in plan.pending:
-        row = _row(one.template, guess.estimate(one.template), PENDING, sizes[one.template.cell.base])
-        cells.append({**row, "id": None, "lr": None})
-    waiting = [one for one in cells if one["state"] in WAITING]
-    seconds = sum(one["seconds"] for one in waiting)
-    total = {
-        "cells": len(cells),
-        "states": dict(Counter(one["state"] for one in cells)),
-        "seconds": round(seconds),
-        "ends": (datetime.now() + timedelta(seconds=seconds)).isoformat(timespec="minutes"),
-        "training_flops": sum(one["training_flops"] for one in waiting),
-        "disk_bytes": sum(one["disk_bytes"] for one in waiting),
-        "memory_bytes": max((one["memory_bytes"] for one in waiting), default=0),
-    }
+@dataclass(frozen=True)
+class CellRow:
+    """A cell as `bench plan` lists it."""
+
+    id: str | None
+    """None where the id is not known: a pending cell, or data that placeholders stand for."""
+    name: str
+    state: str
+    """A status, or `pending tune`."""
+    base: str
+    method: str
+    rank: int | None
+    samples: int
+    seed: int
+    trainable: int
+    percent_of_base: float
+    lr: float | None
+    seconds: float
+    training_flops: float
+    memory_bytes: int
+    memory_source: str
+    disk_bytes: int
+    source: str
+
+    @property
+    def waits(self) -> bool:
+        """True if the cell is yet to be run."""
+        return self.state in WAITING
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sums over the cells that are yet to be run, and how many cells there are by state."""
+
+    cells: int
+    states: dict[str, int]
+    seconds: int
+    """On one device."""
+    ends: str
+    """When a run that starts now would end (ISO 8601)."""
+    training_flops: float
+    disk_bytes: int
+    memory_bytes: int
+    """The largest of any cell."""
+
+
+@dataclass(frozen=True)
+class PlanListing:
+    """The cells of a plan and their sums; `bench plan --json` prints these fields."""
+
+    cells: list[CellRow]
+    total: Total
+    too_large: str
+    """Which cells cannot fit the device; empty if all may fit, or for another device."""
+    tflops: float | None
+    """Speed of the other device that is planned for; None: this device."""
+    placeholders: list[str]
+    """Data sets that placeholders stand for."""
+
+
+def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> PlanListing:
+    """The cells of a plan with what they will take, on this device or on another one of this speed."""
+    plan, estimator = settle(plan, results), make_estimator(plan, results, tflops=tflops)
+    base_sizes = {planned.cell.base: planned.total for planned in plan.cells if planned.cell.method == "base"}
+
+    def row(planned: PlannedCell, state: str) -> CellRow:
+        return _row(planned, estimator.estimate(planned), state, base_sizes[planned.cell.base])
+
+    cells = [row(planned, status_of(planned, results)) for planned in plan.cells]
+    cells += [replace(row(pending.template, PENDING), id=None, lr=None) for pending in plan.pending]
     if plan.data.placeholders:
-        cells = [{**one, "id": None} if one["method"] != "base" else one for one in cells]
-    planned = [*plan.cells, *(one.template for one in plan.pending)]
-    found = {"cells": cells, "total": total, "too_large": "" if tflops else too_large(planned, guess)}
-    return found | {"tflops": tflops, "placeholders": list(plan.data.placeholders)}
+        cells = [cell if cell.method == "base" else replace(cell, id=None) for cell in cells]
+    planned = [*plan.cells, *(pending.template for pending in plan.pending)]
+    return PlanListing(
+        cells=cells,
+        total=_total(cells),
+        too_large="" if tflops else too_large(planned, estimator),
+        tflops=tflops,
+        placeholders=list(plan.data.placeholders),
+    )
 
 
-def _row(planned: PlannedCell, estimate: Estimate, state: str, base: int) -> dict[str, Any]:
+def _total(cells: list[CellRow]) -> Total:
+    waiting = [cell for cell in cells if cell.waits]
+    seconds = sum(cell.seconds for cell in waiting)
+    return Total(
+        cells=len(cells),
+        states=dict(Counter(cell.state for cell in cells)),
+        seconds=round(seconds),
+        ends=(datetime.now() + timedelta(seconds=seconds)).isoformat(timespec="minutes"),
+        training_flops=sum(cell.training_flops for cell in waiting),
+        disk_bytes=sum(cell.disk_bytes for cell in waiting),
+        memory_bytes=max((cell.memory_bytes for cell in waiting), default=0),
+    )
+
+
+def _row(planned: PlannedCell, estimate: Estimate, state: str, base_size: int) -> CellRow:
     cell = planned.cell
-    return {
-        "id": cell.id,
-        "name": cell.name,
-        "state": state,
-        "base": cell.base.id,
-        "method": cell.method,
-        "rank": cell.rank,
-        "samples": cell.samples,
-        "seed": cell.seed,
-        "trainable": planned.trainable,
-        "percent_of_base": round(100 * planned.trainable / base, 4),
-        "lr": cell.options.get("lr"),
-        "seconds": round(estimate.seconds, 1),
-        "training_flops": estimate.training_flops,
-        "memory_bytes": estimate.memory_bytes,
-        "memory_source": estimate.memory_source,
-        "disk_bytes": estimate.disk_bytes,
-        "source": estimate.source,
-    }
+    return CellRow(
+        id=cell.id,
+        name=cell.name,
+        state=state,
+        base=cell.base.id,
+        method=cell.method,
+        rank=cell.rank,
+        samples=cell.samples,
+        seed=cell.seed,
+        trainable=planned.trainable,
+        percent_of_base=round(100 * planned.trainable / base_size, 4),
+        lr=cell.lr,
+        seconds=round(estimate.seconds, 1),
+        training_flops=estimate.training_flops,
+        memory_bytes=estimate.memory_bytes,
+        memory_source=estimate.memory_source,
+        disk_bytes=estimate.disk_bytes,
+        source=estimate.source,
+    )
 
 
-def lines(plan: Plan, found: dict[str, Any]) -> list[str]:
-    """The same to be read by a person."""
-    from bench.progress import duration
+def format_plan(plan: Plan, listing: PlanListing) -> list[str]:
+    """The listing for a person to read, as lines of text."""
+    return [
+        f"{plan.sweep.name}: {len(listing.cells):,} cells",
+        "",
+        *_table(listing.cells),
+        "",
+        *_to_run(listing),
+        *_about_data(plan, listing),
+    ]
 
-    cells, total = found["cells"], found["total"]
-    rows = [["cell", "id", "state", "trainable", "% of base", "lr", "time", "memory", "disk", "GFLOPs", "time from"]]
-    for cell in cells:
-        waits = cell["state"] in WAITING
-        at_least = ">" if cell["memory_source"] == "at least" else ""
-        rows.append(
-            [
-                cell["name"],
-                cell["id"] or "-",
-                cell["state"],
-                f"{cell['trainable']:,}" if cell["trainable"] else "-",
-                f"{cell['percent_of_base']:.3f}" if cell["trainable"] else "-",
-                f"{cell['lr']:g}" if cell["lr"] else "-",
-                duration(cell["seconds"]) if waits else "-",
-                at_least + gigabytes(cell["memory_bytes"]) if waits else "-",
-                f"{cell['disk_bytes'] / 1e6:,.1f} MB" if waits else "-",
-                f"{cell['training_flops'] / 1e9:,.0f}" if cell["training_flops"] else "-",
-                cell["source"] if waits else "-",
-            ]
-        )
-    # Plain lines: a table of rich's takes half a millisecond a row, and a sweep has thousands.
+
+HEADER = ("cell", "id", "state", "trainable", "% of base", "lr", "time", "memory", "disk", "GFLOPs", "time from")
+
+
+def _table(cells: list[CellRow]) -> list[str]:
+    """Plain lines: a table of rich takes half a millisecond a row, and a sweep has thousands of rows."""
+    rows = [HEADER, *(_columns(cell) for cell in cells)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    said = [f"{plan.sweep.name}: {len(cells):,} cells", ""]
-    said += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    waiting = sum(total["states"].get(one, 0) for one in WAITING)
-    said.append("")
-    if waiting:
-        hours, ends = total["seconds"] / 3600, total["ends"].replace("T", " ")
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _columns(cell: CellRow) -> tuple[str, ...]:
+    at_least = ">" if cell.memory_source == "at least" else ""
+    return (
+        cell.name,
+        cell.id or "-",
+        cell.state,
+        f"{cell.trainable:,}" if cell.trainable else "-",
+        f"{cell.percent_of_base:.3f}" if cell.trainable else "-",
+        f"{cell.lr:g}" if cell.lr else "-",
+        duration(cell.seconds) if cell.waits else "-",
+        at_least + gigabytes(cell.memory_bytes) if cell.waits else "-",
+        f"{cell.disk_bytes / 1e6:,.1f} MB" if cell.waits else "-",
+        f"{cell.training_flops / 1e9:,.0f}" if cell.training_flops else "-",
+        cell.source if cell.waits else "-",
+    )
+
+
+def _to_run(listing: PlanListing) -> list[str]:
+    """What the cells that are yet to be run will take, all together."""
+    total = listing.total
+    waiting = sum(total.states.get(state, 0) for state in WAITING)
+    if not waiting:
+        return []
+    if listing.tflops:
+        used = GUESSED_UTILISATION["cuda"]
         when = (
-            f"about {hours:,.0f} hours of a device of {found['tflops']:g} TFLOP/s, of which {UTILISED:.0%} are used"
-            if found["tflops"]
-            else f"about {duration(total['seconds'])} on one device, until {ends}"
+            f"about {total.seconds / 3600:,.0f} hours of a device of {listing.tflops:g} TFLOP/s, of which {used:.0%} "
+            "are used"
         )
-        said.append(
-            f"{waiting} to run: {when}; {total['training_flops']:.2g} FLOPs of training, "
-            f"{total['disk_bytes'] / 1e6:,.0f} MB on disk"
-        )
-        if found["too_large"]:
-            said.append(f"bench run would refuse: {found['too_large']}")
-        if not found["tflops"] and any(cell["source"] == "arithmetic" and cell["state"] in TO_RUN for cell in cells):
-            said.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
-    if found["placeholders"]:
-        said.append(
-            f"placeholders took the place of the data of {', '.join(found['placeholders'])}: as many rows as were "
+    else:
+        when = f"about {duration(total.seconds)} on one device, until {total.ends.replace('T', ' ')}"
+    lines = [
+        f"{waiting} to run: {when}; {total.training_flops:.2g} FLOPs of training, "
+        f"{total.disk_bytes / 1e6:,.0f} MB on disk"
+    ]
+    if listing.too_large:
+        lines.append(f"bench run would refuse: {listing.too_large}")
+    guessed = any(cell.source == "arithmetic" and cell.state in TO_RUN for cell in listing.cells)
+    if guessed and not listing.tflops:
+        lines.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
+    return lines
+
+
+def _about_data(plan: Plan, listing: PlanListing) -> list[str]:
+    """What the cells learn from and are scored on, and the dtype that they compute in."""
+    lines = []
+    if listing.placeholders:
+        lines.append(
+            f"placeholders took the place of the data of {', '.join(listing.placeholders)}: as many rows as were "
             "published, about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
         )
-    for base, choice in plan.dtypes.items():
-        said.append(f"{base}: computes in {choice.value} ({choice.reason})")
+    lines += [f"{base}: computes in {dtype.value} ({dtype.reason})" for base, dtype in plan.dtypes.items()]
     data = plan.data
     for name, pool in data.pools.items():
-        overlap = data.overlap[name]
-        said.append(
-            f"{name}: {len(pool):,} training rows ({overlap.removed} removed that stand in a test or development "
-            f"set), {len(data.development[name])} for development"
+        lines.append(
+            f"{name}: {len(pool):,} training rows ({data.overlap[name].removed} removed that stand in a test or "
+            f"development set), {len(data.development[name])} for development"
         )
     for kind, sets in (("questions", data.questions), ("to be answered in words", data.open_questions)):
         if sets:
-            said.append(f"{kind}: " + ", ".join(f"{name} {len(rows)}" for name, rows in sets.items()))
-    return said
+            lines.append(f"{kind}: " + ", ".join(f"{name} {len(rows)}" for name, rows in sets.items()))
+    return lines

@@ -1,17 +1,18 @@
-"""A plan: the cells of a sweep, those whose learning rate is yet to be chosen, and what is recorded of them."""
+"""A plan: the cells of a sweep, the cells whose learning rate is yet to be chosen, and what is recorded of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bench import methods
 from bench.data.open_questions import references_hash
 from bench.data.sweep_data import SweepData
 from bench.methods.learning_rates import with_learning_rate
 from bench.models.dtype import DtypeChoice
-from bench.store.folder import SCHEMA, Results
+from bench.store.folder import Results
+from bench.store.records import MethodRecord, OpenSetRecord, OverlapRecord, PlannedRecord, PlanRecord, Status
+from bench.sweep.baseline import choose_baseline
 from bench.sweep.cell import BaseIdentity, Cell
 from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
@@ -20,14 +21,15 @@ from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell with what the runner needs to know besides."""
+    """A cell with everything else that the runner needs to know."""
 
     cell: Cell
     base: BaseModelConfig
     training: TrainingConfig
-    """With the run-time settings that are no part of the cell."""
+    """With the run-time settings that are not part of the cell."""
     evaluations: tuple[EvaluationIdentity, ...]
     trainable: int
+    """Parameters that are trained."""
     total: int
     """Parameters of the model as trained, adapter included."""
     answers: tuple[AnswersIdentity, ...] = ()
@@ -35,37 +37,43 @@ class PlannedCell:
     trial: bool = False
     """Run to choose a learning rate, and scored on the development questions."""
     timed: bool = False
-    """Its answers are timed: how long they take depends on neither seed nor samples, so it is done for the first of
-    each."""
+    """Its generation is timed. The time depends on neither seed nor samples, so only the first cell of each setting is
+    timed."""
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A final cell whose rate its trials have yet to choose."""
+    """A final cell whose learning rate its trials have not chosen yet."""
 
     template: PlannedCell
-    """The cell at the first of the rates."""
+    """The cell at the first of the learning rates."""
     rates: tuple[float, ...]
+    """Learning rates."""
     trials: tuple[PlannedCell, ...]
-    """One for each of the rates."""
+    """One trial for each learning rate."""
 
     @property
     def name(self) -> str:
-        """As the cell's own name will be."""
+        """The name that the cell will have."""
         return self.template.cell.name
 
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """Ids of the trials: equal for the pending cells that the same trials decide."""
+        return tuple(trial.cell.id for trial in self.trials)
+
     def at(self, rate: float) -> PlannedCell:
-        """The cell at a rate."""
+        """The cell at this learning rate."""
         cell = self.template.cell
         content = cell.model_dump(mode="json")
         content["options"] = with_learning_rate(content["options"], rate)
-        content["tuned_by"] = [one.cell.folder for one in self.trials]
-        return replace(self.template, cell=type(cell).model_validate(content))
+        content["tuned_by"] = [trial.cell.folder for trial in self.trials]
+        return replace(self.template, cell=Cell.model_validate(content))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a sweep stands for."""
+    """All cells that a sweep stands for."""
 
     sweep: Sweep
     data: SweepData
@@ -79,108 +87,111 @@ class Plan:
         """The data with the questions that a cell is scored on."""
         return self.data.development_view if planned.trial else self.data
 
-    def resolved(self) -> dict[str, Any]:
-        """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""
-        return self.sweep.model_dump(mode="json")
+    def record(self) -> PlanRecord:
+        """The plan as plan.json holds it: what the report needs to know of cells, started or not."""
+        final = [planned for planned in self.cells if not planned.trial]
+        labels = self._base_labels()
+        trained = [planned.cell for planned in final if planned.cell.data is not None]
+        trained += [pending.template.cell for pending in self.pending]
+        return PlanRecord(
+            name=self.sweep.name,
+            notes=[*self.data.notes, *([self.sweep.note] if self.sweep.note else [])],
+            tasks=list(self.data.questions),
+            format=self.data.config.format,
+            protocols=list(self.sweep.evaluation.protocols),
+            report=self.sweep.report,
+            baseline=choose_baseline([(cell.method, cell.rank) for cell in trained], self.sweep.report.baseline),
+            methods=self._methods(),
+            overlap=overlap_records(self.data),
+            deduplicated=self.data.config.deduplicate,
+            open_questions=self._open_questions(),
+            instructions=self._instructions() if self.data.open_questions else [],
+            pending=[pending.name for pending in self.pending],
+            trials=[_planned_record(planned, labels) for planned in self.cells if planned.trial],
+            cells=[_planned_record(planned, labels) for planned in final],
+        )
 
-    def record(self) -> dict[str, Any]:
-        """The plan as plan.json holds it: what the report needs to know of cells, begun or not."""
-        bases = {one.cell.base for one in self.cells}
-        twins = Counter(base.id for base in bases)
-        labels = {b: b.id if twins[b.id] == 1 else f"{b.id} ({b.revision}, {b.dtype})" for b in bases}
+    def _base_labels(self) -> dict[BaseIdentity, str]:
+        """Names of the base models in tables: the id, with revision and dtype where two bases share it."""
+        bases = {planned.cell.base for planned in self.cells}
+        count = Counter(base.id for base in bases)
         return {
-            "schema": SCHEMA,
-            "name": self.sweep.name,
-            "notes": [*self.data.notes, *([self.sweep.note] if self.sweep.note else [])],
-            "tasks": list(self.data.questions),
-            "format": self.data.config.format,
-            "protocols": list(self.sweep.evaluation.protocols),
-            "report": self.sweep.report.model_dump(mode="json"),
-            "methods": self._methods(),
-            "overlap": {name: vars(one) for name, one in self.data.overlap.items()},
-            "deduplicated": self.data.config.deduplicate,
-            **self._open_questions(),
-            **({"pending": [one.name for one in self.pending]} if self.pending else {}),
-            **self._trials(labels),
-            "cells": [
-                {
-                    "folder": one.cell.folder,
-                    "name": one.cell.name,
-                    "base": labels[one.cell.base],
-                    "method": one.cell.method,
-                    "rank": one.cell.rank,
-                    "samples": one.cell.samples,
-                    "seed": one.cell.seed,
-                    "options": one.cell.options,
-                    **({"tuned": True} if one.cell.tuned_by else {}),
-                    "training": one.cell.training,
-                    "evaluations": [identity.id for identity in one.evaluations],
-                    **({"answers": [identity.id for identity in one.answers]} if one.answers else {}),
-                }
-                for one in self.cells
-                if not one.trial
-            ],
+            base: base.id if count[base.id] == 1 else f"{base.id} ({base.revision}, {base.dtype})" for base in bases
         }
 
-    def _methods(self) -> dict[str, dict[str, str | None]]:
+    def _methods(self) -> dict[str, MethodRecord]:
         """What each method is, for a reader of the report."""
-        names = dict.fromkeys(one.cell.method for one in self.cells if one.cell.data is not None)
+        names = dict.fromkeys(planned.cell.method for planned in self.cells if planned.cell.data is not None)
         facts = {name: methods.get(name).facts for name in names}
-        return {name: {"summary": one.summary, "rank": one.rank, "source": one.source} for name, one in facts.items()}
-
-    def _open_questions(self) -> dict[str, Any]:
-        """What is answered in words, for judges and the report."""
-        sets = {
-            name: {
-                "n": len(rows),
-                "turns": sum(len(one.turns) for one in rows),
-                "with_reference": sum(len(one.turns) for one in rows if one.references),
-                "references": references_hash(rows),
-                "fingerprint": self.data.open_fingerprint(name),
-            }
-            for name, rows in self.data.open_questions.items()
+        return {
+            name: MethodRecord(summary=fact.summary, rank=fact.rank, source=fact.source) for name, fact in facts.items()
         }
-        if not sets:
-            return {}
-        own = self.data.config.alpaca is not None
-        origin = "own file" if own else "the hub's"
-        learnt = [f"{name}, {origin}" if name == "alpaca" else name for name in self.data.pools]
-        return {"open_questions": sets, "instructions": learnt}
 
-    def _trials(self, labels: dict[BaseIdentity, str]) -> dict[str, Any]:
-        """The trials of tuned learning rates, which the report shows apart from the cells."""
-        trials = [
-            {
-                "folder": one.cell.folder,
-                "name": one.cell.name,
-                "method": one.cell.method,
-                "rank": one.cell.rank,
-                "samples": one.cell.samples,
-                "lr": one.cell.options["lr"],
-                "base": labels[one.cell.base],
-                "options": one.cell.options,
-                "training": one.cell.training,
-                "evaluations": [identity.id for identity in one.evaluations],
-            }
-            for one in self.cells
-            if one.trial
-        ]
-        return {"trials": trials} if trials else {}
+    def _open_questions(self) -> dict[str, OpenSetRecord]:
+        """The sets of open questions, for judges and the report."""
+        return {
+            name: OpenSetRecord(
+                n=len(questions),
+                turns=sum(len(question.turns) for question in questions),
+                with_reference=sum(len(question.turns) for question in questions if question.references),
+                references=references_hash(questions),
+                fingerprint=self.data.open_fingerprint(name),
+            )
+            for name, questions in self.data.open_questions.items()
+        }
+
+    def _instructions(self) -> list[str]:
+        """Where the instructions come from that cells learn from."""
+        origin = "the hub's" if self.data.config.alpaca is None else "own file"
+        return [f"{name}, {origin}" if name == "alpaca" else name for name in self.data.pools]
 
 
-TO_RUN = ("todo", "trained", "killed")
-"""The states in which a cell waits to be run."""
+def _planned_record(planned: PlannedCell, labels: dict[BaseIdentity, str]) -> PlannedRecord:
+    cell = planned.cell
+    return PlannedRecord(
+        folder=cell.folder,
+        name=cell.name,
+        base=labels[cell.base],
+        method=cell.method,
+        rank=cell.rank,
+        samples=cell.samples,
+        seed=None if planned.trial else cell.seed,
+        options=cell.options,
+        tuned=bool(cell.tuned_by),
+        training=cell.training,
+        evaluations=[identity.id for identity in planned.evaluations],
+        answers=[identity.id for identity in planned.answers],
+    )
 
 
-def state(planned: PlannedCell, results: Results, retry_failed: bool = False) -> str:
-    """`todo`, `trained` (scores missing), `done`, or how it ended (`oom`, `diverged`, `failed`, `hung`; `killed`: from
-    outside, and so to be run again)."""
+def overlap_records(data: SweepData) -> dict[str, OverlapRecord]:
+    """The overlap of training and test questions, by training set."""
+    return {
+        name: OverlapRecord(
+            by_question=overlap.by_question,
+            by_question_and_choices=overlap.by_question_and_choices,
+            removed=overlap.removed,
+        )
+        for name, overlap in data.overlap.items()
+    }
+
+
+TO_RUN = (Status.TODO, Status.TRAINED, Status.KILLED)
+"""The statuses in which a cell waits to be run."""
+
+
+def status_of(planned: PlannedCell, results: Results, retry_failed: bool = False) -> Status:
+    """How far a cell has come by its record.
+
+    `trained` if scores or answers that the plan asks for are missing. With `retry_failed`, a cell that failed is
+    `todo`; a cell that was killed is always run again. Raises UserError for a corrupt record.
+    """
     folder = results.folder(planned.cell)
-    if not (folder.path / "cell.json").is_file():
-        return "todo"
-    metrics = folder.metrics()
-    recorded = metrics.get("status", "todo")
-    if recorded in ("done", "trained"):
-        done = {*metrics.get("evaluations", {}), *metrics.get("answers", {})}
-        return "done" if {one.id for one in (*planned.evaluations, *planned.answers)} <= done else "trained"
-    return "todo" if retry_failed and recorded != "killed" else recorded
+    if not folder.exists():
+        return Status.TODO
+    record = folder.record()
+    if record.status in (Status.DONE, Status.TRAINED):
+        recorded = {*record.evaluations, *record.answers}
+        wanted = {identity.id for identity in planned.evaluations} | {identity.id for identity in planned.answers}
+        return Status.DONE if wanted <= recorded else Status.TRAINED
+    return Status.TODO if retry_failed and record.status != Status.KILLED else record.status

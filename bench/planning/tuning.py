@@ -1,8 +1,8 @@
-"""Equal tuning: the same number of learning rates is tried for every method and setting, on development questions.
+"""Equal tuning: every method and setting is tried at the same number of learning rates, on development questions.
 
 A trial is a cell like any other, with a seed that no final cell has, scored on the development split and never on test
-questions. Once all trials of a setting have ended, its final cells run at the rate whose trial scored best (ties: the
-lower loss of the training). Until then they are pending: planned, and without an identity.
+questions. When all trials of a setting have ended, its final cells run at the learning rate whose trial scored best
+(ties: the lower training loss). Until then the final cells are pending: planned, and without an identity.
 """
 
 from __future__ import annotations
@@ -11,65 +11,64 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from bench.planning.plan import TO_RUN, Pending, Plan, PlannedCell, state
+from bench.planning.plan import TO_RUN, Pending, Plan, PlannedCell, status_of
 from bench.store.folder import Results
+from bench.store.records import Status
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the trials of a setting came to."""
+class Trial:
+    """The result of a trial that is done."""
 
     rate: float
-    scores: tuple[float | None, ...]
-    """Development accuracy (0 to 1) by rate; None for a trial that did not come to an end."""
-    edge: bool
-    """The best rate is the lowest or the highest that was tried: a better one may lie beyond."""
+    """Learning rate."""
+    score: float
+    """Development accuracy (0 to 1), the mean over the tasks of the first protocol."""
+    loss: float
+    """Training loss at the end; infinite where it is not recorded."""
 
 
-def choose(pending: Pending, results: Results, waiting: Collection[str] = ()) -> Choice | None:
-    """The best of the rates by what is recorded; None while trials are to be run (`waiting` has the ids of those that
-    will be tried again), or where none has come to an end."""
-    states = [state(one, results) for one in pending.trials]
-    if any(one in TO_RUN for one in states) or any(one.cell.id in waiting for one in pending.trials):
+def choose_rate(pending: Pending, results: Results, waiting: Collection[str] = ()) -> float | None:
+    """The best learning rate by the recorded trials; None while trials still have to run, or if none is done.
+
+    `waiting` has the ids of trials that will be tried again.
+    """
+    statuses = [status_of(trial, results) for trial in pending.trials]
+    if any(status in TO_RUN for status in statuses) or any(trial.cell.id in waiting for trial in pending.trials):
         return None
-    found = [
-        _scored(one, results) if how == "done" else (None, math.inf)
-        for one, how in zip(pending.trials, states, strict=True)
+    done = [
+        _result(trial, rate, results)
+        for trial, rate, status in zip(pending.trials, pending.rates, statuses, strict=True)
+        if status == Status.DONE
     ]
-    done = [at for at, (score, _) in enumerate(found) if score is not None]
     if not done:
         return None
-    best = max(done, key=lambda at: (round(found[at][0], 9), -found[at][1]))
-    edge = best in (0, len(found) - 1) and len(found) > 1
-    return Choice(pending.rates[best], tuple(score for score, _ in found), edge)
+    return max(done, key=lambda trial: (round(trial.score, 9), -trial.loss)).rate
 
 
-def _scored(trial: PlannedCell, results: Results) -> tuple[float, float]:
-    """Development accuracy, the mean over tasks of the first protocol, and the loss at the end of the training."""
-    metrics = results.folder(trial.cell).metrics()
-    protocol = trial.evaluations[0].protocol
-    scores = [metrics["evaluations"][one.id]["score"] for one in trial.evaluations if one.protocol == protocol]
-    return sum(scores) / len(scores), metrics["costs"].get("final_loss", math.inf)
+def _result(planned: PlannedCell, rate: float, results: Results) -> Trial:
+    record = results.folder(planned.cell).record()
+    protocol = planned.evaluations[0].protocol
+    scores = [record.evaluations[wanted.id].score for wanted in planned.evaluations if wanted.protocol == protocol]
+    loss = record.costs.final_loss if record.costs is not None else None
+    return Trial(rate, sum(scores) / len(scores), math.inf if loss is None else loss)
 
 
 def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
-    """The plan with every pending cell whose trials have chosen its rate as a cell."""
-    settled, left = [], []
-    chosen: dict[tuple[str, ...], Choice | None] = {}
-    for one in plan.pending:
-        key = tuple(trial.cell.id for trial in one.trials)
-        if key not in chosen:
-            chosen[key] = choose(one, results, waiting)
-        choice = chosen[key]
-        if choice is None:
-            left.append(one)
-        else:
-            settled.append(one.at(choice.rate))
-    known = {one.cell.id for one in plan.cells}
-    fresh = [one for one in settled if one.cell.id not in known]
-    return replace(plan, cells=(*plan.cells, *fresh), pending=tuple(left))
+    """The plan in which every pending cell whose trials have chosen its learning rate is a cell."""
+    rates = {pending.setting: choose_rate(pending, results, waiting) for pending in settings(plan.pending)}
+    ids = {planned.cell.id for planned in plan.cells}
+    settled: list[PlannedCell] = []
+    left: list[Pending] = []
+    for pending in plan.pending:
+        rate = rates[pending.setting]
+        if rate is None:
+            left.append(pending)
+        elif (planned := pending.at(rate)).cell.id not in ids:
+            settled.append(planned)
+    return replace(plan, cells=(*plan.cells, *settled), pending=tuple(left))
 
 
-def groups(pending: Sequence[Pending]) -> list[Pending]:
-    """One of each setting that is tuned."""
-    return list({tuple(trial.cell.id for trial in one.trials): one for one in pending}.values())
+def settings(pending: Sequence[Pending]) -> list[Pending]:
+    """One pending cell of each setting that is tuned."""
+    return list({cell.setting: cell for cell in pending}.values())

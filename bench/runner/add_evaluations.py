@@ -1,17 +1,18 @@
-"""A recorded sweep with more to be scored: the same trained cells, more tasks or protocols."""
+"""A recorded sweep with more evaluations: the same trained cells, more tasks, protocols or sets of open questions."""
 
 from __future__ import annotations
 
 from bench.errors import UserError
 from bench.planning.build import make_plan
-from bench.planning.plan import Plan, state
+from bench.planning.plan import Plan, status_of
 from bench.planning.tuning import settle
 from bench.store.folder import Results
+from bench.store.records import PlanRecord, Status
 from bench.sweep.load import load_sweep
 from bench.sweep.schema import Sweep
 
 
-def extended(
+def add_evaluations(
     results: Results,
     tasks: tuple[str, ...],
     protocols: tuple[str, ...],
@@ -19,43 +20,57 @@ def extended(
     overrides: tuple[str, ...],
     skip_lost: bool = False,
 ) -> Plan:
-    """The plan of a results folder with these tasks and protocols added to what its cells are scored on, and these sets
-    of open questions to what they answer.
+    """The plan of a results folder with more to score its cells on: tasks, protocols, and sets of open questions.
 
-    Raises UserError for a folder that holds no sweep, and where the trained cells would be others: the questions of
-    an added task that stand in the training sets are removed from these, and the cells were trained with them; also
-    where trained cells have not kept their adapters, of some of which `skip_lost` makes nothing.
+    Raises UserError for a folder that holds no sweep. Raises it too if the trained cells would be other cells: training
+    rows whose question is in an added task are removed, and the recorded cells were trained with them. And if trained
+    cells have not kept their adapters; with `skip_lost`, only if none has.
     """
-    before = results.plan()
+    before = results.plan_record()
     sweep = load_sweep(results.path / "sweep.yaml", overrides)
-    evaluation = sweep.evaluation
-    # lm-eval's own tasks stand in the sweep alone, the rest also where the sweep left them to its training sets.
-    tasks = tuple(dict.fromkeys([*before["tasks"], *(evaluation.tasks or ()), *tasks]))
-    protocols = tuple(dict.fromkeys([*evaluation.protocols, *protocols]))
-    changed = {"tasks": tasks, "protocol": protocols if len(protocols) > 1 else protocols[0]}
-    content = {**sweep.model_dump(mode="json"), "evaluation": {**evaluation.model_dump(mode="json"), **changed}}
-    if answers:
-        before_answers = content["answers"] or {"questions": ()}
-        content["answers"] = {
-            **before_answers,
-            "questions": list(dict.fromkeys([*before_answers["questions"], *answers])),
-        }
-    plan = settle(make_plan(Sweep.model_validate(content)), results)
-    known = {one.cell.folder for one in plan.cells}
-    others = [cell["name"] for cell in before["cells"] if cell["folder"] not in known]
-    if others:
-        removed = sum(one.removed for one in plan.data.overlap.values())
+    plan = settle(make_plan(_extended(sweep, before, tasks, protocols, answers)), results)
+    _check_same_cells(plan, before)
+    trained = [planned for planned in plan.cells if planned.cell.data and status_of(planned, results) == Status.TRAINED]
+    lost = [planned.cell.name for planned in trained if not results.folder(planned.cell).adapter.is_dir()]
+    if lost and (len(lost) == len(trained) or not skip_lost):
         raise UserError(
-            f"{len(others)} of {len(before['cells'])} cells would be others, {others[0]} among them: with these tasks "
-            f"{removed} training rows stand in a test set and are removed, and what is recorded was trained with them",
-            "Leave out the task that shares questions with the training sets, or run it as a sweep of its own.",
-        )
-    waiting = [one for one in plan.cells if one.cell.data is not None and state(one, results) == "trained"]
-    lost = [one.cell.name for one in waiting if not results.folder(one.cell).adapter.is_dir()]
-    if lost and (len(lost) == len(waiting) or not skip_lost):
-        raise UserError(
-            f"{len(lost)} of {len(waiting)} trained cells have not kept their adapters, {lost[0]} among them",
-            "Adapters are not in git: train such cells again (remove their folders, then bench run), or, while some "
-            "have theirs, give --skip-lost: without the new scores the others drop out of the report's averages.",
+            f"{len(lost)} of {len(trained)} trained cells have not kept their adapters, {lost[0]} among them",
+            "Adapters are not in git. Train these cells again (remove their folders, then bench run). If other "
+            "cells have kept theirs, --skip-lost scores those; cells without the new scores drop out of the report's "
+            "averages.",
         )
     return plan
+
+
+def _extended(
+    sweep: Sweep, before: PlanRecord, tasks: tuple[str, ...], protocols: tuple[str, ...], answers: tuple[str, ...]
+) -> Sweep:
+    """The sweep with more evaluations."""
+    evaluation = sweep.evaluation
+    # Tasks of lm-eval are in the sweep alone; the plan has the other tasks even if the sweep does not name them.
+    all_tasks = tuple(dict.fromkeys([*before.tasks, *(evaluation.tasks or ()), *tasks]))
+    all_protocols = tuple(dict.fromkeys([*evaluation.protocols, *protocols]))
+    content = sweep.resolved()
+    content["evaluation"] = {
+        **evaluation.model_dump(mode="json"),
+        "tasks": [*all_tasks],
+        "protocol": [*all_protocols] if len(all_protocols) > 1 else all_protocols[0],
+    }
+    if answers:
+        config = sweep.answers.model_dump(mode="json") if sweep.answers is not None else {}
+        questions = sweep.answers.questions if sweep.answers is not None else ()
+        content["answers"] = {**config, "questions": [*dict.fromkeys([*questions, *answers])]}
+    return Sweep.model_validate(content)
+
+
+def _check_same_cells(plan: Plan, before: PlanRecord) -> None:
+    folders = {planned.cell.folder for planned in plan.cells}
+    changed = [cell.name for cell in before.cells if cell.folder not in folders]
+    if changed:
+        removed = sum(overlap.removed for overlap in plan.data.overlap.values())
+        raise UserError(
+            f"{len(changed)} of {len(before.cells)} cells would change, {changed[0]} among them: with these tasks "
+            f"{removed} training rows are also in a test set and are removed, and the recorded cells were trained with "
+            "them",
+            "Leave out the task that shares questions with the training sets, or run it as a separate sweep.",
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 import torch
 
@@ -12,20 +11,23 @@ from bench.environment import harness_commit, package_versions
 from bench.models.device import machine
 from bench.models.dtype import resolve_dtype
 from bench.models.locate import ModelFolder
-from bench.planning.plan import PlannedCell
+from bench.planning.plan import PlannedCell, overlap_records
+from bench.store.records import BaseModelRecord, EnvironmentRecord
 
 
-def environment(base: ModelFolder, data: SweepData, planned: PlannedCell) -> dict[str, Any]:
-    """What the cell was run with: versions, commit, device, fingerprints. No path and no host name."""
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": package_versions(),
-        "commit": harness_commit(),
-        **machine(),
-        "threads": torch.get_num_threads(),
-        "base_model": {"id": base.id, "revision": base.revision, "commit": base.commit},
-        "dtype_reason": resolve_dtype(planned.base.dtype).reason,
-        "data_fingerprint": data.fingerprint,
-        "overlap": {name: vars(one) for name, one in data.overlap.items()},
-    }
+def environment_record(base: ModelFolder, data: SweepData, planned: PlannedCell) -> EnvironmentRecord:
+    """Versions, commit, device and fingerprints of a cell's run. No path and no host name."""
+    here = machine()
+    return EnvironmentRecord(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        packages=package_versions(),
+        commit=harness_commit(),
+        device=here["device"],
+        processor=here.get("processor"),
+        threads=torch.get_num_threads(),
+        base_model=BaseModelRecord(id=base.id, revision=base.revision, commit=base.commit),
+        dtype_reason=resolve_dtype(planned.base.dtype).reason,
+        data_fingerprint=data.fingerprint,
+        overlap=overlap_records(data),
+    )

@@ -1,4 +1,4 @@
-"""Room on the disk: looked for before a cell is begun, and made by the sweep's policy once cells are done."""
+"""Disk space: checked before a cell starts, and freed by the sweep's policy when cells are done."""
 
 from __future__ import annotations
 
@@ -7,51 +7,52 @@ from collections.abc import Iterable
 
 from bench.errors import UserError
 from bench.planning.estimate import Estimate
-from bench.planning.plan import Plan, PlannedCell, state
+from bench.planning.plan import Plan, PlannedCell, status_of
 from bench.store.folder import Results
+from bench.store.records import Status
 
 SPARE_BYTES = 50_000_000
-"""Left for logs, the report and whatever else the machine writes."""
+"""Left free for logs, the report and everything else that the machine writes."""
 
-PARTS = 7
-"""Times its adapter that a cell may take while it runs: two checkpoints (weights and two moments each) beside it."""
+ADAPTER_COPIES = 7
+"""Disk space that a cell may take while it runs, as a multiple of its adapter: the adapter and two checkpoints (weights
+and two moments each)."""
 
 
-def check_room(planned: PlannedCell, estimate: Estimate, results: Results) -> None:
-    """Raises UserError where the disk has less room than the cell takes."""
+def check_disk_space(planned: PlannedCell, estimate: Estimate, results: Results) -> None:
+    """Raises UserError if the disk has less free space than the cell takes."""
     free = shutil.disk_usage(results.path).free
-    needed = PARTS * estimate.disk_bytes + SPARE_BYTES
+    needed = ADAPTER_COPIES * estimate.disk_bytes + SPARE_BYTES
     if free < needed:
         raise UserError(
-            f"{planned.cell.name} is not begun: it takes up to {needed / 1e6:,.0f} MB on the disk, and "
+            f"{planned.cell.name} is not started: it takes up to {needed / 1e6:,.0f} MB of disk space, and "
             f"{free / 1e6:,.0f} MB are free",
-            "Free some space, set run.keep_adapters to best or none, or choose another --results folder; the same "
-            "command goes on from what is there.",
+            "Free some space, set run.keep_adapters to best or none, or choose another --results folder; run the same "
+            "command to resume.",
         )
 
 
-def prune(plan: Plan, results: Results) -> None:
-    """Remove the adapters that the sweep's policy (`run.keep_adapters`) does not keep, of cells that are done."""
+def remove_adapters(plan: Plan, results: Results) -> None:
+    """Remove the adapters of cells that are done, except those that the sweep's policy (`run.keep_adapters`) keeps."""
     policy = plan.sweep.run.keep_adapters
-    if policy == "all":
-        return
-    done = [one for one in plan.cells if one.cell.data is not None and state(one, results) == "done"]
-    kept = set() if policy == "none" else {one.cell.id for one in best(done, results)}
-    if policy == "best" and not plan.data.development_view.questions:
-        return  # nothing says which is the best
-    for one in done:
-        adapter = results.folder(one.cell).adapter
-        if one.cell.id not in kept and adapter.is_dir():
-            shutil.rmtree(adapter, ignore_errors=True)  # another run of the sweep may be at it
+    if policy == "all" or (policy == "best" and not plan.data.development_view.questions):
+        return  # without development questions, no cell is known to be the best
+    done = [cell for cell in plan.cells if cell.cell.data is not None and status_of(cell, results) == Status.DONE]
+    keep = set() if policy == "none" else {planned.cell.id for planned in best_cells(done, results)}
+    for planned in done:
+        adapter = results.folder(planned.cell).adapter
+        if planned.cell.id not in keep and adapter.is_dir():
+            shutil.rmtree(adapter, ignore_errors=True)  # another run of the sweep may remove it at the same time
 
 
-def best(done: Iterable[PlannedCell], results: Results) -> list[PlannedCell]:
-    """Of each method the cell with the most right answers to development questions; trials are none of them."""
-    found: dict[str, tuple[float, PlannedCell]] = {}
-    for one in done:
-        right = results.folder(one.cell).metrics().get("development", {}).get("acc")
-        if one.trial or right is None:
+def best_cells(done: Iterable[PlannedCell], results: Results) -> list[PlannedCell]:
+    """For each method the cell with the highest accuracy on development questions; trials are left out."""
+    best: dict[str, tuple[float, PlannedCell]] = {}
+    for planned in done:
+        development = results.folder(planned.cell).record().development
+        if planned.trial or development is None or development.acc is None:
             continue
-        if one.cell.method not in found or right > found[one.cell.method][0]:
-            found[one.cell.method] = (right, one)
-    return [one for _, one in found.values()]
+        method = planned.cell.method
+        if method not in best or development.acc > best[method][0]:
+            best[method] = (development.acc, planned)
+    return [planned for _, planned in best.values()]

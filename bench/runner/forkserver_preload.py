@@ -1,6 +1,6 @@
-"""What the server of workers loads before it forks the first: libraries that every cell needs, and no device.
+"""What the server of worker processes loads before it forks the first: libraries that every cell needs, and no device.
 
-Nothing here may compute: threads that a computation starts are not there in a forked process.
+Nothing here may compute: threads that a computation starts do not exist in a forked process.
 """
 
 import gc
@@ -14,6 +14,6 @@ import peft  # noqa: E402, F401
 
 import bench.runner.run_cell  # noqa: E402, F401
 
-# A cell collects garbage several times; the libraries' own objects, a second's worth, are not looked at.
+# A cell collects garbage several times; the libraries' own objects, which take a second, are left out of that.
 gc.collect()
 gc.freeze()

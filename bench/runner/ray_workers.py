@@ -1,9 +1,9 @@
-"""The same cells as actors of a Ray cluster: one for each share of it that a cell takes.
+"""Workers that are actors of a Ray cluster, one for each share of the cluster that a cell takes.
 
-An actor runs one cell after the other, as a worker process does here. Where the results folder is shared by all
-machines it writes there; where it is not, the cell's files travel to the actor and back with the call, and the driver
-holds the cell's lock. A cell whose machine is lost is begun again elsewhere. Each machine has the same environment
-installed, and finds the base model under the same name.
+An actor runs one cell after the other, as a worker process does on this machine. If the results folder is shared by all
+machines, the actor writes there. If not, the cell's files travel to the actor and back with the call, and the driver
+holds the cell's lock. A cell whose machine is lost starts again on another one. Each machine needs the same environment
+and must find the base model under the same name.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bench.environment import quiet_process
 from bench.errors import UserError
 from bench.judging.similarity import KIND as REFERENCE
 from bench.planning.plan import PlannedCell
-from bench.runner.outcome import Ended
-from bench.runner.workers import Event, Task, Teller, Worker, run_locked
+from bench.runner.outcome import CellOutcome, RunElsewhere
+from bench.runner.workers import Event, EventForwarder, RunContext, Worker, run_locked
 from bench.store.files import writing
 from bench.store.folder import CellFolder, Results
 from bench.store.locks import holding
 
 PROBE = ".shared"
-"""Begins the name of the file by which an actor sees whether the results folder is the driver's."""
+"""Start of the name of the file by which an actor sees whether the results folder is the driver's."""
 
-NEVER_READY, MOST_STILLBORN = "it never came to be", 5
-"""What is said of an actor that ended before it was given a cell, and after how many of them the run ends."""
+NEVER_STARTED, MAX_NEVER_STARTED = "it never started", 5
+"""What is said of an actor that ended before it was given a cell, and after how many such actors the run ends."""
 
 Files = Mapping[str, bytes]
 """A cell's files by their paths in its folder."""
@@ -42,24 +43,28 @@ Files = Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class Share:
-    """What of the cluster one cell takes."""
+    """The share of the cluster that one cell takes."""
 
     cpus: float = 1.0
     gpus: float = 0.0
 
 
-def connect(address: str) -> Any:
-    """The ray module, connected to a cluster: `auto` is the one that this machine belongs to, `local` a new one on this
-    machine alone, anything else an address. Raises UserError where ray is not installed or no cluster is there."""
+def connect(address: str) -> ModuleType:
+    """The ray module, connected to a cluster.
+
+    `auto` is the cluster that this machine belongs to, `local` a new one on this machine alone, anything else an
+    address. Raises UserError if ray is not installed or there is no cluster.
+    """
     try:
         import ray
     except ImportError:
         raise UserError("--ray needs ray, which is not installed", "pip install 'bench-peft[ray]'") from None
     if not ray.is_initialized():
         try:
-            ray.init(
-                address=address, log_to_driver=False, **({"include_dashboard": False} if address == "local" else {})
-            )
+            if address == "local":
+                ray.init(address=address, log_to_driver=False, include_dashboard=False)
+            else:
+                ray.init(address=address, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"no Ray cluster at {address}: {str(error).splitlines()[0]}",
@@ -68,196 +73,207 @@ def connect(address: str) -> Any:
     return ray
 
 
-class OnRay:
+class RayCrew:
     """A crew of actors."""
 
-    def __init__(self, task: Task, address: str, share: Share) -> None:
+    def __init__(self, context: RunContext, address: str, share: Share) -> None:
         self.ray = connect(address)
         self.share = share
-        task.results.path.mkdir(parents=True, exist_ok=True)
-        self.probe = task.results.path / f"{PROBE}-{uuid.uuid4().hex}"
+        context.results.path.mkdir(parents=True, exist_ok=True)
+        self.probe = context.results.path / f"{PROBE}-{uuid.uuid4().hex}"
         self.probe.write_text("")
-        # By its whole path: an actor has a working folder of its own.
-        self.task = replace(task, results=Results(task.results.path.resolve()))
-        self.held = self.ray.put((self.task, self.probe.name))
-        self.made = self.stillborn = 0
-        self.workers: list[Worker] = [self._fresh() for _ in range(self._places())]
+        # The absolute path: an actor has another working directory.
+        self.context = replace(context, results=Results(context.results.path.resolve()))
+        self.stored_context = self.ray.put((self.context, self.probe.name))
+        self.started = self.never_started = 0
+        self.actors = [self._start() for _ in range(self._places())]
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        return self.actors
 
     def _places(self) -> int:
-        """How many cells the cluster has room for."""
-        there = self.ray.cluster_resources()
-        room = [there.get("CPU", 0) / self.share.cpus] if self.share.cpus else []
-        room += [there.get("GPU", 0) / self.share.gpus] if self.share.gpus else []
-        places = int(min(room, default=1) + 1e-6)
-        if not places:
+        """How many cells the cluster can run at the same time."""
+        resources = self.ray.cluster_resources()
+        places = [resources.get("CPU", 0) / self.share.cpus] if self.share.cpus else []
+        places += [resources.get("GPU", 0) / self.share.gpus] if self.share.gpus else []
+        count = int(min(places, default=1) + 1e-6)
+        if not count:
             raise UserError(
                 f"the cluster has no room for a cell of {self.share.cpus:g} CPUs and {self.share.gpus:g} GPUs: it has "
-                f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g}",
-                "Give less with --cpus-per-cell and --gpus-per-cell.",
+                f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}",
+                "Set lower --cpus-per-cell and --gpus-per-cell.",
             )
-        return places
+        return count
 
-    def _fresh(self) -> ActorWorker:
-        self.made += 1
+    def _start(self) -> RayWorker:
+        self.started += 1
         actor = (
-            self.ray.remote(Actor)
+            self.ray.remote(CellActor)
             .options(num_cpus=self.share.cpus, num_gpus=self.share.gpus, max_concurrency=2)
-            .remote(self.held)
+            .remote(self.stored_context)
         )
-        return ActorWorker(f"ray{self.made}", self.ray, actor, self.task.results)
+        return RayWorker(f"ray{self.started}", self.ray, actor, self.context.results)
 
-    def wait(self, seconds: float, woken: connection.Connection) -> None:
-        pending = [worker.answer for worker in self.workers if worker.answer is not None and worker.shared is not None]
-        if pending and not woken.poll():
-            self.ray.wait(pending, timeout=seconds)
+    def wait(self, seconds: float, wake: connection.Connection) -> None:
+        calls = [worker.call for worker in self.actors if worker.call is not None and worker.shared is not None]
+        if calls and not wake.poll():
+            self.ray.wait(calls, timeout=seconds)
         else:
-            woken.poll(seconds)
+            wake.poll(seconds)
 
     def replace(self, worker: Worker) -> None:
         worker.stop()
-        if (worker.died() or "").startswith(NEVER_READY):
-            self.stillborn += 1
-            if self.stillborn >= MOST_STILLBORN:
+        if (worker.death() or "").startswith(NEVER_STARTED):
+            self.never_started += 1
+            if self.never_started >= MAX_NEVER_STARTED:
                 raise UserError(
-                    f"{self.stillborn} actors ended before they could be given a cell; the last: {worker.died()}",
+                    f"{self.never_started} actors ended before they were given a cell; the last: {worker.death()}",
                     "Every machine of the cluster needs the same environment, with bench in it.",
                 )
-        self.workers[self.workers.index(worker)] = self._fresh()
+        index = next(number for number, actor in enumerate(self.actors) if actor is worker)
+        self.actors[index] = self._start()
 
     def stop(self) -> None:
-        for worker in self.workers:
-            worker.stop()
+        for actor in self.actors:
+            actor.stop()
         self.probe.unlink(missing_ok=True)
 
 
 @dataclass
-class ActorWorker:
-    """A worker that is an actor, as the driver holds it."""
+class RayWorker:
+    """The driver's side of an actor. Handles and futures of ray have no types of their own."""
 
     name: str
-    ray: Any
+    ray: ModuleType
     actor: Any
     results: Results
     log: Path = Path(os.devnull)
-    answer: Any = None
-    """The future of what the actor is asked: whether it is there, and then for each cell how it ended."""
-    death: str | None = None
+    call: Any = None
+    """The future of the last call: whether the actor has started, and then for each cell how it ended."""
+    events_call: Any = None
+    """The future of the events that were asked for."""
+    lost: str | None = None
+    """How the actor died."""
     shared: bool | None = None
-    held: ExitStack = field(default_factory=ExitStack)
+    """Whether the actor finds the driver's results folder; None until it has started."""
+    locks: ExitStack = field(default_factory=ExitStack)
+    """The lock of the cell that the actor runs in a folder of its own."""
     planned: PlannedCell | None = None
-    telling: Any = None
-    refused: bool = False
+    locked_elsewhere: bool = False
 
     def __post_init__(self) -> None:
-        self.answer = self.actor.shares_the_folder.remote()
+        self.call = self.actor.shares_the_folder.remote()
 
     def ready(self) -> bool:
-        """Whether the cluster has found a place for it: where a machine is gone there may be none."""
-        if self.shared is None and self.death is None and self._answered(self.answer):
-            self.shared = self._get(self.answer)
-            self.answer = None
-        return self.shared is not None and self.death is None
+        """Whether the cluster has found a place for the actor, which may never happen if a machine was lost."""
+        if self.shared is None and self.lost is None and self._is_ready(self.call):
+            self.shared = self._get(self.call)
+            self.call = None
+        return self.shared is not None and self.lost is None
 
     def give(self, planned: PlannedCell) -> None:
-        self.planned, files = planned, {}
+        self.planned = planned
+        files: Files = {}
         folder = self.results.folder(planned.cell)
         if not self.shared:
-            if not self.held.enter_context(holding(self.results, folder.path.name)):
-                self.refused = True
+            if not self.locks.enter_context(holding(self.results, folder.path.name)):
+                self.locked_elsewhere = True
                 return
-            files = packed(folder.path)
-        self.answer = self.actor.run.remote(planned, files)
+            folder.make_loose()
+            files = pack_files(folder.path)
+        self.call = self.actor.run.remote(planned, files)
 
-    def heard(self) -> Iterator[Event]:
-        if self.refused:
-            self.refused = False
-            yield ("ended", Ended("elsewhere", "another process runs it"))
+    def events(self) -> Iterator[Event]:
+        if self.locked_elsewhere:
+            self.locked_elsewhere = False
+            yield RunElsewhere()
             return
-        if self.shared is None or self.answer is None:
+        if self.shared is None or self.call is None:
             return
-        ended = self._get(self.answer) if self._answered(self.answer) else None
-        # Asked and not waited for: a machine that is gone takes a while to be missed.
-        if self.telling is None:
-            self.telling = self.actor.tell.remote()
-        if ended is not None or self._answered(self.telling):
-            told, self.telling = self.telling, None
-            yield from self._get(told) or ()
-        if ended is None:
+        result = self._get(self.call) if self._is_ready(self.call) else None
+        # Asked for and not waited for: it takes a while until a lost machine is noticed.
+        if self.events_call is None:
+            self.events_call = self.actor.take_events.remote()
+        if result is not None or self._is_ready(self.events_call):
+            call, self.events_call = self.events_call, None
+            yield from self._get(call) or ()
+        if result is None:
             return
-        how, files = ended
-        self.answer = None
-        if not self.shared:
-            unpack(files, self.results.folder(self.planned.cell).path)
-        self.held.close()
-        yield ("ended", how)
+        outcome, files = result
+        self.call = None
+        if not self.shared and self.planned is not None:
+            unpack_files(files, self.results.folder(self.planned.cell).path)
+        self.locks.close()
+        yield outcome
 
-    def _answered(self, reference: Any) -> bool:
-        return bool(self.ray.wait([reference], timeout=0)[0])
+    def _is_ready(self, call: Any) -> bool:
+        return bool(self.ray.wait([call], timeout=0)[0])
 
-    def _get(self, reference: Any) -> Any:
-        """What a call came to; None where the actor has died, which `died` tells from then on."""
+    def _get(self, call: Any) -> Any:
+        """The result of a call; None if the actor has died, which `death` reports from then on."""
         try:
-            return self.ray.get(reference)
+            return self.ray.get(call)
         except self.ray.exceptions.RayError as error:
-            if isinstance(getattr(error, "cause", None), UserError):
-                raise error.cause from None
-            lost = isinstance(error, self.ray.exceptions.RayActorError)
-            how = "its actor, or the machine that it was on, was lost" if lost else str(error).splitlines()[0]
-            self.death = how if self.shared is not None else f"{NEVER_READY}: {how}"
-            self.held.close()
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, UserError):
+                raise cause from None
+            was_lost = isinstance(error, self.ray.exceptions.RayActorError)
+            reason = "its actor, or the actor's machine, was lost" if was_lost else str(error).splitlines()[0]
+            self.lost = reason if self.shared is not None else f"{NEVER_STARTED}: {reason}"
+            self.locks.close()
             return None
 
-    def died(self) -> str | None:
-        return self.death
+    def death(self) -> str | None:
+        return self.lost
 
     def stop(self, dump: bool = False) -> None:
         with suppress(Exception):
             self.ray.kill(self.actor)
-        self.held.close()
+        self.locks.close()
 
 
-class Actor:
-    """What runs the cells, wherever the cluster has put it."""
+class CellActor:
+    """Runs cells wherever the cluster has placed it."""
 
-    def __init__(self, held: tuple[Task, str]) -> None:
+    def __init__(self, stored_context: tuple[RunContext, str]) -> None:
         quiet_process()
-        self.task, probe = held
-        self.shared = (self.task.results.path / probe).is_file()
-        self.own = None
+        self.context, probe = stored_context
+        self.shared = (self.context.results.path / probe).is_file()
         if not self.shared:
-            self.own = Path(tempfile.mkdtemp(prefix="bench-"))
-            self.task = replace(self.task, results=Results(self.own / self.task.results.path.name))
-        self.events: list[Event] = []
-        self.telling = threading.Lock()
+            folder = Path(tempfile.mkdtemp(prefix="bench-"))
+            self.context = replace(self.context, results=Results(folder / self.context.results.path.name))
+        self.pending_events: list[Event] = []
+        self.lock = threading.Lock()
 
     def shares_the_folder(self) -> bool:
         """Whether the results folder here is the driver's."""
         return self.shared
 
-    def run(self, planned: PlannedCell, files: Files) -> tuple[Ended, Files]:
-        """Run a cell; with its files where the folder is not shared."""
-        folder = self.task.results.folder(planned.cell).path
-        unpack(files, folder)
-        ended = run_locked(self.task, planned, Teller(self._keep))
+    def run(self, planned: PlannedCell, files: Files) -> tuple[CellOutcome, Files]:
+        """Run a cell; if the folder is not shared, `files` are the cell's, and its files come back."""
+        folder = self.context.results.folder(planned.cell).path
+        unpack_files(files, folder)
+        outcome = run_locked(self.context, planned, EventForwarder(self._keep))
         if self.shared:
-            return ended, {}
-        found = packed(folder)
+            return outcome, {}
+        result = pack_files(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        return ended, found
+        return outcome, result
 
-    def tell(self) -> list[Event]:
-        """What has happened since this was last asked."""
-        with self.telling:
-            told, self.events = self.events, []
-        return told
+    def take_events(self) -> list[Event]:
+        """The events since the last call."""
+        with self.lock:
+            events, self.pending_events = self.pending_events, []
+        return events
 
-    def _keep(self, *event: Any) -> None:
-        with self.telling:
-            self.events.append(event)
+    def _keep(self, event: Event) -> None:
+        with self.lock:
+            self.pending_events.append(event)
 
 
-def packed(folder: Path) -> Files:
-    """The files of a cell's folder, but for judgments that somebody else may be adding to."""
+def pack_files(folder: Path) -> Files:
+    """The files of a cell's folder, except judgments that another process may be adding to."""
     others = set(folder.glob("judgments/*")) - set(folder.glob(f"judgments/{REFERENCE}-*"))
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -266,8 +282,8 @@ def packed(folder: Path) -> Files:
     }
 
 
-def unpack(files: Files, folder: Path) -> None:
-    """Write a cell's files; what says that they are all there (metrics.json) comes last."""
+def unpack_files(files: Files, folder: Path) -> None:
+    """Write a cell's files; metrics.json, which says that the others are there, comes last."""
     cell = CellFolder(folder)
     adapter = {name: content for name, content in files.items() if name.startswith("adapter/")}
 

@@ -1,11 +1,9 @@
-"""A sweep from what is recorded of it to its report: what is missing is found, checked, run and counted."""
+"""Runs a sweep: finds which cells are missing, checks what they need, records the plan, runs them and counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import yaml
 
@@ -19,160 +17,217 @@ from bench.judging.ledger import write_judge
 from bench.judging.question_files import save_questions
 from bench.models.load import load_tokenizer
 from bench.models.locate import find_base
-from bench.planning.estimate import estimator, too_large
-from bench.planning.plan import TO_RUN, Plan, PlannedCell, state
-from bench.planning.tuning import groups, settle
+from bench.planning.estimate import make_estimator
+from bench.planning.memory import too_large
+from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
+from bench.planning.tuning import settings, settle
 from bench.progress import Progress
 from bench.runner import webhook
-from bench.runner.disk import prune
-from bench.runner.options import Options, named
-from bench.runner.scheduler import Schedule
-from bench.runner.workers import Crew, Here, Local, Task, slots
+from bench.runner.disk import remove_adapters
+from bench.runner.options import RunOptions, matches
+from bench.runner.process_workers import ProcessCrew, worker_slots
+from bench.runner.scheduler import Scheduler
+from bench.runner.workers import Crew, InProcessCrew, RunContext
 from bench.store.folder import Results
 from bench.store.locks import holding
+from bench.store.records import PlanRecord, Status
 from bench.sweep.sections import LM_EVAL
+
+NAMED_CELLS = 5
+"""Cells that a message names before it abbreviates."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run of a sweep ended."""
+class SweepOutcome:
+    """How a run of a sweep ended, in numbers of cells."""
 
     done: int
     failed: int
-    """Including those that failed in an earlier run and were not tried again."""
+    """Including cells that failed in an earlier run and were not tried again."""
     left: int = 0
-    """Not begun, or begun and not ended: outside `only`, out of time, or run by another process."""
+    """Not started, or started and not ended: outside `only`, out of time, or run by another process."""
 
 
 def run_sweep(
     plan: Plan,
     results: Results,
     progress: Progress,
-    options: Options | None = None,
-    refresh: Callable[[], Any] = lambda: None,
-) -> Outcome:
-    """Run what is missing of a sweep; `refresh` is called as cells end, to bring the report up to date.
+    options: RunOptions | None = None,
+    refresh: Callable[[], object] = lambda: None,
+) -> SweepOutcome:
+    """Run the cells of a sweep that are missing; `refresh` is called as cells end, to bring the report up to date.
 
-    A cell that fails is recorded with its reason and the sweep goes on. Raises UserError where nothing that comes
-    after would go better, and KeyboardInterrupt; what is whole is kept, and the same call goes on.
+    A cell that fails is recorded with its reason and the sweep goes on. Raises UserError if every other cell would fail
+    too, and KeyboardInterrupt; complete files are kept, and the same call resumes.
     """
-    options = options or Options()
-    wanted = TO_RUN if options.train else ("trained",)
-    before = results.plan() if (results.path / "plan.json").is_file() else {}  # of a newer version: refused
-    _set_aside(plan, results, progress)
-    if plan.pending:
-        # Trials that are to be tried again choose nothing before.
-        waiting = {one.cell.id for one in plan.cells if state(one, results, options.retry_failed) in TO_RUN}
-        plan = settle(plan, results, waiting)
-        _set_aside(plan, results, progress)
-    states = {one.cell.id: state(one, results, options.retry_failed) for one in plan.cells}
-    todo = [one for one in plan.cells if states[one.cell.id] in wanted and named(one, options.only)]
-    if options.only and not any(named(one, options.only) for one in plan.cells):
-        names = ", ".join(one.cell.name for one in plan.cells[:5])
-        raise UserError(f"--only {options.only!r} fits no cell", f"Cells are {names}, ... (see `bench plan`).")
-    if todo and options.ray is None and (problem := too_large(todo, estimator(plan, results))):
-        raise UserError(problem, "Take a smaller base model, a quantized method (qlora), or a larger device.")
-    if todo:  # what must be downloaded is asked for before anything is written
-        for base in plan.sweep.base_model:
-            found = find_base(base.id, base.revision)
-            tokenizer = load_tokenizer(found)
-            if plan.data.has_instructions or plan.data.open_questions:
-                make_template(plan.data.config.template, tokenizer)
-            if found.commit and base.revision is None:
-                progress.line(f"{found.id}: main is {found.commit} now; pin it with base_model.revision")
-    resolved, record = plan.resolved(), plan.record()
-    left_out = _left_out(results, before, resolved, record)
-    results.write_plan(resolved, record)
-    if left_out:
-        progress.line(
-            f"{', '.join(left_out)}: scored in this folder, and not asked for by this sweep; the report is without "
-            f"until the sweep names {'it' if len(left_out) == 1 else 'them'} (the scores stay)"
-        )
+    options = options or RunOptions()
+    has_plan = results.read_text("plan.json") is not None
+    before = results.plan_record() if has_plan else None  # raises if a newer version wrote it
+    plan = _readable(plan, results, progress, options)
+    wanted = frozenset(TO_RUN if options.train else (Status.TRAINED,))
+    statuses = {planned.cell.id: status_of(planned, results, options.retry_failed) for planned in plan.cells}
+    cells = _chosen(plan, options)
+    cells = [planned for planned in cells if statuses[planned.cell.id] in wanted]
+    _check(plan, results, cells, options)
+    if cells:
+        _download(plan, progress)
+    _record_plan(plan, results, before, progress)
     if plan.data.open_questions:
-        save_questions(results, plan.data.open_questions)
-        judge = SimilarityJudge()
-        with holding(results, f"judge-{judge.identity.label}") as mine:
-            if mine:
-                write_judge(results, judge.identity)
-                run_check(results, judge, plan.data.open_questions, progress)
-                _judge_again(plan, results)
+        _judge_with_references(plan, results, progress)
     progress.log_to(results.path / "sweep.log")
-    recorded = len(plan.cells) - sum(one in wanted for one in states.values())
+    recorded = len(plan.cells) - sum(status in wanted for status in statuses.values())
     progress.line(
-        f"{plan.sweep.name}: {len(plan.cells)} cells, {recorded} recorded already, {len(todo)} to run"
+        f"{plan.sweep.name}: {len(plan.cells)} cells, {recorded} recorded already, {len(cells)} to run"
         + (f", {len(plan.pending)} pending until their learning rates are tuned" if plan.pending else "")
     )
-    if not todo:
-        prune(plan, results)  # by a policy that may be another than before
+    if not cells:
+        remove_adapters(plan, results)  # the policy may have changed
         return _outcome(plan, results, set())
-    schedule = Schedule(Task(plan, results, frozenset(wanted), options.retry_failed), todo, progress, options, refresh)
+    context = RunContext(plan, results, wanted, options.retry_failed)
+    return _run(context, cells, progress, options, refresh)
+
+
+def _run(
+    context: RunContext,
+    cells: Sequence[PlannedCell],
+    progress: Progress,
+    options: RunOptions,
+    refresh: Callable[[], object],
+) -> SweepOutcome:
+    """Run these cells, and those whose learning rates are chosen meanwhile."""
+    scheduler = Scheduler(context, cells, progress, options, refresh)
+    results = context.results
     try:
-        schedule.run(lambda task: _crew(task, options, progress, todo))
+        scheduler.run(lambda: _crew(context, options, progress, cells))
     finally:
-        outcome = _outcome(schedule.plan, results, schedule.failed)
+        outcome = _outcome(scheduler.plan, results, scheduler.failed)
         if options.notify:
-            webhook.post(options.notify, {"event": "ended", "sweep": plan.sweep.name, **vars(outcome)}, progress)
-    for one in groups(schedule.plan.pending):
-        if not any(state(trial, results) in TO_RUN for trial in one.trials):
-            progress.line(f"{one.name} stays pending: none of its trials has come to an end")
+            message = {"event": "ended", "sweep": scheduler.plan.sweep.name, **asdict(outcome)}
+            webhook.post(options.notify, message, progress)
+    for pending in settings(scheduler.plan.pending):
+        if not any(status_of(trial, results) in TO_RUN for trial in pending.trials):
+            progress.line(f"{pending.name} stays pending: none of its trials is done")
     return outcome
 
 
-def _left_out(
-    results: Results, before: Mapping[str, Any], resolved: Mapping[str, Any], record: Mapping[str, Any]
-) -> list[str]:
-    """Tasks, protocols and sets of open questions of the plan that is recorded (`before`, and sweep.yaml) and not of
-    this one (`record`, `resolved`), such as those that `bench evaluate` has added."""
-    asked: Mapping[str, Any] = {}
-    with suppress(OSError, yaml.YAMLError):
-        asked = yaml.safe_load((results.path / "sweep.yaml").read_text(encoding="utf-8"))
+def _crew(context: RunContext, options: RunOptions, progress: Progress, cells: Sequence[PlannedCell]) -> Crew:
+    if options.ray is not None:
+        from bench.runner.ray_workers import RayCrew, Share
 
-    def scored(record: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:
-        tasks = (sweep.get("evaluation") or {}).get("tasks") or ()
-        of_lm_eval = [name for name in tasks if name.startswith(LM_EVAL)]
-        kinds = ("tasks", "protocols", "open_questions")
-        return [*of_lm_eval, *(name for kind in kinds for name in record.get(kind, ()))]
-
-    now = scored(record, resolved)
-    return [name for name in scored(before, asked) if name not in now]
+        return RayCrew(context, options.ray, Share(options.cpus_per_cell, options.gpus_per_cell))
+    if options.workers == 0:
+        return InProcessCrew(context, progress)
+    slots = worker_slots(options.workers, devices=max(planned.training.devices for planned in cells))
+    return ProcessCrew(context, slots[: len(cells) + len(context.plan.pending)])
 
 
-def _judge_again(plan: Plan, results: Results) -> None:
-    """Have the judge that costs nothing judge what was answered before, where the reference answers are others now."""
-    for one in plan.cells:
-        folder = results.folder(one.cell)
-        if one.answers and (folder.path / "cell.json").is_file():
-            recorded = folder.metrics().get("answers", {})
-            for identity in (identity for identity in one.answers if identity.id in recorded):
-                answers = read_answers(folder, identity.file)
-                similarity.rate_cell(folder, identity, plan.data.open_questions[identity.set], answers)
+# ---- before cells are run
 
 
-def _set_aside(plan: Plan, results: Results, progress: Progress) -> None:
-    """A record that cannot be believed does not end the night: its cell is run again."""
-    for one in plan.cells:
-        if results.folder(one.cell).set_aside():
+def _readable(plan: Plan, results: Results, progress: Progress, options: RunOptions) -> Plan:
+    """The plan with the learning rates that trials have chosen, after corrupt records are out of the way."""
+    _rename_corrupt(plan, results, progress)
+    if not plan.pending:
+        return plan
+    # Trials that will be tried again choose nothing yet.
+    waiting = [cell.cell.id for cell in plan.cells if status_of(cell, results, options.retry_failed) in TO_RUN]
+    plan = settle(plan, results, waiting)
+    _rename_corrupt(plan, results, progress)
+    return plan
+
+
+def _rename_corrupt(plan: Plan, results: Results, progress: Progress) -> None:
+    """A corrupt record does not end the run: its cell is run again."""
+    for planned in plan.cells:
+        if results.folder(planned.cell).set_aside():
             progress.line(
-                f"{one.cell.name}: its metrics.json cannot be believed (edited or damaged: files are written whole); "
-                "it lies beside as metrics.damaged.json, and the cell is run again"
+                f"{planned.cell.name}: its metrics.json is corrupt (edited or damaged: files are written atomically); "
+                "it is kept as metrics.damaged.json, and the cell is run again"
             )
 
 
-def _outcome(plan: Plan, results: Results, tried: set[str]) -> Outcome:
-    """How the cells stand; of those that still wait, the ones in `tried` have failed in this run."""
-    after = {one.cell.id: state(one, results) for one in plan.cells}
-    done = {id for id, now in after.items() if now == "done"}
-    failed = {id for id, now in after.items() if id not in done and (id in tried or now not in TO_RUN)}
-    return Outcome(len(done), len(failed), len(plan.cells) + len(plan.pending) - len(done) - len(failed))
+def _chosen(plan: Plan, options: RunOptions) -> list[PlannedCell]:
+    """The cells that match `options.only`. Raises UserError if none does."""
+    cells = [planned for planned in plan.cells if matches(planned, options.only)]
+    if not cells and options.only:
+        names = ", ".join(planned.cell.name for planned in plan.cells[:NAMED_CELLS])
+        raise UserError(f"--only {options.only!r} matches no cell", f"Cells are {names}, ... (see `bench plan`).")
+    return cells
 
 
-def _crew(task: Task, options: Options, progress: Progress, todo: Sequence[PlannedCell]) -> Crew:
-    if options.ray is not None:
-        from bench.runner.ray_workers import OnRay, Share
+def _check(plan: Plan, results: Results, cells: Sequence[PlannedCell], options: RunOptions) -> None:
+    """Raises UserError if a cell needs more memory than the device has."""
+    if cells and options.ray is None and (problem := too_large(cells, make_estimator(plan, results))):
+        raise UserError(problem, "Use a smaller base model, a quantized method (qlora), or a larger device.")
 
-        return OnRay(task, options.ray, Share(options.cpus_per_cell, options.gpus_per_cell))
-    if options.workers == 0:
-        return Here(task, progress)
-    devices = max(one.training.devices for one in todo)
-    places = slots(options.workers, devices)
-    return Local(task, places[: len(todo) + len(task.plan.pending)])
+
+def _download(plan: Plan, progress: Progress) -> None:
+    """Get the base models, and check their chat templates, before anything is written."""
+    for config in plan.sweep.base_model:
+        base = find_base(config.id, config.revision)
+        tokenizer = load_tokenizer(base)
+        if plan.data.has_instructions or plan.data.open_questions:
+            make_template(plan.data.config.template, tokenizer)
+        if base.commit and config.revision is None:
+            progress.line(f"{base.id}: main is {base.commit} now; pin it with base_model.revision")
+
+
+def _record_plan(plan: Plan, results: Results, before: PlanRecord | None, progress: Progress) -> None:
+    """Write plan.json and sweep.yaml, and say which recorded scores the new plan does not ask for."""
+    record = plan.record()
+    scored = _evaluated(record, plan.sweep.evaluation.of_lm_eval)
+    dropped = (
+        [] if before is None else [name for name in _evaluated(before, _lm_eval_tasks(results)) if name not in scored]
+    )
+    results.write_plan(plan.sweep.resolved(), record)
+    if dropped:
+        them = "it" if len(dropped) == 1 else "them"
+        progress.line(
+            f"{', '.join(dropped)}: scored in this folder, but not part of this sweep; the report leaves {them} out "
+            f"until the sweep names {them} (the scores are kept)"
+        )
+
+
+def _evaluated(record: PlanRecord, lm_eval_tasks: Sequence[str]) -> list[str]:
+    """Tasks, protocols and sets of open questions of a plan."""
+    return [*lm_eval_tasks, *record.tasks, *record.protocols, *record.open_questions]
+
+
+def _lm_eval_tasks(results: Results) -> list[str]:
+    """The tasks of lm-eval in the recorded sweep.yaml, which plan.json does not list; none if it cannot be read."""
+    try:
+        sweep = yaml.safe_load(results.read_text("sweep.yaml") or "")
+    except yaml.YAMLError:
+        return []
+    evaluation = sweep.get("evaluation") if isinstance(sweep, dict) else None
+    tasks = evaluation.get("tasks") if isinstance(evaluation, dict) else None
+    return [name for name in tasks or () if str(name).startswith(LM_EVAL)]
+
+
+def _judge_with_references(plan: Plan, results: Results, progress: Progress) -> None:
+    """Keep the open questions, and check the offline judge on them.
+
+    Answers of earlier runs are judged again, since their reference answers may have changed.
+    """
+    save_questions(results, plan.data.open_questions)
+    judge = SimilarityJudge()
+    with holding(results, f"judge-{judge.identity.label}") as held:
+        if not held:
+            return
+        write_judge(results, judge.identity)
+        run_check(results, judge, plan.data.open_questions, progress)
+        for planned in plan.cells:
+            folder = results.folder(planned.cell)
+            recorded = folder.record().answers if planned.answers else {}
+            for wanted in planned.answers:
+                if wanted.id in recorded:
+                    answers = read_answers(folder, wanted.file)
+                    similarity.rate_cell(folder, wanted, plan.data.open_questions[wanted.set], answers)
+
+
+def _outcome(plan: Plan, results: Results, tried: set[str]) -> SweepOutcome:
+    """Cells by how they ended; a waiting cell among `tried` (ids) has failed in this run."""
+    statuses = {planned.cell.id: status_of(planned, results) for planned in plan.cells}
+    done = sum(status == Status.DONE for status in statuses.values())
+    failed = sum(status != Status.DONE and (id in tried or status not in TO_RUN) for id, status in statuses.items())
+    return SweepOutcome(done, failed, len(plan.cells) + len(plan.pending) - done - failed)

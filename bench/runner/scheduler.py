@@ -1,7 +1,7 @@
-"""The cells of a run, one after the other: workers are given them, and what they come to is heard and told on.
+"""Gives the cells of a run to its workers, one after the other, and takes in what the workers report.
 
-The scheduler knows workers only by what they promise (`bench.runner.workers.Worker`), whether they are processes of
-this machine, this process itself or actors of a cluster.
+The scheduler knows workers only by their protocol (`bench.runner.workers.Worker`), whether they are processes of this
+machine, this process itself or actors of a cluster.
 """
 
 from __future__ import annotations
@@ -14,297 +14,335 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
 
 from bench.errors import UserError
-from bench.planning.estimate import Estimator, estimator
-from bench.planning.plan import PlannedCell, state
+from bench.planning.estimate import Estimator, make_estimator
+from bench.planning.plan import PlannedCell, status_of
 from bench.planning.tuning import settle
 from bench.progress import Advance, Progress, duration, ignore_progress
 from bench.runner import webhook
-from bench.runner.disk import check_room, prune
-from bench.runner.options import Options, named
-from bench.runner.outcome import Ended, record_death
-from bench.runner.workers import Crew, Task, Worker
+from bench.runner.disk import check_disk_space, remove_adapters
+from bench.runner.options import RunOptions, matches
+from bench.runner.outcome import CellEnded, CellOutcome, RunAborted, RunElsewhere, record_death
+from bench.runner.workers import Crew, Event, LineWritten, RunContext, StageAdvanced, StageStarted, Worker
 from bench.store.locks import REPORT, holding
+from bench.store.records import Status
 
-LOOKING_SECONDS = 0.5
-"""Between two looks at the clock and at workers that say nothing."""
+POLL_SECONDS = 0.5
+"""Time between two looks at the clock and at workers that report nothing."""
 
 ELSEWHERE_SECONDS = 5.0
-"""Between two looks at the cells that another process runs."""
+"""Time between two looks at the cells that another process runs."""
 
-TRIES = 3
-"""How often a run begins a cell whose process was killed; the next run begins it again."""
+MAX_STARTS = 3
+"""How often a run starts a cell whose process is killed; the next run starts it again."""
 
-UNHEALTHY = ("failed", "oom")
-"""Ends of a cell after which its worker is not trusted with the next: an error of a device can stay in a process."""
+UNHEALTHY = (Status.FAILED, Status.OUT_OF_MEMORY)
+"""Ends of a cell after which its worker is replaced: an error of a device can stay in a process."""
 
 REPORT_SHARE = 0.1
-"""Of the time since it was last brought up to date, what the report may take."""
+"""The share of the time since the last report that writing the next one may take."""
+FIRST_REPORT_SECONDS = 1.0
+"""Time that a report is assumed to take before the first: otherwise a run of short cells would start with one."""
 
 
 @dataclass
-class Running:
-    """A cell that a worker is at."""
+class RunningCell:
+    """A cell that a worker is running. Times are of the monotonic clock, in seconds."""
 
     planned: PlannedCell
-    begun: float
-    heard: float
-    expected: float | None
+    started: float
+    last_event: float
+    expected: float
+    """Seconds that it is expected to take."""
     advance: Advance = ignore_progress
 
 
-class Stop(Exception):
-    """The run is over before its cells are: Ctrl-C, the time that it was given, or `fail_fast`."""
+class RunStopped(Exception):
+    """The run ends before its cells do: out of time, or `fail_fast`."""
 
 
-def _rank(planned: PlannedCell) -> str:
-    return f" r={planned.cell.rank}" if planned.cell.rank is not None else ""
-
-
-class Schedule:
-    """The cells that are to be run, and those that are being run."""
+class Scheduler:
+    """The cells that are to be run, and those that are running."""
 
     def __init__(
-        self, task: Task, todo: Sequence[PlannedCell], progress: Progress, options: Options, refresh: Callable[[], Any]
+        self,
+        context: RunContext,
+        cells: Sequence[PlannedCell],
+        progress: Progress,
+        options: RunOptions,
+        refresh: Callable[[], object],
     ) -> None:
-        self.task, self.progress, self.options, self.refresh = task, progress, options, refresh
-        self.plan, self.results = task.plan, task.results
-        self.limits = task.plan.sweep.run
-        self.queue: deque[PlannedCell] = deque(todo)
-        self.total, self.ended = len(todo) + sum(named(one.template, options.only) for one in task.plan.pending), 0
+        self.context, self.progress, self.options, self.refresh = context, progress, options, refresh
+        self.plan, self.results = context.plan, context.results
+        self.queue: deque[PlannedCell] = deque(cells)
+        pending = sum(matches(cell.template, options.only) for cell in context.plan.pending)
+        self.total, self.ended = len(cells) + pending, 0
         self.failed: set[str] = set()
+        """Ids of cells."""
         self.elsewhere: list[PlannedCell] = []
+        """Cells that another process runs."""
         self.late: list[PlannedCell] = []
-        """Those that would not end in time by what is known now; looked at again when more is."""
-        self.looked_elsewhere = time.monotonic()
-        self.tries: Counter[str] = Counter()
-        self.running: dict[str, Running] = {}
-        self.begun = self.refreshed = time.monotonic()
-        self.deadline = None if options.seconds is None else self.begun + options.seconds
-        self.estimator: Estimator = estimator(self.plan, self.results, anywhere=options.ray is not None)
-        self.workers = 1
-        self.stopped = threading.Event()
-        self.woken, self.wake = multiprocessing.Pipe(duplex=False)
+        """Cells that would not end in time by current estimates; considered again after each cell that ends."""
+        self.starts: Counter[str] = Counter()
+        """How often a cell was started, by id."""
+        self.running: dict[str, RunningCell] = {}
+        """By the worker's name."""
+        self.started = self.reported = self.checked_elsewhere = time.monotonic()
+        self.report_seconds = FIRST_REPORT_SECONDS
+        self.deadline = None if options.seconds is None else self.started + options.seconds
+        self.estimator: Estimator = make_estimator(self.plan, self.results, any_machine=options.ray is not None)
+        self.worker_count = 1
+        self.interrupted = threading.Event()
+        self.wake, self.wake_sender = multiprocessing.Pipe(duplex=False)
 
-    def run(self, make: Callable[[Task], Crew]) -> None:
-        """Run all cells. Raises UserError and KeyboardInterrupt; the report is brought up to date in any case."""
+    def run(self, make_crew: Callable[[], Crew]) -> None:
+        """Run all cells. Raises UserError and KeyboardInterrupt; the crew is stopped in any case."""
         self._order()
-        crew = make(self.task)
-        self.workers = max(1, len(crew.workers))
+        crew = make_crew()
+        self.worker_count = max(1, len(crew.workers))
         try:
             with self._interrupts():
                 while self.queue or self.running or self.elsewhere:
-                    self._give(crew)
+                    self._give_cells(crew)
                     if not (self.queue or self.running or self.elsewhere):
                         break
-                    crew.wait(LOOKING_SECONDS, self.woken)
-                    for worker in list(crew.workers):
-                        if self._hear(worker) in UNHEALTHY:
-                            crew.replace(worker)
-                        else:
-                            self._look_at(crew, worker)
+                    crew.wait(POLL_SECONDS, self.wake)
+                    self._attend(crew)
                     self._show()
-                    if self.stopped.is_set():
-                        raise KeyboardInterrupt
-                    if self.deadline is not None and time.monotonic() >= self.deadline:
-                        names = ", ".join(one.planned.cell.name for one in self.running.values())
-                        stopped = f"; {names} will be begun again, or go on from a checkpoint" if names else ""
-                        raise Stop(f"the time is over{stopped}")
-        except Stop as reason:
+                    self._check_end()
+        except RunStopped as reason:
             self.progress.line(str(reason))
         finally:
             for planned in self.late:
+                left = max(0.0, (self.deadline or 0.0) - time.monotonic())
                 self.progress.line(
-                    f"{planned.cell.name} is not begun: it takes about {duration(self._seconds(planned))}, and "
-                    f"{duration(max(0.0, self.deadline - time.monotonic()))} are left"
+                    f"{planned.cell.name} is not started: it takes about {duration(self._seconds(planned))}, and "
+                    f"{duration(left)} are left"
                 )
             crew.stop()
             for worker in crew.workers:
                 self.progress.idle(worker.name)
 
+    def _attend(self, crew: Crew) -> None:
+        """Take in what all workers report, and replace those that are not to be trusted with another cell."""
+        for worker in list(crew.workers):
+            outcome = self._receive(worker)
+            if isinstance(outcome, CellEnded) and outcome.status in UNHEALTHY:
+                crew.replace(worker)
+            else:
+                self._check_worker(crew, worker)
+
+    def _check_end(self) -> None:
+        """Raises KeyboardInterrupt after Ctrl-C and RunStopped when the time is over."""
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            names = ", ".join(running.planned.cell.name for running in self.running.values())
+            raise RunStopped(
+                "out of time" + (f"; {names} will start again or resume from a checkpoint" if names else "")
+            )
+
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run as soon as it is seen, whatever is going on when it comes: an exception could
-        be lost (in a finalizer). The second is Python's own."""
+        """The first Ctrl-C sets a flag, so that the run ends at a defined place: an exception could be lost (in a
+        finalizer). The second has Python's default effect."""
         if threading.current_thread() is not threading.main_thread() or self.options.workers == 0:
             yield
             return
 
-        def interrupted(number: int, frame: Any) -> None:
-            self.stopped.set()
-            self.wake.send_bytes(b"!")
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self.interrupted.set()
+            self.wake_sender.send_bytes(b"!")
             signal.signal(signal.SIGINT, before)
 
-        before = signal.signal(signal.SIGINT, interrupted)
+        before = signal.signal(signal.SIGINT, interrupt)
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
 
-    # ---- giving
+    # ---- giving cells to workers
 
-    def _give(self, crew: Crew) -> None:
-        idle = [one for one in crew.workers if one.ready() and one.name not in self.running]
+    def _give_cells(self, crew: Crew) -> None:
+        idle = [worker for worker in crew.workers if worker.ready() and worker.name not in self.running]
         for worker in idle:
             planned = self._next()
             if planned is None:
                 return
+            estimate = self.estimator.estimate(planned)
             try:
-                check_room(planned, self.estimator.estimate(planned), self.results)
+                check_disk_space(planned, estimate, self.results)
             except UserError:
                 if not self.running:
                     raise
-                self.queue.appendleft(planned)  # what runs may make room when it ends
+                self.queue.appendleft(planned)  # a running cell may free space when it ends
                 return
             now = time.monotonic()
-            self.running[worker.name] = Running(planned, now, now, self._seconds(planned))
-            self.tries[planned.cell.id] += 1
+            self.running[worker.name] = RunningCell(planned, now, now, estimate.seconds)
+            self.starts[planned.cell.id] += 1
             worker.give(planned)
 
     def _next(self) -> PlannedCell | None:
         """The next cell that fits into the time left; those that do not are left for the next run."""
         now = time.monotonic()
-        if not self.queue and self.elsewhere and now - self.looked_elsewhere > ELSEWHERE_SECONDS:
-            self.looked_elsewhere = now
+        if not self.queue and self.elsewhere and now - self.checked_elsewhere > ELSEWHERE_SECONDS:
+            self.checked_elsewhere = now
             self.queue.extend(self.elsewhere)
             self.elsewhere.clear()
         while self.queue:
             planned = self.queue.popleft()
-            made = self.estimator.estimate(planned)
-            # A time that no cell of the method has been seen to take keeps none from being tried.
-            if self.deadline is None or not made.seen or now + made.seconds <= self.deadline:
+            estimate = self.estimator.estimate(planned)
+            # A cell is left out only by the times of its own method, never by a guess.
+            if self.deadline is None or not estimate.seen or now + estimate.seconds <= self.deadline:
                 return planned
             self.late.append(planned)
         return None
 
     def _order(self) -> None:
-        """With a limit of time, or several workers, the longest come first, after the untuned ones: then the end is
+        """With a time limit or several workers, the longest cells come first, after the untuned bases: then the end is
         known best."""
         if self.deadline is not None or (self.options.workers or 1) > 1 or self.options.ray is not None:
-            untuned = [one for one in self.queue if one.cell.data is None]
-            rest = sorted((one for one in self.queue if one.cell.data is not None), key=self._seconds, reverse=True)
-            self.queue = deque([*untuned, *rest])
+            bases = [planned for planned in self.queue if planned.cell.data is None]
+            trained = [planned for planned in self.queue if planned.cell.data is not None]
+            self.queue = deque([*bases, *sorted(trained, key=self._seconds, reverse=True)])
 
     def _seconds(self, planned: PlannedCell) -> float:
         return self.estimator.estimate(planned).seconds
 
-    # ---- hearing
+    # ---- receiving what workers report
 
-    def _hear(self, worker: Worker) -> str | None:
-        """Take in what a worker tells; returns how its cell has ended, if it has."""
-        ended = None
-        for kind, content in worker.heard():
+    def _receive(self, worker: Worker) -> CellOutcome | None:
+        """Take in what a worker reports; returns how its cell ended, if it has."""
+        outcome: CellOutcome | None = None
+        for event in worker.events():
             running = self.running.get(worker.name)
             if running is None:
                 continue
-            running.heard = time.monotonic()
-            if kind == "line":
-                self.progress.line(content)
-            elif kind == "stage":
-                running.advance = self.progress.stage(content, worker.name)
-            elif kind == "advance":
-                running.advance(*content)
-            else:
-                ended = content.status
-                self._ended(worker, running, content)
-        return ended
+            running.last_event = time.monotonic()
+            outcome = self._handle(worker, running, event) or outcome
+        return outcome
 
-    def _look_at(self, crew: Crew, worker: Worker) -> None:
-        """See whether a worker has died, or does nothing any more."""
-        how = worker.died()
-        if how is not None:
-            self._hear(worker)  # what it told at last
+    def _handle(self, worker: Worker, running: RunningCell, event: Event) -> CellOutcome | None:
+        match event:
+            case LineWritten():
+                self.progress.line(event.text)
+            case StageStarted():
+                running.advance = self.progress.stage(event.name, worker.name)
+            case StageAdvanced():
+                running.advance(event.done, event.total, event.note)
+            case CellEnded() | RunElsewhere() | RunAborted():
+                self._end(worker, running, event)
+                return event
+        return None
+
+    def _check_worker(self, crew: Crew, worker: Worker) -> None:
+        """Replace a worker that has died, or whose cell makes no progress or takes too long."""
+        death = worker.death()
+        if death is not None:
+            self._receive(worker)  # its last events
             running = self.running.get(worker.name)
             if running is not None:
-                self._died(worker, running, how)
+                again = self.starts[running.planned.cell.id] < MAX_STARTS
+                self._record_death(worker, running, Status.KILLED, death, again)
             crew.replace(worker)
             return
         running = self.running.get(worker.name)
-        if running is None:
-            return
-        now, limits = time.monotonic(), self.limits
-        silent, took = (now - running.heard) / 60, (now - running.begun) / 60
-        reason = None
-        if limits.cell_timeout is not None and took > limits.cell_timeout:
-            reason = f"not done after {took:.3g} minutes (run.cell_timeout)"
-        elif silent > limits.silence_timeout:
-            reason = f"no progress for {silent:.3g} minutes (run.silence_timeout)"
-        if reason is not None:
+        reason = self._overdue(running) if running is not None else None
+        if running is not None and reason is not None:
             worker.stop(dump=True)
-            self._record_death(worker, running, "hung", reason)
+            self._record_death(worker, running, Status.HUNG, reason)
             crew.replace(worker)
 
-    def _died(self, worker: Worker, running: Running, how: str) -> None:
-        self._record_death(worker, running, "killed", how, again=self.tries[running.planned.cell.id] < TRIES)
+    def _overdue(self, running: RunningCell) -> str | None:
+        """Why a running cell must be stopped; None if it may go on."""
+        now, limits = time.monotonic(), self.plan.sweep.run
+        silent, minutes = (now - running.last_event) / 60, (now - running.started) / 60
+        if limits.cell_timeout is not None and minutes > limits.cell_timeout:
+            return f"not done after {minutes:.3g} minutes (run.cell_timeout)"
+        if silent > limits.silence_timeout:
+            return f"no progress for {silent:.3g} minutes (run.silence_timeout)"
+        return None
 
-    def _record_death(self, worker: Worker, running: Running, status: str, how: str, again: bool = False) -> None:
-        """Record how a cell's process has ended, unless another process has taken the cell up by now."""
+    def _record_death(
+        self, worker: Worker, running: RunningCell, status: Status, reason: str, again: bool = False
+    ) -> None:
+        """Record how a cell's process ended, unless another process runs the cell by now; `again`: start it again."""
         planned = running.planned
         folder = self.results.folder(planned.cell)
+        outcome: CellOutcome
         with holding(self.results, folder.path.name) as held:
-            if not held or state(planned, self.results, self.options.retry_failed) not in self.task.states:
-                ended = Ended("elsewhere", "another process runs it")
+            status_now = status_of(planned, self.results, self.options.retry_failed) if held else None
+            if status_now in self.context.statuses:
+                outcome = record_death(planned, folder, status, reason, worker.log)
             else:
-                ended = record_death(planned, folder, status, how, worker.log)
-        if again and ended.status != "elsewhere":
-            self.progress.line(f"{planned.cell.name}: {how}; it will be begun again")
+                outcome = RunElsewhere()
+        if again and isinstance(outcome, CellEnded):
+            self.progress.line(f"{planned.cell.name}: {reason}; it will be started again")
             self.queue.append(planned)
             del self.running[worker.name]
             self.progress.idle(worker.name)
             return
-        self._ended(worker, running, ended)
+        self._end(worker, running, outcome)
 
-    def _ended(self, worker: Worker, running: Running, ended: Ended) -> None:
+    def _end(self, worker: Worker, running: RunningCell, outcome: CellOutcome) -> None:
+        """A cell has ended: count it, and choose what comes next with what it has shown."""
         del self.running[worker.name]
         self.progress.idle(worker.name)
         planned = running.planned
-        if ended.status == "stop":
-            raise UserError(*ended.fix)
-        if ended.status == "elsewhere" and state(planned, self.results) in self.task.states:
-            self.tries[planned.cell.id] -= 1
+        if isinstance(outcome, RunAborted):
+            raise UserError(outcome.problem, outcome.fix)
+        if isinstance(outcome, RunElsewhere) and status_of(planned, self.results) in self.context.statuses:
+            self.starts[planned.cell.id] -= 1
             self.elsewhere.append(planned)
             return
         self.ended += 1
         left = self._time_left()
         self.progress.line(
-            f"[{self.ended}/{self.total}] {planned.cell.name}: {ended.word} in "
-            f"{duration(time.monotonic() - running.begun)}" + (f"; about {duration(left)} left" if left else "")
+            f"[{self.ended}/{self.total}] {planned.cell.name}: {outcome.message} in "
+            f"{duration(time.monotonic() - running.started)}" + (f"; about {duration(left)} left" if left else "")
         )
-        if ended.status not in ("done", "elsewhere"):
+        failed = isinstance(outcome, CellEnded) and outcome.status != Status.DONE
+        if isinstance(outcome, CellEnded) and failed:
             self.failed.add(planned.cell.id)
-            if self.options.notify:
-                told = {"event": "failed", "sweep": self.plan.sweep.name, "cell": planned.cell.name}
-                webhook.post(self.options.notify, told | {"status": ended.status, "reason": ended.word}, self.progress)
+            self._notify(planned, outcome)
         self._settle()
-        prune(self.plan, self.results)
-        self._refresh()
+        remove_adapters(self.plan, self.results)
+        self._refresh_report()
         self.estimator.learn(self.results.folder(planned.cell))
         self.queue.extend(self.late)
         self.late.clear()
-        if ended.status not in ("done", "elsewhere") and self.options.fail_fast:
-            raise Stop(f"{planned.cell.name} failed, and nothing more is begun (--fail-fast)")
+        if failed and self.options.fail_fast:
+            raise RunStopped(f"{planned.cell.name} failed, and no other cell is started (--fail-fast)")
+
+    def _notify(self, planned: PlannedCell, outcome: CellEnded) -> None:
+        if self.options.notify:
+            message = {"event": "failed", "sweep": self.plan.sweep.name, "cell": planned.cell.name}
+            message |= {"status": outcome.status, "reason": outcome.message}
+            webhook.post(self.options.notify, message, self.progress)
 
     def _settle(self) -> None:
-        """Take up the cells whose learning rates have been chosen now."""
+        """Add the cells whose learning rates have been chosen now."""
         if not self.plan.pending:
             return
-        known = {one.cell.id for one in self.plan.cells}
-        waiting = {one.cell.id for one in (*self.queue, *self.elsewhere, *self.late)}
-        waiting |= {one.planned.cell.id for one in self.running.values()}
+        ids = {planned.cell.id for planned in self.plan.cells}
+        waiting = {planned.cell.id for planned in (*self.queue, *self.elsewhere, *self.late)}
+        waiting |= {running.planned.cell.id for running in self.running.values()}
         self.plan = settle(self.plan, self.results, waiting)
-        fresh = [one for one in self.plan.cells if one.cell.id not in known]
-        if fresh:
-            self.results.write_plan(self.plan.resolved(), self.plan.record())
-            rates = {f"{one.cell.method}{_rank(one)} at {one.cell.options['lr']:g}" for one in fresh}
-            self.progress.line(f"learning rates chosen: {', '.join(sorted(rates))}")
-            self.queue.extend(one for one in fresh if named(one, self.options.only))
+        settled = [planned for planned in self.plan.cells if planned.cell.id not in ids]
+        if settled:
+            self.results.write_plan(self.plan.sweep.resolved(), self.plan.record())
+            rates = sorted({_learning_rate(planned) for planned in settled})
+            self.progress.line(f"learning rates chosen: {', '.join(rates)}")
+            self.queue.extend(planned for planned in settled if matches(planned, self.options.only))
 
-    def _refresh(self) -> None:
-        """Bring the report up to date, unless that has come to take a noticeable part of the time."""
+    # ---- telling how the run goes
+
+    def _refresh_report(self) -> None:
+        """Bring the report up to date, unless that would take a noticeable share of the time."""
         now = time.monotonic()
-        if self.took > REPORT_SHARE * (now - self.refreshed):
+        if self.report_seconds > REPORT_SHARE * (now - self.reported):
             return
         with holding(self.results, REPORT) as held:
             try:
@@ -312,28 +350,30 @@ class Schedule:
                     self.refresh()
             except UserError:
                 raise
-            except Exception as error:  # the cells are what the night is for
-                self.progress.line(f"the report could not be brought up to date: {type(error).__name__}: {error}")
-        self.refreshed = time.monotonic()
-        self.took = self.refreshed - now
-
-    took: float = 1.0
-    """Seconds of the last report; a guess before the first, or a run of quick cells would begin with one."""
+            except Exception as error:  # a failed report must not end the run
+                self.progress.line(f"could not update the report: {type(error).__name__}: {error}")
+        self.reported = time.monotonic()
+        self.report_seconds = self.reported - now
 
     def _time_left(self) -> float:
-        """Of all workers together, as far as estimates go; cells whose rates are still to be chosen are counted in."""
+        """Seconds until all workers are done, by estimates; pending cells are counted in."""
         now = time.monotonic()
-        pending = [one.template for one in self.plan.pending if named(one.template, self.options.only)]
-        waiting = [self._seconds(one) for one in (*self.queue, *pending)]
-        going = [max(0.0, (one.expected or 0.0) - (now - one.begun)) for one in self.running.values()]
-        each = [*waiting, *going]
-        return max(sum(each) / self.workers, *each) if each else 0.0
+        pending = [cell.template for cell in self.plan.pending if matches(cell.template, self.options.only)]
+        waiting = [self._seconds(planned) for planned in (*self.queue, *pending)]
+        running = [max(0.0, cell.expected - (now - cell.started)) for cell in self.running.values()]
+        seconds = [*waiting, *running]
+        return max(sum(seconds) / self.worker_count, max(seconds)) if seconds else 0.0
 
     def _show(self) -> None:
-        now = time.monotonic()
-        left = self._time_left()
         self.progress.head(
             f"{self.plan.sweep.name}: {self.ended - len(self.failed)} done, {len(self.failed)} failed, "
-            f"{len(self.running)} running, {len(self.queue)} to go, about {duration(left)} left; "
-            f"{duration(now - self.begun)} so far"
+            f"{len(self.running)} running, {len(self.queue)} to go, about {duration(self._time_left())} left; "
+            f"{duration(time.monotonic() - self.started)} so far"
         )
+
+
+def _learning_rate(planned: PlannedCell) -> str:
+    """`lora r=8 at 0.001`."""
+    cell = planned.cell
+    rank = f" r={cell.rank}" if cell.rank is not None else ""
+    return f"{cell.method}{rank} at {cell.lr:g}"

@@ -1,355 +1,201 @@
-"""Where cells run: worker processes, one per device, that live as long as they stay healthy.
+"""What the scheduler expects of the workers that run cells, and the worker that is this process itself.
 
-A worker is forked from a server that has the libraries loaded and has computed nothing, so a fresh one is there at
-once. It runs one cell after the other and tells what it does; it ends with the process that made it, however that
-ends. A cell takes nothing from the one before: the base is loaded anew and seeds are set from the cell alone.
+Other workers are processes of this machine (`bench.runner.process_workers`) and actors of a cluster
+(`bench.runner.ray_workers`).
 """
 
 from __future__ import annotations
 
-import faulthandler
-import multiprocessing
 import os
-import pickle
-import queue
-import signal
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from bench.environment import quiet_process
-from bench.planning.plan import Plan, PlannedCell, state
+from bench.planning.plan import Plan, PlannedCell, status_of
 from bench.progress import Advance, Listener
-from bench.runner.outcome import Ended, attempt
+from bench.runner.outcome import CellEnded, CellOutcome, RunAborted, RunElsewhere, run_and_record
 from bench.store.folder import Results
 from bench.store.locks import holding
+from bench.store.records import Status
 
-TELLING_SECONDS = 0.2
-"""Between two tellings of how far a stage is."""
-
-DUMPING_SECONDS = 1.0
-"""What a hanging worker is given to write where it hangs."""
-
-Event = tuple[str, Any]
-"""(`line`, text), (`stage`, its name), (`advance`, (done, total, note)) or (`ended`, Ended)."""
+FORWARDING_SECONDS = 0.2
+"""Time between two reports of how far a stage is."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """What every worker of a sweep needs to know."""
+class RunContext:
+    """What every worker of a run needs to know."""
 
     plan: Plan
     results: Results
-    states: frozenset[str]
-    """Those in which a cell is run."""
+    statuses: frozenset[Status]
+    """A cell is run if it has one of these statuses."""
     retry_failed: bool = False
 
 
+# ---- what a worker reports
+
+
+@dataclass(frozen=True)
+class LineWritten:
+    """A line of progress."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage of a cell has started."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class StageAdvanced:
+    """How far the stage is."""
+
+    done: int
+    total: int
+    note: str
+
+
+Event = LineWritten | StageStarted | StageAdvanced | CellEnded | RunElsewhere | RunAborted
+"""What a worker reports; the last three end the cell that it was given."""
+
+
+class EventForwarder:
+    """A listener that sends a cell's progress on as events, a stage's at most every FORWARDING_SECONDS."""
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self.send = send
+
+    def line(self, text: str) -> None:
+        self.send(LineWritten(text))
+
+    def stage(self, name: str) -> Advance:
+        self.send(StageStarted(name))
+        last = 0.0
+
+        def advance(done: int, total: int, note: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= FORWARDING_SECONDS:
+                last = now
+                self.send(StageAdvanced(done, total, note))
+
+        return advance
+
+
+# ---- what a worker is
+
+
 class Worker(Protocol):
-    """One that runs cells, one at a time."""
+    """Runs cells, one at a time."""
 
     name: str
     log: Path
-    """Where its output goes."""
+    """The file that its output goes to."""
 
     def ready(self) -> bool:
-        """Whether it can be given a cell."""
+        """True if it can be given a cell."""
 
     def give(self, planned: PlannedCell) -> None:
         """Have it run a cell."""
 
-    def heard(self) -> Iterator[Event]:
-        """What it has told since it was last asked; never waits."""
+    def events(self) -> Iterator[Event]:
+        """What it has reported since the last call; never waits."""
 
-    def died(self) -> str | None:
-        """How it has ended, or None while it lives."""
+    def death(self) -> str | None:
+        """How it ended, or None while it lives."""
 
     def stop(self, dump: bool = False) -> None:
-        """End it, whatever it does; with `dump`, its log says where it was."""
+        """End it, whatever it is doing; with `dump`, its log says where it was."""
 
 
 class Crew(Protocol):
     """The workers of a run."""
 
-    workers: list[Worker]
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The workers, at any time the living ones and those not replaced yet."""
 
-    def wait(self, seconds: float, woken: connection.Connection) -> None:
-        """Until one of them has something to tell or `woken` can be read, and no longer than this."""
+    def wait(self, seconds: float, wake: connection.Connection) -> None:
+        """Wait until a worker has an event or `wake` can be read, at most so many seconds."""
 
     def replace(self, worker: Worker) -> None:
-        """A fresh one in the place of one that has ended."""
+        """Put a fresh worker in the place of one that has ended."""
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all workers."""
 
 
-def run_locked(task: Task, planned: PlannedCell, listener: Listener, run: Callable[..., Ended] = attempt) -> Ended:
-    """Run a cell unless another process runs it, or has done so since it was chosen."""
-    folder = task.results.folder(planned.cell)
-    with holding(task.results, folder.path.name) as held:
+def run_locked(
+    context: RunContext,
+    planned: PlannedCell,
+    listener: Listener,
+    run: Callable[..., CellOutcome] = run_and_record,
+) -> CellOutcome:
+    """Run a cell unless another process runs it, or has run it since it was chosen."""
+    folder = context.results.folder(planned.cell)
+    with holding(context.results, folder.path.name) as held:
         if not held:
-            return Ended("elsewhere", "another process runs it")
-        if state(planned, task.results, task.retry_failed) not in task.states:
-            return Ended("elsewhere", "another process has run it")
+            return RunElsewhere()
+        if status_of(planned, context.results, context.retry_failed) not in context.statuses:
+            return RunElsewhere("another process has run it")
         folder.tidy()
-        return run(planned, task.plan, folder, listener)
+        folder.make_loose()
+        return run(planned, context.plan, folder, listener)
 
 
-# ---- in this process
-
-
-class Here:
-    """A crew of one that runs cells in this process: for debugging, and where processes cannot be had."""
-
-    def __init__(self, task: Task, listener: Listener) -> None:
-        self.workers: list[Worker] = [_Here(task, listener)]
-
-    def wait(self, seconds: float, woken: connection.Connection) -> None:
-        if not self.workers[0].told:
-            woken.poll(seconds)
-
-    def replace(self, worker: Worker) -> None:
-        pass  # there is no other
-
-    def stop(self) -> None:
-        pass
+# ---- the worker that is this process
 
 
 @dataclass
-class _Here:
-    task: Task
+class InProcessWorker:
+    """Runs cells in this process."""
+
+    context: RunContext
     listener: Listener
     name: str = "here"
     log: Path = Path(os.devnull)
-    told: list[Event] = field(default_factory=list)
+    outcomes: list[CellOutcome] = field(default_factory=list)
 
     def ready(self) -> bool:
         return True
 
     def give(self, planned: PlannedCell) -> None:
-        self.told.append(("ended", run_locked(self.task, planned, self.listener)))
+        self.outcomes.append(run_locked(self.context, planned, self.listener))
 
-    def heard(self) -> Iterator[Event]:
-        while self.told:
-            yield self.told.pop(0)
+    def events(self) -> Iterator[Event]:
+        while self.outcomes:
+            yield self.outcomes.pop(0)
 
-    def died(self) -> str | None:
+    def death(self) -> str | None:
         return None
 
     def stop(self, dump: bool = False) -> None:
         pass
 
 
-# ---- processes of this machine
+class InProcessCrew:
+    """A crew of one worker, this process: for debugging, and where no processes can be started."""
 
+    def __init__(self, context: RunContext, listener: Listener) -> None:
+        self.worker = InProcessWorker(context, listener)
 
-@dataclass(frozen=True)
-class Slot:
-    """A place for a worker: the device that it has, or a share of the processors."""
+    @property
+    def workers(self) -> Sequence[Worker]:
+        return [self.worker]
 
-    name: str
-    environment: Mapping[str, str] = field(default_factory=dict)
-    threads: int | None = None
-    """Of torch; None leaves it as it is."""
-
-
-def slots(workers: int | None, devices: int) -> list[Slot]:
-    """A place for each worker: one per CUDA device (or group of `devices` that a cell needs); on a CPU one, or as many
-    as asked for, which then share the processors."""
-    import torch
-
-    from bench.models.device import compute_device
-
-    if compute_device().type == "cuda":
-        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = shown.split(",") if shown else [str(n) for n in range(torch.cuda.device_count())]
-        groups = [names[at : at + devices] for at in range(0, len(names) - devices + 1, devices)] or [names]
-        chosen = [groups[n % len(groups)] for n in range(workers or len(groups))]
-        return [
-            Slot(
-                f"gpu{'+'.join(group)}" + (f".{n // len(groups)}" if n >= len(groups) else ""),
-                {"CUDA_VISIBLE_DEVICES": ",".join(group)},
-            )
-            for n, group in enumerate(chosen)
-        ]
-    if (workers or 1) == 1:
-        return [Slot(compute_device().type)]
-    threads = max(1, torch.get_num_threads() // workers)
-    return [Slot(f"{compute_device().type}{n}", threads=threads) for n in range(workers)]
-
-
-class Local:
-    """A crew of processes of this machine."""
-
-    def __init__(self, task: Task, places: Sequence[Slot]) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="bench-")
-        # In a file, not among the arguments: a process is started once its arguments are read, for which it loads the
-        # libraries, and each would wait for the one before.
-        self.task = Path(self.folder.name) / "task"
-        self.task.write_bytes(ForkingPickler.dumps(task))
-        self.workers: list[Worker] = [self._fresh(place) for place in places]
-
-    def _fresh(self, place: Slot) -> Process:
-        return Process(self.task, place, Path(self.folder.name) / f"{place.name}.log")
-
-    def wait(self, seconds: float, woken: connection.Connection) -> None:
-        connection.wait([woken, *(one for worker in self.workers for one in worker.waited_for())], timeout=seconds)
+    def wait(self, seconds: float, wake: connection.Connection) -> None:
+        if not self.worker.outcomes:
+            wake.poll(seconds)
 
     def replace(self, worker: Worker) -> None:
-        at = self.workers.index(worker)
-        worker.stop()
-        self.workers[at] = self._fresh(worker.place)
+        pass  # there is no other
 
     def stop(self) -> None:
-        for worker in self.workers:
-            worker.stop()
-        self.folder.cleanup()
-
-
-DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
-"""What is there where a GPU is (NVIDIA's, AMD's)."""
-
-
-def warm_up() -> None:
-    """Begin to load what workers need, in the process that they are forked from; returns at once.
-
-    Not where a GPU is: a library may ask the driver something as it is imported (bitsandbytes does), and no process
-    that is forked from then on could use the device.
-    """
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        gpu = any(Path(one).exists() for one in DRIVERS)
-        multiprocessing.set_forkserver_preload([] if gpu else ["bench.runner.forkserver_preload"])
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()
-
-
-def _context() -> Any:
-    warm_up()
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-
-
-class Process:
-    """A worker that is a process of this machine."""
-
-    def __init__(self, task: Path, place: Slot, log: Path) -> None:
-        self.name, self.place, self.log = place.name, place, log
-        context = _context()
-        self.ours, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(theirs, {**os.environ, **place.environment}, place.threads, task, log), name=place.name
-        )
-        self.process.start()
-        theirs.close()
-
-    def ready(self) -> bool:
-        return True
-
-    def give(self, planned: PlannedCell) -> None:
-        self.log.write_bytes(b"")  # of this cell from here on
-        with suppress(OSError):  # it has died, which `died` will tell
-            self.ours.send(planned)
-
-    def heard(self) -> Iterator[Event]:
-        try:
-            while self.ours.poll():
-                yield self.ours.recv()
-        except (EOFError, OSError):
-            return
-
-    def died(self) -> str | None:
-        code = self.process.exitcode
-        if code is None:
-            return None
-        if code >= 0:
-            return f"its process ended with exit code {code}"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        return f"its process was ended by signal {name}"
-
-    def waited_for(self) -> list[Any]:
-        return [self.process.sentinel] if self.ours.closed else [self.ours, self.process.sentinel]
-
-    def stop(self, dump: bool = False) -> None:
-        if self.process.is_alive():
-            if dump and hasattr(signal, "SIGUSR1"):
-                os.kill(self.process.pid, signal.SIGUSR1)  # faulthandler's, see `serve`
-                time.sleep(DUMPING_SECONDS)
-            self.process.kill()
-        self.process.join()
-        self.ours.close()
-
-
-def serve(
-    theirs: connection.Connection, environment: Mapping[str, str], threads: int | None, path: Path, log: Path
-) -> None:
-    """The whole of a worker: run each cell of the task (a file) that is given, until the giver has gone."""
-    os.environ.clear()
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the giver's to hear
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(output, stream)
-    sys.stdout = sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    faulthandler.enable(sys.stderr)
-    if hasattr(signal, "SIGUSR1"):
-        faulthandler.register(signal.SIGUSR1, sys.stderr, all_threads=True)
-    quiet_process()
-    from tqdm import tqdm
-
-    tqdm.set_lock(threading.RLock())  # its own would be one of the system's, which a killed process leaves behind
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-    task: Task = pickle.loads(path.read_bytes())
-    given: queue.SimpleQueue[PlannedCell] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(theirs, given), daemon=True).start()
-
-    def tell(*event: Any) -> None:
-        try:
-            theirs.send(event)
-        except OSError:
-            os._exit(1)  # nobody is there to hear
-
-    while True:
-        tell("ended", run_locked(task, given.get(), Teller(tell)))
-
-
-def _listen(theirs: connection.Connection, given: queue.SimpleQueue[PlannedCell]) -> None:
-    try:
-        while True:
-            given.put(theirs.recv())
-    except (EOFError, OSError):
-        os._exit(1)  # the giver has gone, and with it whoever wanted the cell
-
-
-class Teller:
-    """What a cell tells of its progress, sent on, and not more often than a person can read."""
-
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self.tell = tell
-
-    def line(self, text: str) -> None:
-        self.tell("line", text)
-
-    def stage(self, name: str) -> Advance:
-        self.tell("stage", name)
-        said = 0.0
-
-        def advance(done: int, total: int, note: str) -> None:
-            nonlocal said
-            now = time.monotonic()
-            if now - said >= TELLING_SECONDS:
-                said = now
-                self.tell("advance", (done, total, note))
-
-        return advance
+        pass

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import JsonValue
 
 from bench.errors import UserError
 from bench.store import packed
@@ -49,7 +50,7 @@ from bench.store.record_json import (
     parse_record,
     read_record,
 )
-from bench.store.records import SCHEMA, CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow
+from bench.store.records import CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow
 from bench.sweep.cell import Cell
 
 if TYPE_CHECKING:
@@ -261,10 +262,10 @@ class Results:
         loose = {path.parent.name for path in self.path.glob("cells/*/cell.json")}
         return [self.folder_named(name) for name in sorted(loose | set(self.pack.cells()))]
 
-    def write_plan(self, resolved: dict[str, Any], plan: dict[str, Any]) -> None:
+    def write_plan(self, resolved: dict[str, JsonValue], plan: PlanRecord) -> None:
         """Record the sweep as it was resolved, and the cells that it stands for."""
         write_text(self.path / "sweep.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-        write_json(self.path / "plan.json", plan)
+        write_json(self.path / "plan.json", content_of(plan))
 
     def read_text(self, name: str) -> str | None:
         """A text file of the folder, such as "sweep.yaml"; None if there is none."""
@@ -278,15 +279,9 @@ class Results:
         return found
 
     def plan(self) -> dict[str, Any]:
-        """The recorded plan. Raises UserError for a folder that holds no sweep."""
-        plan = _mapping(self.path / "plan.json", self.read_text("plan.json"))
-        if plan is None:
-            raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
-        if plan.get("schema", 1) > SCHEMA:
-            raise UserError(
-                f"{self.path} was written by a newer version (schema {plan['schema']}; this one knows {SCHEMA})",
-                "Upgrade, or choose another --results folder.",
-            )
+        """The recorded plan as a mapping."""
+        plan = self.plan_record().model_dump(mode="json", by_alias=True)
+        plan["trials"] = [{**trial, "lr": trial["options"].get("lr")} for trial in plan["trials"]]
         return plan
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Self
 
 from pydantic import JsonValue
 
@@ -91,6 +93,13 @@ class Cell(Strict):
         if self.training is None:
             raise ValueError(f"{self.name} is not trained")
         return TrainingConfig.model_validate({"order": "random", **self.training})  # older cells do not name the order
+
+    def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, which are not validated, and an id of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in ("id", "training_config"):  # cached for the values of before
+            copy.__dict__.pop(name, None)
+        return copy
 
     @property
     def trained_on(self) -> int:

@@ -10,7 +10,7 @@ import json
 import re
 
 from bench.hashing import short_hash
-from bench.sweep.sections import Strict
+from bench.sweep.sections import Strict, TemplateName
 
 
 def label(name: str, version: int) -> str:
@@ -34,7 +34,7 @@ class AnswersSettings(_Settings):
     """Name of the set of questions."""
     questions: str
     """Hash of the questions."""
-    template: str
+    template: TemplateName
     temperature: str
     max_new_tokens: int
     version: int = 1
@@ -52,7 +52,7 @@ class EvaluationSettings(_Settings):
     format: str
     questions: str
     """Hash of the questions and their wording."""
-    limit: int | None
+    limit: int | None = None
 
     @property
     def label(self) -> str:

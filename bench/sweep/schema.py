@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from bench.sweep.sections import (
     AnswersConfig,
@@ -105,6 +105,10 @@ class Sweep(Strict):
         if strangers:
             raise ValueError(f"tune.lr names what is none of the methods: {', '.join(sorted(strangers))}")
         return self
+
+    def resolved(self) -> dict[str, JsonValue]:
+        """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""
+        return self.model_dump(mode="json")
 
     @model_validator(mode="after")
     def _training_is_valid(self) -> Sweep:

@@ -13,6 +13,9 @@ MT_BENCH = "mt_bench"
 """The name of MT-Bench's set of open questions."""
 
 
+TemplateName = Literal["alpaca", "chat"]
+
+
 class Strict(BaseModel):
     """Frozen, and an unknown key is refused with the nearest known one."""
 
@@ -85,7 +88,7 @@ class DataConfig(Strict):
     """A folder of LLM-Adapters' JSON (`<task>/train.json`, `test.json`); without it, the hub."""
     alpaca: str | None = None
     """A JSON or JSONL file of Alpaca's rows; without it, the hub's cleaned Alpaca."""
-    template: Literal["alpaca", "chat"] = "alpaca"
+    template: TemplateName = "alpaca"
     """How instructions are put into words, in training and in answering: Alpaca's template, or the one that the base
     model's tokenizer comes with."""
     held_out: int = Field(200, ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from helpers.sweeps import bench
 from bench.data import loaders
 from bench.errors import OutOfReach
 from bench.planning.build import make_plan
-from bench.planning.display import lines, listing
-from bench.planning.estimate import Estimator
+from bench.planning.display import format_plan, list_plan
+from bench.planning.estimate import validation_share
 from bench.store.folder import Results
 from bench.sweep.load import load_sweep
 
@@ -23,8 +24,8 @@ A100 = 312.0
 
 def planned(name: str, tmp_path: Path) -> tuple[list[dict], list[str]]:
     plan = make_plan(load_sweep(CONFIGS / f"{name}.yaml"), use_placeholders=True, elsewhere=True)
-    found = listing(plan, Results(tmp_path / name), A100)
-    return found["cells"], lines(plan, found)
+    listing = list_plan(plan, Results(tmp_path / name), A100)
+    return [asdict(cell) for cell in listing.cells], format_plan(plan, listing)
 
 
 def test_the_rank_sweep_is_the_paper_s(tmp_path: Path) -> None:
@@ -71,10 +72,9 @@ def test_validation_takes_time(tmp_path: Path) -> None:
     for override in ((), ("training.validation={examples: 500, steps: 1}",)):
         sweep = load_sweep(CONFIGS / "rank_smollm2.yaml", ("methods=[lora]", "tune=null", "seeds=[0]", *override))
         plan = make_plan(sweep, use_placeholders=True, elsewhere=True)
-        seconds.append(listing(plan, Results(tmp_path / "x"), A100)["cells"][1]["training_flops"])
-        guess = Estimator(plan, (), {}, A100)
+        seconds.append(list_plan(plan, Results(tmp_path / "x"), A100).cells[1].training_flops)
         cell = plan.cells[1].cell
-        assert guess._validation(cell) == (0 if not override else (32 + 1) * 500 / (3 * 500))
+        assert validation_share(cell) == (0 if not override else (32 + 1) * 500 / (3 * 500))
     assert seconds[1] == pytest.approx(seconds[0] / 2, rel=0.02)
 
 

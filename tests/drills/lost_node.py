@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 
 from bench.cli import app
 from bench.planning.plan import PlannedCell
-from bench.runner.ray_workers import ActorWorker, OnRay
+from bench.runner.ray_workers import RayCrew, RayWorker
 
 MID_CELL_SECONDS = 0.3
 
@@ -27,13 +27,13 @@ def main(sweep: str, results: str, where: str) -> None:
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False)
     if where == "apart":
-        places = OnRay._places
-        OnRay._places = lambda crew: crew.probe.unlink() or places(crew)
+        places = RayCrew._places
+        RayCrew._places = lambda crew: crew.probe.unlink() or places(crew)
 
     busy: set[str] = set()
-    give = ActorWorker.give
+    give = RayWorker.give
 
-    def watched(worker: ActorWorker, planned: PlannedCell) -> None:
+    def watched(worker: RayWorker, planned: PlannedCell) -> None:
         give(worker, planned)
         busy.add(worker.name)
 
@@ -44,7 +44,7 @@ def main(sweep: str, results: str, where: str) -> None:
         cluster.remove_node(second, allow_graceful=False)
         print("a node was lost", flush=True)
 
-    ActorWorker.give = watched
+    RayWorker.give = watched
     threading.Thread(target=lose, daemon=True).start()
     app(["run", sweep, "--results", results, "--ray", "auto"])
 

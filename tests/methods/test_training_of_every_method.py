@@ -267,7 +267,7 @@ def test_where_layers_are_filled_through_the_cache_checkpointing_is_refused(tmp_
         done = bench("plan", sweep_file(tmp_path, tiny_model), *sets)
         assert done.exit_code == 2
         said = " ".join(done.output.split())
-        assert "cannot bear training.gradient_checkpointing" in said and "by the cache" in said
+        assert "does not support training.gradient_checkpointing" in said and "by the cache" in said
         assert bench("plan", sweep_file(tmp_path, tiny_model), *sets[:2]).exit_code == 0
 
 
@@ -338,4 +338,4 @@ def test_methods_that_cannot_share_a_row_are_refused(tmp_path: Path, tiny_model:
     path = sweep_file(tmp_path, tiny_model)
     for name in ("prompt", "loreft", "loreft+lora"):
         done = bench("plan", path, "--set", f"methods=[{name}]", "--set", "training.packed=true")
-        assert done.exit_code == 2 and f"method {name} cannot bear training.packed" in done.stderr, done.output
+        assert done.exit_code == 2 and f"method {name} does not support training.packed" in done.stderr, done.output

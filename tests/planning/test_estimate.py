@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from helpers.sweeps import bench, sweep_file
 
-from bench.planning import estimate
-from bench.sweep.cell import Cell
+from bench.planning import memory
+from bench.store.folder import CellFolder
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_calibration_runs_small_cells_of_each_setting(tmp_path: Path, tiny_model
     samples = {json.loads(file.read_text())["samples"] for file in small}
     assert samples == {0, 5 * 8}
     # Each lies under its own identity, and not under that of the cell that it stands for.
-    assert all(Cell.model_validate_json(file.read_text()).folder == file.parent.name for file in small)
+    assert all(CellFolder(file.parent).cell().folder == file.parent.name for file in small)
     rows = [
         one["n"]
         for file in small
@@ -139,7 +139,7 @@ def test_calibration_runs_small_cells_of_each_setting(tmp_path: Path, tiny_model
 def test_what_cannot_fit_is_refused_by_name(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device of 150 kB: the tiny model's 26,880 weights take 108, and their gradients as much again."""
     path = sweep_file(tmp_path, tiny_model)
-    monkeypatch.setattr(estimate, "memory_of_device", lambda: 150_000)
+    monkeypatch.setattr(memory, "memory_of_device", lambda: 150_000)
     done = bench("run", path, "--results", tmp_path / "r")
     assert done.exit_code == 2 and "1 cell cannot fit this device: full-n32-s0" in done.output, done.output
     assert not (tmp_path / "r").exists()

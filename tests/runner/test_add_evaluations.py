@@ -77,7 +77,7 @@ def test_more_tasks_without_training(folder: Path, task_file: Path) -> None:
     assert metrics_of(folder) == after
     (folder / "before.yaml").write_text(asked)
     again = bench("run", folder / "before.yaml", "--results", folder.parent)
-    said = f"lm_eval:{task_file}, world_three: scored in this folder, and not asked for by this sweep"
+    said = f"lm_eval:{task_file}, world_three: scored in this folder, but not part of this sweep"
     assert again.exit_code == 0 and said in " ".join(again.output.split()), again.output
     assert metrics_of(folder) == after
 

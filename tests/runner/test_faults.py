@@ -66,7 +66,7 @@ def faulty(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_killed_worker_is_replaced_and_its_cell_begun_again(faulty: Any) -> None:
     done, cells = faulty("killed once")
     assert done.exit_code == 0, done.output
-    assert "its process was ended by signal SIGKILL; it will be begun again" in done.output
+    assert "its process was ended by signal SIGKILL; it will be started again" in done.output
     assert [cell.status for cell in cells.values()] == ["done"] * 3
     again, _ = faulty("")
     assert "3 recorded already, 0 to run" in again.output
@@ -186,7 +186,7 @@ def test_only_some_cells(tmp_path: Path, tiny_model: Path) -> None:
     assert done.exit_code == 0 and "5 of 6 cells are left" in done.output, done.output
     assert [folder.path.name[:7] for folder in Results(tmp_path / "tiny").folders()] == ["lora-r2"]
     done = bench("run", path, "--results", tmp_path, "--only", "nothing*")
-    assert done.exit_code == 2 and "fits no cell" in done.output
+    assert done.exit_code == 2 and "matches no cell" in done.output
 
 
 def test_a_cell_that_cannot_be_done_in_time_is_not_begun(finished: tuple[Path, Path], tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_cell_that_cannot_be_done_in_time_is_not_begun(finished: tuple[Path, P
         file.write_text(json.dumps(metrics))
     entry = ("--set", "methods=[{method: lora, rank: 2, lr: 1e-2}]", "--set", "training.epochs=[1, 100000]")
     done = bench("run", path, "--results", tmp_path, *entry, "--max-hours", "0.01")
-    assert done.exit_code == 0 and "is not begun: it takes about" in done.output, done.output
+    assert done.exit_code == 0 and "is not started: it takes about" in done.output, done.output
     assert "1 of 3 cells are left" in done.output
 
 
@@ -230,7 +230,7 @@ def test_a_run_is_told_to_a_url(faulty: Any) -> None:
     assert bench("run", "none.yaml", "--notify", "nowhere").exit_code == 2
     # A URL that nobody answers at does not end the sweep.
     done, _ = faulty("", "--notify", "http://127.0.0.1:9/")
-    assert done.exit_code == 0 and "could not be told" in done.output
+    assert done.exit_code == 0 and "POST failed" in done.output
 
 
 @pytest.mark.parametrize("verb", ["merge", "save"])
@@ -266,7 +266,7 @@ def test_a_worker_killed_in_scoring_or_while_writing(
         "evaluation.merge=always",
     )
     done = bench("run", sweep_file(tmp_path, tiny_model), "--results", tmp_path, *settings)
-    assert done.exit_code == 0 and "it will be begun again" in done.output, done.output
+    assert done.exit_code == 0 and "it will be started again" in done.output, done.output
     cell = next((tmp_path / "tiny").glob("cells/fatal_verb*"))
     metrics = json.loads((cell / "metrics.json").read_text())
     assert metrics["status"] == "done" and metrics["reason"] == ""

@@ -29,7 +29,7 @@ def test_a_lost_node_costs_no_cell(finished: tuple[Path, Path], tmp_path: Path, 
     command = [sys.executable, str(DRIVER), str(short(tmp_path, tiny_model)), str(tmp_path), "apart"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0 and "a node was lost" in done.stdout, done.stdout + done.stderr
-    assert "was lost; it will be begun again" in done.stderr, done.stderr
+    assert "was lost; it will be started again" in done.stderr, done.stderr
     found, expected = outcome(tmp_path / "tiny"), outcome(finished[1])
     assert len(found) == 3 and all(expected[name] == one for name, one in found.items())
     for twin in (tmp_path / "tiny").glob("cells/*"):

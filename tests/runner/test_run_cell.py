@@ -331,7 +331,7 @@ def test_a_damaged_record_is_not_believed(finished: tuple[Path, Path], tmp_path:
     metrics.write_text(half)
     assert bench("report", tmp_path / "tiny").exit_code == 2
     done = bench("run", path, "--results", tmp_path)
-    assert done.exit_code == 0 and "cannot be believed" in done.output and "5 recorded already, 1 to run" in done.output
+    assert done.exit_code == 0 and "is corrupt" in done.output and "5 recorded already, 1 to run" in done.output
     assert (metrics.parent / "metrics.damaged.json").read_text() == half
     assert outcome(tmp_path / "tiny") == outcome(results)
 
@@ -425,7 +425,7 @@ def test_a_full_disk(
     arguments = ("run", path, "--results", disk, "--set", entries)
     try:
         done = bench(*arguments)
-        assert done.exit_code == 2 and "base is not begun: it takes up to" in done.output, done.output
+        assert done.exit_code == 2 and "base is not started: it takes up to" in done.output, done.output
         subprocess.run(["mount", "-o", "remount,size=60m", str(disk)], check=True)
         monkeypatch.setenv("FILL", str(disk / "filler"))
         done = bench(*arguments)

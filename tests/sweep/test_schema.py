@@ -105,7 +105,7 @@ BAD = {
     "nothing to train": ("methods=[trainable_tokens]", "cell trainable_tokens-n10-s0 would train nothing"),
     "weight decay that a method cannot bear": (
         "methods=[{method: loreft}]",
-        "loreft cannot bear training.weight_decay 0.1: .*rotation",
+        "loreft does not support training.weight_decay 0.1: .*rotation",
     ),
     "stacked the wrong way": ("methods=[lora+loreft]", "cannot be stacked"),
     "stacked on all weights": ("methods=[loreft+full]", "loreft cannot be stacked on full"),
@@ -148,7 +148,7 @@ def test_bad_input_is_one_clear_message(case: str, tmp_path: Path, tiny_model: P
 
 
 def test_folder_that_is_no_model(tmp_path: Path, tiny_model: Path) -> None:
-    with pytest.raises(UserError, match=r"is no model: it has no config\.json"):
+    with pytest.raises(UserError, match=r"is not a model: it has no config\.json"):
         make_plan(load_sweep(write(tmp_path, tmp_path)))
 
 

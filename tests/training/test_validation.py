@@ -121,7 +121,7 @@ def test_a_method_that_takes_weights_away_cannot_be_validated(tiny_model: Path, 
     path = sweep_file(tmp_path, tiny_model)
     given = ["--set", "methods=[{method: adalora, rank: 2}]", "--set", "training.validation={examples: 8, steps: 2}"]
     refused = bench("plan", path, *given)
-    assert refused.exit_code == 2 and "adalora cannot bear training.validation" in refused.output
+    assert refused.exit_code == 2 and "adalora does not support training.validation" in refused.output
 
 
 def test_a_sweep_validates(tiny_model: Path, tmp_path: Path) -> None:

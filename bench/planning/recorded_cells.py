@@ -1,0 +1,64 @@
+"""The recorded cells that an estimate can be based on, and the settings by which cells are alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.errors import UserError
+from bench.methods.learning_rates import without_learning_rate
+from bench.store.folder import CellFolder
+from bench.store.records import AnswersRecord, Costs, EnvironmentRecord, EvaluationRecord
+from bench.sweep.cell import Cell
+
+
+@dataclass(frozen=True)
+class RecordedCell:
+    """A cell that was run on this device, without other load."""
+
+    cell: Cell
+    costs: Costs
+    evaluations: Sequence[EvaluationRecord]
+    answers: Sequence[AnswersRecord]
+    setting: str
+    """See `setting_of`."""
+
+    def fixed_seconds(self) -> float | None:
+        """Seconds outside training, scoring, merging and timing, such as loading; None if a part was not measured."""
+        costs = self.costs
+        scoring = [record.seconds for record in (*self.evaluations, *self.answers) if record.seconds is not None]
+        if costs.wall_seconds is None or len(scoring) < len(self.evaluations) + len(self.answers):
+            return None
+        stages = (costs.training_seconds, costs.merging_seconds, costs.inference_seconds)
+        return max(0.0, costs.wall_seconds - sum(seconds or 0.0 for seconds in stages) - sum(scoring))
+
+
+def setting_of(cell: Cell) -> str:
+    """The settings that decide how fast a cell trains, as text: not its learning rate, samples or seed."""
+    training = {key: (cell.training or {}).get(key) for key in ("batch_size", "order", "max_length")}
+    return json.dumps([cell.method, without_learning_rate(cell.options), training], sort_keys=True)
+
+
+def recorded_cells(folders: Iterable[CellFolder], machine: Mapping[str, str]) -> list[RecordedCell]:
+    """The cells among these folders that have their costs and were run on such a machine, without other load.
+
+    `machine` is described as in environment.json; empty for any machine. A folder that cannot be read is left out.
+    """
+    cells = []
+    for folder in folders:
+        try:
+            record, cell, environment = folder.record(), folder.cell(), folder.environment()
+        except UserError:
+            continue
+        if environment is None or record.costs is None or record.costs.shared:
+            continue
+        if _is_machine(environment, machine):
+            evaluations, answers = list(record.evaluations.values()), list(record.answers.values())
+            cells.append(RecordedCell(cell, record.costs, evaluations, answers, setting_of(cell)))
+    return cells
+
+
+def _is_machine(environment: EnvironmentRecord, machine: Mapping[str, str]) -> bool:
+    recorded = {"device": environment.device, "processor": environment.processor}
+    return all(recorded.get(key) == value for key, value in machine.items())

@@ -1,0 +1,36 @@
+"""The server that worker processes are forked from: it has the libraries loaded and has computed nothing.
+
+This module imports nothing but the standard library, so that the server can load while the plan is made.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.context import ForkServerContext, SpawnContext
+from pathlib import Path
+
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
+"""Device files that exist where a GPU is (NVIDIA's, AMD's)."""
+PRELOADED = "bench.runner.forkserver_preload"
+
+
+def start_forkserver() -> None:
+    """Start to load what workers need in the process that they are forked from; returns at once.
+
+    With a GPU nothing is loaded: a library may ask the driver something when it is imported (bitsandbytes does), and no
+    process that is forked afterwards could use the device.
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        gpu = any(Path(driver).exists() for driver in GPU_DRIVERS)
+        multiprocessing.set_forkserver_preload([] if gpu else [PRELOADED])
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
+def worker_context() -> ForkServerContext | SpawnContext:
+    """How worker processes are started: forked from the server, or spawned where the system has no fork."""
+    start_forkserver()
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")

@@ -1,0 +1,184 @@
+"""Scores a trained cell: merges it, scores what is not scored yet, and times its generation."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Literal, cast
+
+from transformers import PreTrainedModel
+
+from bench.costs import Meter, ModelFlops
+from bench.data.templates import make_template
+from bench.evaluation import protocols, scoring
+from bench.evaluation.development import development_accuracy, development_questions
+from bench.evaluation.latency import time_generation
+from bench.evaluation.loglikelihood_protocol import choice_loglikelihoods
+from bench.evaluation.merge_check import merge_and_compare
+from bench.evaluation.open_answers import answer_questions
+from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.evaluation.workload import LATENCY_BATCHES
+from bench.judging import similarity
+from bench.models.hooks import drop_prompt_mask
+from bench.runner.cell_costs import add_evaluation_costs, scoring_costs
+from bench.runner.cell_run import CellRun
+from bench.store.records import AnswersRecord, EvaluationRecord, ScoringCosts
+from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
+
+TIMED_QUESTIONS = 64
+"""Questions whose texts the timed prompts are cut from."""
+
+
+def score_cell(run: CellRun) -> None:
+    """Score what is not scored yet, merged if the sweep says so and the method can."""
+    # All evaluations of a cell are of the merged model, or none is: it depends on the sweep and the method.
+    if any(wanted.merged for wanted in (*run.planned.evaluations, *run.planned.answers)):
+        lm = _merged_lm(run)
+        _time_merged(run, lm)
+        _score(run, lm, merged=True)
+        return
+    model = _load_trained(run)
+    lm = _unmerged_lm(run, model)
+    if run.cell.data is not None:
+        time_answers(run, "unmerged", lm)
+    _score(run, lm, merged=False)
+    if not run.planned.trial:
+        try:  # only measured: the scores count, whatever happens here
+            merged_lm = _merge(run, model, None)
+            if merged_lm is not None:
+                _time_merged(run, merged_lm)
+        except (RuntimeError, MemoryError) as error:
+            run.record.merge_max_abs_diff = None
+            run.record.merge_reason = f"could not be measured: {error}"
+
+
+def _load_trained(run: CellRun) -> PreTrainedModel:
+    """The trained model from what was saved, so that the scores are the same after a restart."""
+    model = run.method.load(run.load_base(), run.folder.adapter, run.cell)
+    drop_prompt_mask(model)
+    return cast(PreTrainedModel, model)  # a method's wrapper (PEFT's, say) is called and configured like one
+
+
+def _unmerged_lm(run: CellRun, model: PreTrainedModel) -> LanguageModel:
+    dtype, batch_size = run.cell.base.dtype, run.sweep.evaluation.batch_size
+    return LanguageModel(model, run.tokenizer, batch_size, run.facts.shared_prefix, dtype, run.facts.pads_left)
+
+
+def _merged_lm(run: CellRun) -> LanguageModel:
+    """The merged model, ready to be scored; nothing of the unmerged one is left in memory."""
+    model = _load_trained(run)
+    if run.cell.data is not None:
+        time_answers(run, "unmerged", _unmerged_lm(run, model))
+    lm = _merge(run, model, run.sweep.evaluation.batch_size)
+    if lm is None:
+        raise ValueError(f"{run.cell.name} is to be scored merged, and its method cannot merge")
+    return lm
+
+
+def _merge(run: CellRun, model: PreTrainedModel, batch_size: int | None) -> LanguageModel | None:
+    """The merged model, compared with the unmerged one; None if the method cannot merge. Takes `model` apart."""
+    start = time.perf_counter()
+    outcome = merge_and_compare(
+        model,
+        run.method,
+        run.cell,
+        run.planned.training,
+        run.data,
+        run.tokenizer,
+        batch_size,
+        run.planned.trial,
+    )
+    run.costs.merging_seconds = round(time.perf_counter() - start, 2)
+    run.warn(outcome.warnings)
+    if outcome.lm is None:
+        run.record.merge_max_abs_diff, run.record.merge_reason = None, outcome.reason
+    elif outcome.flips is not None:  # None for a trial, which is not compared
+        run.record.merge_max_abs_diff = dict(outcome.max_abs_diff or {})
+        run.record.merge_flips = outcome.flips
+        run.record.development = run.record.development or outcome.development  # of the model that was scored
+    return outcome.lm
+
+
+def _time_merged(run: CellRun, lm: LanguageModel) -> None:
+    if run.cell.data is not None:
+        time_answers(run, "merged", lm)
+
+
+def _score(run: CellRun, lm: LanguageModel, merged: bool) -> None:
+    """Score the model on everything that is not recorded yet."""
+    if run.record.development is None and not run.planned.trial:  # merging records it for the merged model
+        start, questions = time.perf_counter(), development_questions(run.data)
+        loglikelihoods = choice_loglikelihoods(lm, questions) if questions else []
+        run.record.development = development_accuracy(questions, loglikelihoods)
+        run.costs.development_seconds = round(time.perf_counter() - start, 2)
+    for evaluation in run.planned.evaluations:
+        if evaluation.id not in run.record.evaluations:
+            _evaluate(run, lm, evaluation, merged)
+    for answers in run.planned.answers:
+        if answers.id not in run.record.answers:
+            _answer(run, lm, answers, merged)
+
+
+def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, merged: bool) -> None:
+    """Score one task by one protocol; rows that an earlier run has written are used, without costs."""
+    rows, costs = run.folder.items(evaluation.file), ScoringCosts()
+    if rows is None:
+        lm.advance = run.listener.stage(f"{run.cell.name} scoring {evaluation.task}")
+        before = dataclasses.replace(lm.counts)
+        with Meter(run.level) as meter:
+            rows = protocols.evaluate_task(lm, run.data, evaluation)
+        costs = scoring_costs(meter.reading, before, lm.counts, _work(run, merged))
+        run.folder.write_items(evaluation.file, rows)
+    scores = scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
+    run.record.evaluations[evaluation.id] = EvaluationRecord(
+        **evaluation.model_dump(), **scores.model_dump(), **costs.model_dump(), file=evaluation.file
+    )
+    if lm.sharing_check is not None:
+        run.record.sharing_check = lm.sharing_check
+    run.warn(lm.warnings)
+    add_evaluation_costs(run.costs, run.record.evaluations.values())
+    run.save()
+
+
+def _answer(run: CellRun, lm: LanguageModel, wanted: AnswersIdentity, merged: bool) -> None:
+    """Answer a set of open questions, and have the offline judge score the answers that have references."""
+    questions = run.data.open_questions[wanted.set]
+    advance = run.listener.stage(f"{run.cell.name} answering {wanted.set}")
+    before = dataclasses.replace(lm.counts)
+    template = make_template(wanted.template, run.tokenizer)
+    resumed = run.folder.answers(wanted.file).is_file()
+    with Meter(run.level) as meter:
+        answers = answer_questions(lm, questions, template, wanted, run.cell.seed, run.folder, advance)
+    costs = scoring_costs(meter.reading, before, lm.counts, _work(run, merged))
+    tokens = [len(run.tokenizer.encode(text, add_special_tokens=False)) for turns in answers.values() for text in turns]
+    run.record.answers[wanted.id] = AnswersRecord(
+        **wanted.model_dump(),
+        # The cost of answers from a run that was killed is not known.
+        **(ScoringCosts() if resumed else costs).model_dump(),
+        file=wanted.file,
+        n=len(tokens),
+        cut=sum(count >= wanted.max_new_tokens - 1 for count in tokens),
+        new_tokens=sum(tokens),
+    )
+    similarity.rate_cell(run.folder, wanted, questions, answers)
+    run.save()
+
+
+def _work(run: CellRun, merged: bool) -> ModelFlops:
+    return ModelFlops.of(run.skeleton, total=None if merged else run.planned.total)
+
+
+def time_answers(run: CellRun, model: Literal["base", "unmerged", "merged"], lm: LanguageModel) -> None:
+    """Time the generation of a model, once, if the cell is a timed one."""
+    timings = run.costs.inference
+    if not run.planned.timed or timings is None or model in timings:
+        return
+    task = next(iter(run.data.questions), None)
+    rendered = run.data.rendered(task)[:TIMED_QUESTIONS] if task else []
+    texts = [text.contexts[0] for _, text in rendered]
+    texts = texts or [example.prompt for example in run.data.subset(max(LATENCY_BATCHES), 0, run.tokenizer)]
+    start = time.perf_counter()
+    timings[model] = time_generation(lm, texts, run.listener.stage(f"{run.cell.name} timing answers, {model}"))
+    seconds = run.costs.inference_seconds or 0.0
+    run.costs.inference_seconds = round(seconds + time.perf_counter() - start, 2)
+    run.save()
