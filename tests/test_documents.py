@@ -71,6 +71,11 @@ EXAMPLES = [
 ]
 
 
+def test_there_are_pages_and_examples() -> None:
+    """Else the tests over them would test nothing."""
+    assert len(PAGES) > 5 and len(EXAMPLES) > 5 and any(commands(page) for page in PAGES)
+
+
 @pytest.mark.parametrize("block", EXAMPLES)
 def test_settings_are_what_a_sweep_takes(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planned, and so every setting resolved; with placeholders for what is on a hub."""
@@ -111,6 +116,7 @@ def test_commands_are_what_the_program_takes(page: Path) -> None:
         command.make_context(name, list(words))  # raises for an option or a value that it does not take
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_run(
     finished: tuple[Path, Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,14 @@ from helpers.paths import CONFIGS
 from helpers.sweeps import bench
 
 from bench.data import loaders
+from bench.data.prepare import prepare_data
 from bench.errors import OutOfReach
 from bench.planning.build import make_plan
 from bench.planning.display import format_plan, list_plan
 from bench.planning.estimate import validation_share
 from bench.store.folder import Results
 from bench.sweep.load import load_sweep
+from bench.sweep.schema import Sweep
 
 A100 = 312.0
 """TFLOP/s in half precision, dense (data sheet)."""
@@ -28,6 +30,7 @@ def planned(name: str, tmp_path: Path) -> tuple[list[dict], list[str]]:
     return [asdict(cell) for cell in listing.cells], format_plan(plan, listing)
 
 
+@pytest.mark.slow
 def test_the_rank_sweep_is_the_paper_s(tmp_path: Path) -> None:
     """Parameters: the exact shares of LLaMA-7B and adapter together, of which DoRA's Table 15 prints two digits."""
     cells, said = planned("rank_llama_7b", tmp_path)
@@ -59,6 +62,18 @@ def test_the_alpaca_sweep_is_the_paper_s(tmp_path: Path) -> None:
     shares = {name: 100 * size / (total + size) for name, size in sizes.items()}
     assert shares == pytest.approx({"lora": 2.318, "dora": 2.337, "vera": 0.0236, "dvora": 0.0437}, abs=6e-4)
     assert len(cells) == 17 and "to be answered in words: mt_bench 80" in "\n".join(said)
+
+
+def test_a_users_questions_take_no_placeholders(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["Why?"]}) + "\n")
+    sweep = {"name": "t", "base_model": "b", "methods": ["lora"], "samples": 1, "data": {"train": "alpaca"}}
+    own = {"questions": "mt_bench", "sets": {"mt_bench": {"questions": str(path)}}}
+    sets = {}
+    for name, answers in (("hub", {"questions": "mt_bench"}), ("own", own)):
+        data = prepare_data(Sweep.model_validate({**sweep, "answers": answers}), use_placeholders=True)
+        sets[name] = data.placeholders, len(data.open_questions["mt_bench"])
+    assert sets == {"hub": (("alpaca", "mt_bench"), 80), "own": (("alpaca",), 1)}
 
 
 def test_another_device_is_not_calibrated(tmp_path: Path) -> None:

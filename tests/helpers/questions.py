@@ -1,18 +1,61 @@
-"""Prepared data, and a row of each task as the hub has it: (row, instruction and answer as LLM-Adapters have them)."""
+"""Prepared data, files of rows, and a row of each commonsense task.
+
+`HUB_ROWS` has for each task a row with the hub's columns, and the instruction and answer that LLM-Adapters has for it.
+"""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
 
 from bench.data.prepare import prepare_data
 from bench.data.sweep_data import SweepData
 from bench.sweep.schema import Sweep
 
+CHATML = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""A chat template."""
 
-def data_of(data: dict, **evaluation: object) -> SweepData:
+
+HELD_OUT = {"questions": "held_out"}
+"""The section `answers` of a sweep whose open questions are its held-out instructions."""
+
+
+def data_of(data: dict[str, Any], answers: dict[str, Any] | None = None, **evaluation: object) -> SweepData:
+    """The prepared data of a sweep with these sections."""
     sweep = {"name": "t", "base_model": "smollm2-135m-instruct", "methods": ["lora"], "samples": 1}
-    return prepare_data(Sweep.model_validate({**sweep, "data": data, "evaluation": evaluation}))
+    return prepare_data(Sweep.model_validate({**sweep, "data": data, "answers": answers, "evaluation": evaluation}))
 
 
-HUB_ROWS = {
+def question_rows(count: int, prefix: str = "question", answer: int = 0) -> list[dict[str, Any]]:
+    """Rows of a user's set of questions: text `q`, choices `c`, label `a`."""
+    return [{"q": f"{prefix} {i}", "c": [f"yes {i}", f"no {i}"], "a": answer} for i in range(count)]
+
+
+def question_set(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> dict[str, Any]:
+    """The data section of a sweep on these rows, written to files."""
+    for name, rows in (("train", train), ("test", test)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    columns = {"question": "q", "choices": "c", "label": "a"}
+    files = {"train": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl"), "columns": columns}
+    return {"train": ["mine"], "sets": {"mine": files}}
+
+
+def alpaca_file(folder: Path, rows: int = 40) -> Path:
+    """A file of instructions in Alpaca's columns, and one without an answer."""
+    path = folder / "alpaca.json"
+    content = [
+        {"instruction": f"Name number {i}.", "input": f"It is {i}." if i % 3 == 0 else "", "output": f"Number {i}."}
+        for i in range(rows)
+    ]
+    path.write_text(json.dumps([*content, {"instruction": "Say nothing.", "input": "", "output": ""}]))
+    return path
+
+
+HUB_ROWS: dict[str, tuple[dict[str, Any], str, str]] = {
     "boolq_closed": (
         {"question": "is water wet", "answer": False, "passage": "unused"},
         "Please answer the following question with true or false, question: is water wet?\n\nAnswer format: true/false",

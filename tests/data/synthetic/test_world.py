@@ -9,6 +9,7 @@ import pytest
 from bench.data.questions import Question, render
 from bench.data.synthetic.tables import world_tables
 from bench.data.synthetic.world import ANIMALS, TASK_NOTE, WORLD_TASKS, World, build_world
+from bench.hashing import short_hash
 
 TABLES = world_tables()
 ANIMAL_NAMES = {start + end for start in TABLES.name_starts for end in TABLES.name_ends}
@@ -34,6 +35,7 @@ def test_the_same_seed_is_the_same_world(world: World) -> None:
 def test_the_world_does_not_drift(world: World) -> None:
     """Numbers measured on this world stay comparable: a changed table must change this test."""
     assert world.test["world_four"][0].key == "0bf06385b1c8ffdd"
+    assert [short_hash(*keys(build_world(seed))) for seed in (0, 1)] == ["94e003b26a05189d", "ef9180c8e711169c"]
 
 
 def test_another_seed_is_another_world(world: World) -> None:

@@ -1,0 +1,86 @@
+"""Reading rows from files and hubs, and the errors that name a row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.questions import data_of, question_rows, question_set
+
+from bench.data import loaders
+from bench.data.open_questions import OpenQuestion, Turn, open_questions_fingerprint
+from bench.errors import UserError
+from bench.sweep.sections import OpenSet
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ('{"q": "x", "c": ["a", "b"], "a": 2}', "label 2"),
+        ('{"q": "x", "c": ["a", "b"], "a": "C"}', "label 'C'"),
+        ('{"q": "x", "c": ["a"], "a": 0}', "two or more"),
+        ('{"q": "", "c": ["a", "b"], "a": 0}', "must be a text"),
+        ('{"c": ["a", "b"], "a": 0}', "no column 'q'"),
+        ('{"q": "x", "c"', "not valid JSON"),
+        ("[1]", "no object"),
+    ],
+)
+def test_a_row_that_does_not_parse_is_named(row: str, why: str, tmp_path: Path) -> None:
+    config = question_set(tmp_path, question_rows(3), question_rows(3, "other"))
+    path = tmp_path / "train.jsonl"
+    path.write_text(path.read_text() + "\n" + row + "\n")
+    with pytest.raises(UserError, match=f"train.jsonl, row 4: .*{why}"):
+        data_of(config)
+
+
+def test_missing_folder_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "boolq").mkdir()
+    with pytest.raises(UserError, match=r"no data file .*train\.json"):
+        data_of({"train": "arc_easy", "dir": str(tmp_path)})
+
+
+def test_questions_in_fastchats_format(tmp_path: Path) -> None:
+    path, references = tmp_path / "q.jsonl", tmp_path / "r.jsonl"
+    rows = [{"question_id": i, "category": "math", "turns": [f"{i}?", "Sure?"]} for i in (1, 2)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    references.write_text(json.dumps({"question_id": 2, "choices": [{"index": 0, "turns": ["Two.", "Yes."]}]}))
+    first, second = loaders.load_open_questions("own", OpenSet(questions=str(path), references=str(references)))
+    assert first.references == () and second.references == (("Two.", "Yes."),)
+    assert OpenQuestion.from_row(second.to_row()) == second
+    changed = OpenQuestion(2, "math", second.turns)
+    assert (
+        open_questions_fingerprint([second])
+        == open_questions_fingerprint([changed])
+        != open_questions_fingerprint([first])
+    )
+    path.write_text(json.dumps({"question_id": 1, "turns": "?"}))
+    with pytest.raises(UserError, match="row 1: 'turns' must be a list"):
+        loaders.load_open_questions("own", OpenSet(questions=str(path)))
+
+
+def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hub's columns, on a data set of the same columns made here; its notes for judges are no reference answers."""
+    from datasets import Dataset
+
+    made = Dataset.from_list(
+        [
+            {"prompt": ["1?", "2?"], "prompt_id": 101, "category": "math", "reference": ["1", "Carefully check."]},
+            {"prompt": ["3?", "4?"], "prompt_id": 81, "category": "writing", "reference": []},
+        ]
+    )
+    monkeypatch.setattr(loaders, "_hub", lambda *asked: made)
+    first, second = loaders.load_open_questions("mt_bench", None)
+    assert (first.id, first.turns) == (101, (Turn("1?"), Turn("2?")))
+    assert first.references == second.references == ()
+    answers = tmp_path / "gpt-4.jsonl"
+    answers.write_text(json.dumps({"question_id": 101, "choices": [{"index": 0, "turns": ["One.", "Two."]}]}))
+    first, second = loaders.load_open_questions("mt_bench", OpenSet(references=str(answers)))
+    assert first.references == (("One.", "Two."),) and second.references == ()
+
+
+def test_a_question_of_three_turns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["1?", "2?", "3?"]}))
+    with pytest.raises(UserError, match="row 1: it has 3 turns; questions of at most 2 can be judged"):
+        loaders.load_open_questions("own", OpenSet(questions=str(path)))
