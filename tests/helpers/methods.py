@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoTokenizer
 
@@ -40,10 +42,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Where a method's own settings do not fit a model of hidden size 32 and two layers."""
 
 TRAINED = [name for name in methods.METHODS if name != "base"]
-# bitsandbytes' matrix product on a CPU rounds to bfloat16 inside; its own tests are in tests/methods/test_lora.py.
+# bitsandbytes' matrix product on a CPU rounds to bfloat16; tests/methods/test_quantization.py has QLoRA's tests.
 EXACT = [name for name in TRAINED if name not in ("qlora", "qdora")]
+FAMILIES = ("full", "galore", "lora", "dora", "loreft", "ia3")
+"""A method of each family. The fast tests train these alone."""
+
+
+def slow_beyond_families(names: Iterable[str]) -> list[Any]:
+    """The names as parameters of a test; those that are not in `FAMILIES` are marked slow."""
+    return [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def batch(tiny: Path) -> dict[str, torch.Tensor]:
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    return Collator(tokenizer.pad_token_id, "answer")([encode(tokenizer, one, 256, True) for one in EXAMPLES[:6]])
+    return Collator(tokenizer.pad_token_id, "answer")(
+        [encode(tokenizer, example, 256, True) for example in EXAMPLES[:6]]
+    )

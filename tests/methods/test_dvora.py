@@ -2,87 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.paths import ROOT
-from peft import PeftConfig, PeftModel, PeftType, VeraConfig, get_peft_model
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
-from safetensors import safe_open
+from helpers.dvora import ALL, IDS, IN, OUT, adapted, base_of, layers, logits, naive, one_layer, stir
+from peft import VeraConfig, get_peft_model
 from torch import nn
 from torch.nn.functional import linear
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-from transformers.pytorch_utils import Conv1D
+from transformers import LlamaForCausalLM
 
-from bench.methods import dvora
-from bench.methods.dvora import DvoraConfig, DvoraLinear, DvoraModel
-from bench.models.load import load_skeleton
-
-ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-IDS = torch.arange(20).reshape(2, 10) + 5
-IN, OUT = 12, 10
-
-
-def base_of(folder: Path, **kwargs: Any) -> nn.Module:
-    return AutoModelForCausalLM.from_pretrained(folder, **kwargs)
-
-
-def adapted(model: nn.Module, r: int = 8, **settings: Any) -> PeftModel:
-    targets = settings.pop("target_modules", ALL)
-    return get_peft_model(model, DvoraConfig(r=r, target_modules=targets, **settings)).eval()
-
-
-def layers(model: nn.Module) -> list[DvoraLinear]:
-    return [module for module in model.modules() if isinstance(module, DvoraLinear)]
-
-
-def stir(model: nn.Module, seed: int = 0) -> None:
-    """Give b, d and m values as after a training."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for layer in layers(model):
-            for adapter in layer.vera_lambda_m:
-                b, d, m = (getattr(layer, f"vera_lambda_{name}")[adapter] for name in "bdm")
-                b.copy_(torch.randn(b.shape, generator=generator))
-                d.copy_(torch.rand(d.shape, generator=generator) + 0.5)
-                m.mul_(torch.rand(m.shape, generator=generator) + 0.5)
-
-
-def logits(model: nn.Module) -> torch.Tensor:
-    with torch.no_grad():
-        return model(input_ids=IDS).logits
-
-
-def one_layer(kind: str, r: int, dropout: float = 0.0) -> tuple[PeftModel, DvoraLinear]:
-    """A lone layer (in 12, out 10) with other values than at the start."""
-    torch.manual_seed(0)
-    base = {
-        "linear": lambda: nn.Linear(IN, OUT, bias=False),
-        "bias": lambda: nn.Linear(IN, OUT),
-        "conv1d": lambda: Conv1D(OUT, IN),
-    }[kind]()
-    if kind == "conv1d":
-        nn.init.normal_(base.bias)
-    model = adapted(nn.Sequential(base), r, target_modules=["0"], vera_dropout=dropout)
-    stir(model)
-    return model, layers(model)[0]
-
-
-def naive(layer: DvoraLinear) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """(m / |W + D| (out,), W + D (out, in), bias) as the formula has it, D and its norm built."""
-    base = layer.get_base_layer()
-    weight = base.weight.T if isinstance(base, Conv1D) else base.weight
-    b, d, m = (getattr(layer, f"vera_lambda_{name}")["default"] for name in "bdm")
-    a, projection = layer.vera_A["default"][:, : weight.shape[1]], layer.vera_B["default"][: weight.shape[0]]
-    directed = weight + b.diag() @ projection @ d.diag() @ a
-    return m / directed.detach().norm(dim=1), directed, base.bias
-
+from bench.methods.dvora import DvoraLinear
 
 KINDS = [("linear", 4), ("linear", IN), ("linear", 20), ("bias", 4), ("bias", 20), ("conv1d", 4), ("conv1d", 20)]
 
@@ -329,61 +261,6 @@ def test_no_matrix_of_the_weights_shape_is_built() -> None:
     assert not shapes.seen & {(OUT, IN), (IN, OUT)}
 
 
-RELOAD = """
-import sys
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-import bench.methods.dvora
-base, adapter, out = sys.argv[1:]
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
-with torch.no_grad():
-    torch.save(model(input_ids=torch.arange(20).reshape(2, 10) + 5).logits, out)
-"""
-
-
-def test_saved_and_loaded_in_a_new_process_answers_alike(tiny_model: Path, tmp_path: Path) -> None:
-    """Bit for bit; the file holds the projections once, and b, d and m of each layer."""
-    model = adapted(base_of(tiny_model))
-    stir(model)
-    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
-    with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
-        names = list(file.keys())
-    assert sorted(name for name in names if "vera_A" in name or "vera_B" in name) == [
-        "base_model.vera_A",
-        "base_model.vera_B",
-    ]
-    assert len(names) == 2 + 3 * len(layers(model))
-    arguments = [str(tiny_model), str(tmp_path / "adapter"), str(tmp_path / "logits.pt")]
-    subprocess.run([sys.executable, "-c", RELOAD, *arguments], check=True, timeout=300, cwd=ROOT)
-    assert torch.equal(torch.load(tmp_path / "logits.pt"), logits(model))
-
-
-@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
-def test_loaded_onto_a_bfloat16_base_it_keeps_its_magnitudes(
-    tiny_model: Path, tmp_path: Path, low_cpu_mem_usage: bool
-) -> None:
-    model = adapted(base_of(tiny_model, dtype=torch.bfloat16))
-    with torch.no_grad():
-        for layer in layers(model):
-            layer.vera_lambda_m["default"].mul_(1.2345)  # not representable in bfloat16
-    model.save_pretrained(tmp_path, save_embedding_layers=False)
-    base = base_of(tiny_model, dtype=torch.bfloat16)
-    loaded = PeftModel.from_pretrained(base, tmp_path, low_cpu_mem_usage=low_cpu_mem_usage).eval()
-    for ours, theirs in zip(layers(model), layers(loaded), strict=True):
-        assert torch.equal(ours.vera_lambda_m["default"], theirs.vera_lambda_m["default"])
-    assert torch.equal(logits(loaded), logits(model))
-
-
-def test_adapter_left_in_the_base_dtype_still_starts_as_the_base(tiny_model: Path) -> None:
-    base = base_of(tiny_model, dtype=torch.bfloat16).eval()
-    before = logits(base)
-    config = DvoraConfig(r=8, target_modules=ALL)
-    model = get_peft_model(base, config, autocast_adapter_dtype=False).eval()
-    assert layers(model)[0].vera_lambda_b["default"].dtype == torch.bfloat16
-    assert torch.equal(logits(model), before)
-
-
 @pytest.mark.parametrize("r", [8, 48])
 def test_bfloat16_norm_and_merged_weights_are_near_the_formulas(tiny_model: Path, r: int) -> None:
     """With a D a third of W: the norm is within one rounding to bfloat16 (2^-8), though its products are in it."""
@@ -408,23 +285,6 @@ def test_bfloat16_norm_and_merged_weights_are_near_the_formulas(tiny_model: Path
     torch.testing.assert_close(logits(model), ours, rtol=0, atol=0.02)
 
 
-def test_one_adapter_acts_at_a_time() -> None:
-    model, layer = one_layer("linear", 4)
-    x = torch.randn(5, IN)
-    ours = model(x)
-    model.add_adapter("other", DvoraConfig(r=4, target_modules=["0"]))
-    torch.testing.assert_close(model(x), ours)
-    model.set_adapter("other")
-    assert torch.equal(model(x), layer.get_base_layer()(x))
-    model.base_model.set_adapter(["default", "other"])
-    for call in (lambda: model(x), model.merge_adapter):
-        with pytest.raises(ValueError, match="one DVoRA adapter acts at a time, not default, other"):
-            call()
-    model.merge_adapter(["default"])
-    with pytest.raises(ValueError, match="one DVoRA adapter"), pytest.warns(match="additionally merging other"):
-        model.merge_adapter(["other"])
-
-
 def test_four_bit_base(tiny_model: Path) -> None:
     """As with PEFT's VeRA, a bitsandbytes base is adapted in place; the norm is of the dequantized weight."""
     bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -444,36 +304,3 @@ def test_four_bit_base(tiny_model: Path) -> None:
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)  # the base's own kernel, of 4-bit blocks
     model(x).sum().backward()
     assert all(one.grad.isfinite().all() for one in model.parameters() if one.requires_grad)
-
-
-def test_llama_7b_parameter_counts_are_the_papers() -> None:
-    """Per cent trained of base and trained together, all seven linear layers, r = 1024; DoRA's Table 11 rounds them
-    to 0.02 and 0.04."""
-    for config, exact in ((VeraConfig, 0.0236), (DvoraConfig, 0.0437)):
-        base = load_skeleton("huggyllama/llama-7b")
-        parameters = list(get_peft_model(base, config(r=1024, target_modules=ALL)).parameters())
-        assert all(one.is_meta for one in parameters)
-        trained = sum(one.numel() for one in parameters if one.requires_grad)
-        assert 100 * trained / sum(one.numel() for one in parameters) == pytest.approx(exact, abs=5e-5)
-
-
-def test_peft_knows_it_once(tmp_path: Path) -> None:
-    members = list(PeftType)
-    dvora.register()
-    assert list(PeftType) == members
-    assert len(set(members)) == len(members)
-    kind = PeftType("DVORA")
-    assert kind is PeftType.DVORA is PeftType["DVORA"] is pickle.loads(pickle.dumps(kind))
-    assert kind == "DVORA" and kind in PeftType and kind.name == kind.value == "DVORA"
-    assert PEFT_TYPE_TO_TUNER_MAPPING[kind] is DvoraModel
-    assert PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.VERA] is VeraConfig
-    DvoraConfig(r=8, target_modules=ALL).save_pretrained(tmp_path)
-    assert type(PeftConfig.from_pretrained(tmp_path)) is DvoraConfig
-
-
-def test_only_linear_layers_are_adapted() -> None:
-    model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
-    )
-    with pytest.raises(TypeError, match="not Embedding"):
-        adapted(model, target_modules=["embed_tokens", "q_proj"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.methods import EXACT, SETTINGS, TRAINED, batch
+from helpers.methods import EXACT, FAMILIES, SETTINGS, TRAINED, batch, slow_beyond_families
 from helpers.paths import ROOT
 from helpers.training import EXAMPLES, cell_of, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -23,8 +23,6 @@ from bench import methods
 from bench.data.encoding import Collator, encode
 from bench.evaluation.merge_check import probe
 from bench.evaluation.prefix_sharing_lm import LanguageModel
-from bench.methods.peft_configuration import configuration_classes
-from bench.methods.peft_registry import PEFT_TYPES
 from bench.models.hooks import PromptMaskInGeneration, causal_lm, drop_prompt_mask
 from bench.sweep.cell import Cell
 
@@ -35,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LoRA tensor.s. have invalid shape:UserWarning",
     "ignore:Sparse invariant checks are implicitly disabled:UserWarning",  # FRoD's sparse products
 )
+
 
 MUTATE = {"pissa", "osf", "psoft"}
 """Methods that take a part of the base's weights into the adapter when they are attached."""
@@ -89,7 +88,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
     return get
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_training_moves_the_model_and_leaves_the_base_alone(name: str, outcomes: Any, tiny_model: Path) -> None:
     one = outcomes(name)
     base = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
@@ -100,7 +99,7 @@ def test_training_moves_the_model_and_leaves_the_base_alone(name: str, outcomes:
     assert all(p.dtype == torch.float32 for p in one.model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_frozen_weights_are_bit_identical_after_training(name: str, tmp_path: Path, tiny_model: Path) -> None:
     """Against the weights as the method attached itself to them: PiSSA and its like take a part out first."""
     options = {"lr": 1e-2, **SETTINGS.get(name, {})}
@@ -123,7 +122,7 @@ def test_frozen_weights_are_bit_identical_after_training(name: str, tmp_path: Pa
             assert torch.equal(value, original[plain]), key
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_saved_and_loaded_answer_alike(name: str, outcomes: Any, tiny_model: Path) -> None:
     one = outcomes(name)
     assert one.folder.exists() and list(one.folder.rglob("*.safetensors"))
@@ -133,10 +132,15 @@ def test_saved_and_loaded_answer_alike(name: str, outcomes: Any, tiny_model: Pat
     assert torch.allclose(logits, one.logits, atol=1e-6 if name in ("adalora", "cpt") else 0, rtol=0)
 
 
-def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: Path, tmp_path: Path) -> None:
-    """Every method in one new process; logits within 1e-6 (bit for bit in all that were seen to differ by nothing)."""
+@pytest.mark.parametrize(
+    "names", [FAMILIES, pytest.param(tuple(EXACT), marks=pytest.mark.slow)], ids=["families", "all"]
+)
+def test_a_new_process_loads_them_to_the_same_logits(
+    names: tuple[str, ...], outcomes: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    """All methods in one new process; logits within 1e-6."""
     cells = {}
-    for name in EXACT:
+    for name in names:
         one = outcomes(name)
         torch.save(one.logits, tmp_path / f"{name}.pt")
         cells[name] = (str(one.folder), one.cell.model_dump(mode="json"))
@@ -167,7 +171,7 @@ def test_a_new_process_loads_them_to_the_same_logits(outcomes: Any, tiny_model: 
     assert {name: value for name, value in off.items() if float(value) > 1e-6} == {}
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_merged_is_unmerged(name: str, outcomes: Any, tiny_model: Path) -> None:
     """fp32, 1e-5; a method that cannot merge says why."""
     one = outcomes(name)
@@ -181,7 +185,9 @@ def test_merged_is_unmerged(name: str, outcomes: Any, tiny_model: Path) -> None:
     assert torch.allclose(probe(merged, batch(tiny_model), "float32"), one.logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in EXACT if not methods.METHODS[name].facts.no_packing])
+@pytest.mark.parametrize(
+    "name", slow_beyond_families(name for name in EXACT if not methods.METHODS[name].facts.no_packing)
+)
 def test_examples_of_one_row_do_not_see_one_another(name: str, outcomes: Any, tiny_model: Path) -> None:
     """Logits of examples packed into one row are those of examples in rows of their own."""
     one = outcomes(name)
@@ -194,7 +200,9 @@ def test_examples_of_one_row_do_not_see_one_another(name: str, outcomes: Any, ti
     assert (logits - one.logits).abs().max() < 1e-5 * max(1.0, float(one.logits.abs().max())), name
 
 
-@pytest.mark.parametrize("name", [name for name in EXACT if methods.METHODS[name].facts.shared_prefix != "none"])
+@pytest.mark.parametrize(
+    "name", slow_beyond_families(name for name in EXACT if methods.METHODS[name].facts.shared_prefix != "none")
+)
 def test_shared_prefixes_score_as_recomputed(name: str, outcomes: Any, tiny_model: Path) -> None:
     """The registry's word that a context may be run once for all choices (fp32, 1e-4 nats)."""
     from lm_eval.api.instance import Instance
@@ -212,7 +220,7 @@ def test_shared_prefixes_score_as_recomputed(name: str, outcomes: Any, tiny_mode
     assert shared == pytest.approx(alone, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", slow_beyond_families(TRAINED))
 def test_generates_batched_as_one_by_one(name: str, outcomes: Any, tiny_model: Path) -> None:
     """Greedy, left padding, with a key-value cache: the same tokens."""
     model = outcomes(name).model
@@ -232,7 +240,7 @@ def test_generates_batched_as_one_by_one(name: str, outcomes: Any, tiny_model: P
     assert batched == [generated([text])[0] for text in texts]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", slow_beyond_families(TRAINED))
 def test_answers_generated_in_batches_are_those_of_one_by_one(name: str, outcomes: Any, tiny_model: Path) -> None:
     """Through the harness's decoder, where rows leave the batch as they end, and by beams."""
     from lm_eval.api.instance import Instance
@@ -255,7 +263,7 @@ def test_answers_generated_in_batches_are_those_of_one_by_one(name: str, outcome
     assert len(generated(1, num_beams=4)) == 4
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_a_token_sees_neither_its_neighbours_nor_what_follows(name: str, outcomes: Any, tiny_model: Path) -> None:
     """A row alone gives the logits that it gives in a padded batch, and a later token changes no earlier logits
     (fp32, 1e-4): else a score would depend on the batch."""
@@ -271,7 +279,7 @@ def test_a_token_sees_neither_its_neighbours_nor_what_follows(name: str, outcome
     assert torch.allclose(probe(model, alone, "float32")[:-1], together[0][:-1], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in EXACT if "reft" not in name])
+@pytest.mark.parametrize("name", slow_beyond_families(name for name in EXACT if "reft" not in name))
 def test_scores_are_a_plain_hflms(name: str, outcomes: Any, tiny_model: Path) -> None:
     """Against lm-eval's own class on the same model at batch 1 (fp32, 1e-4 nats). ReFT, which needs the prompt mask
     that HFLM cannot give, is compared with pyreft in test_reft.py."""
@@ -288,47 +296,6 @@ def test_scores_are_a_plain_hflms(name: str, outcomes: Any, tiny_model: Path) ->
     stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)
     theirs = stock.loglikelihood(requests, disable_tqdm=True)
     assert [score for score, _ in ours] == pytest.approx([score for score, _ in theirs], abs=1e-4)
-
-
-@pytest.mark.parametrize("weights", ["lora", "dora"])
-def test_parameters_of_a_pair_add_up(weights: str, tiny_model: Path) -> None:
-    counts = []
-    for name, settings in (("loreft", {"rank": 4}), (weights, {"rank": 4}), (f"loreft+{weights}", {"rank": 4})):
-        base = AutoModelForCausalLM.from_pretrained(tiny_model)
-        model = methods.get(name).attach(base, cell_of(name, base, **settings))
-        counts.append(sum(one.numel() for one in model.parameters() if one.requires_grad))
-    assert counts[0] + counts[1] == counts[2]
-
-
-def test_each_part_of_a_pair_learns_at_its_own_rate(tiny_model: Path) -> None:
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    cell = cell_of("loreft+lora_plus", base, loreft={"lr": 2e-3}, lora_plus={"lr": 1e-4})
-    model = methods.get("loreft+lora_plus").attach(base, cell)
-    groups = methods.get("loreft+lora_plus").optimizer(model, cell).param_groups
-    rates = {id(one): group["lr"] for group in groups for one in group["params"]}
-    for name, one in model.named_parameters():
-        if one.requires_grad:
-            expected = 16e-4 if "lora_B" in name else 1e-4 if "lora_A" in name else 2e-3
-            assert rates.pop(id(one)) == pytest.approx(expected), name
-    assert not rates
-
-
-def test_every_type_of_the_installed_peft_is_tried() -> None:
-    """At least 40 of them run; those that do not say why, in the registry and in the docs."""
-    installed = set(configuration_classes()) - {"DVORA"}
-    assert installed <= set(PEFT_TYPES), "a new PEFT has new types: try them and add them to the table"
-    refused = {name: PEFT_TYPES[name].unsupported for name in installed if PEFT_TYPES[name].unsupported}
-    assert len(installed) - len(refused) >= 40
-    tried = {
-        methods.METHODS[name].preset["peft"]["peft_type"] for name in TRAINED if "peft" in methods.METHODS[name].preset
-    }
-    assert installed - set(refused) <= tried | {SETTINGS["peft"]["peft"]["peft_type"]}
-    docs = (ROOT / "docs" / "methods.md").read_text()
-    for name in installed:
-        row = next(line for line in docs.splitlines() if line.startswith(f"| `{name}`"))
-        assert f"`{PEFT_TYPES[name].name}`" in row and row.endswith("| no |" if name in refused else "| yes |")
-    for why in refused.values():
-        assert why in docs
 
 
 def test_causal_lm_is_the_innermost_model(outcomes: Any) -> None:

@@ -14,203 +14,15 @@ from typing import Any
 import pytest
 import torch
 from helpers.paths import ROOT
+from helpers.reft import LENGTHS, METHODS, NAMES, attached, batch_of, cell_of, greedy, real, rows_of
 from helpers.training import trained
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from bench import methods
 from bench.errors import UserError
-from bench.methods.reft import REFT_METHODS, prompt_ends
-from bench.models.hooks import PromptMaskInGeneration, causal_lm
+from bench.models.hooks import causal_lm
 from bench.models.load import load_skeleton
-from bench.sweep.cell import BaseIdentity, Cell
-
-METHODS = {method.name: method for method in REFT_METHODS}
-NAMES = list(METHODS)
-LENGTHS = [(20, 26), (5, 9), (15, 22), (2, 6), (1, 4)]
-"""(tokens of the prompt, of the whole row): long, short, and too short to be edited."""
-
-
-def cell_of(name: str, model: Any, **options: Any) -> Cell:
-    return Cell(
-        base=BaseIdentity(id="tiny", revision="-", dtype="float32"),
-        method=name,
-        method_version="1",
-        options=METHODS[name].resolve(options, model),
-        samples=1,
-        seed=0,
-    )
-
-
-def attached(tiny: Path, name: str, **options: Any) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(tiny)
-    torch.manual_seed(0)
-    return METHODS[name].attach(model, cell_of(name, model, **options)).eval()
-
-
-def rows_of(lengths: list[tuple[int, int]] = LENGTHS) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randint(3, 259, (total,), generator=generator) for _, total in lengths]
-
-
-def batch_of(
-    rows: list[torch.Tensor], prompts: list[int], side: str = "right", extra: int = 0
-) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """Padded to the longest row and `extra` columns more; and the column at which each row begins, with right padding
-    after `extra`."""
-    length = max(map(len, rows)) + extra
-    begins = [extra if side == "right" else length - len(row) for row in rows]
-    batch = {
-        "input_ids": torch.full((len(rows), length), 2),
-        "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
-        "prompt_mask": torch.zeros(len(rows), length, dtype=torch.bool),
-    }
-    for i, (row, begin, prompt) in enumerate(zip(rows, begins, prompts, strict=True)):
-        batch["input_ids"][i, begin : begin + len(row)] = row
-        batch["attention_mask"][i, begin : begin + len(row)] = 1
-        batch["prompt_mask"][i, begin : begin + prompt] = True
-    return batch, begins
-
-
-def real(logits: torch.Tensor, rows: list[torch.Tensor], begins: list[int]) -> torch.Tensor:
-    """Logits (N, V) of all real tokens, row after row."""
-    return torch.cat([one[begin : begin + len(row)] for one, row, begin in zip(logits, rows, begins, strict=True)])
-
-
-def greedy(model: Any, batch: dict[str, torch.Tensor], **options: Any) -> torch.Tensor:
-    """Eight new tokens a row."""
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    with PromptMaskInGeneration(model, batch["prompt_mask"]):
-        return model.generate(**inputs, max_new_tokens=8, min_new_tokens=8, do_sample=False, **options)[:, -8:]
-
-
-class Pyreft:
-    """A copy of a model's interventions in pyreft's own wrapper around a fresh base.
-
-    As pyreft's own data sets do, a row has a padding token before it: places that a short prompt has not are put
-    there (its -1, moved by one).
-    """
-
-    def __init__(self, tiny: Path, ours: Any, p: int = 7, s: int = 7, tied: bool = True) -> None:
-        import pyreft
-
-        self.p, self.s, self.tied = p, s, tied
-        parts = 1 if tied else 2
-        edits = copy.deepcopy(list(ours.reft))
-        # Untied, pyreft has all layers' first positions, then all layers' last (examples/loreft/train.py).
-        self.order = [layer * parts + part for part in range(parts) for layer in range(2)]
-        representations = [
-            {
-                "layer": index // parts,
-                "component": "block_output",
-                "low_rank_dimension": 4,
-                "intervention": edits[index],
-            }
-            for index in self.order
-        ]
-        base = AutoModelForCausalLM.from_pretrained(tiny)
-        self.edits = edits
-        self.model = pyreft.get_reft_model(base, pyreft.ReftConfig(representations=representations))
-
-    def places(self, prompts: list[int], begins: list[int]) -> dict[str, Any]:
-        from pyreft import get_intervention_locations
-
-        found = []
-        for n, begin in zip(prompts, begins, strict=True):
-            # Where a prompt is too short for either end, pyreft puts both ends' places together in each part: all
-            # are padding then.
-            places = get_intervention_locations(
-                last_position=n,
-                first_n=self.p,
-                last_n=self.s,
-                num_interventions=len(self.order),
-                share_weights=self.tied,
-                pad_mode="first",
-            )
-            wide = self.p + self.s if self.tied else max(self.p, self.s)
-            found.append([[begin + k if k >= 0 else 0 for k in one][:wide] for one in places])
-        return {"sources->base": (None, [list(one) for one in zip(*found, strict=True)])}
-
-    def logits(self, batch: dict[str, torch.Tensor], prompts: list[int], begins: list[int]) -> torch.Tensor:
-        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-        return self.model(inputs, unit_locations=self.places(prompts, begins))[1].logits
-
-    def greedy(self, batch: dict[str, torch.Tensor], prompts: list[int], begins: list[int]) -> torch.Tensor:
-        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-        options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
-        places = self.places(prompts, begins)
-        return self.model.generate(inputs, unit_locations=places, intervene_on_prompt=True, **options)[1][:, -8:]
-
-
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("name", NAMES)
-def test_logits_gradients_steps_and_generation_are_pyrefts(name: str, tied: bool, tiny_model: Path) -> None:
-    """Same weights and positions: same logits, gradients, weights after five steps, and text."""
-    ours = attached(tiny_model, name, rank=4, tied=tied)
-    theirs = Pyreft(tiny_model, ours, tied=tied)
-    rows, prompts = rows_of(), [prompt for prompt, _ in LENGTHS]
-    (mine, begins), (other, moved) = batch_of(rows, prompts), batch_of(rows, prompts, extra=1)
-    targets = torch.cat(rows).roll(-1)
-
-    def logits() -> tuple[torch.Tensor, torch.Tensor]:
-        return real(ours(**mine).logits, rows, begins), real(theirs.logits(other, prompts, moved), rows, moved)
-
-    pairs = [
-        (a, b)
-        for one, twin in zip(ours.reft, theirs.edits, strict=True)
-        for a, b in zip(one.parameters(), twin.parameters(), strict=True)
-    ]
-    steppers = [torch.optim.AdamW(side, lr=1e-3, weight_decay=0) for side in zip(*pairs, strict=True)]
-    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-    unedited = plain(input_ids=mine["input_ids"], attention_mask=mine["attention_mask"]).logits
-    for step in range(5):
-        both = logits()
-        assert torch.allclose(*both, atol=1e-5)
-        if step == 0:
-            assert not torch.allclose(both[0], real(unedited, rows, begins), atol=1e-2)
-        for one in both:
-            cross_entropy(one, targets).backward()
-        for a, b in pairs:
-            assert a.grad.abs().max() > 1e-5
-            assert torch.allclose(a.grad, b.grad, atol=1e-5)
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad()
-    for a, b in pairs:
-        assert torch.allclose(a, b, atol=1e-5)
-    assert torch.allclose(*logits(), atol=1e-5)
-
-    with torch.no_grad():
-        asked = [row[:prompt] for row, prompt in zip(rows, prompts, strict=True)]
-        (mine, _), (other, moved) = batch_of(asked, prompts, "left"), batch_of(asked, prompts, "left", extra=1)
-        assert torch.equal(greedy(ours, mine), theirs.greedy(other, prompts, moved))
-
-
-@pytest.mark.parametrize("p, s", [(7, 7), (1, 1), (3, 5), (0, 4), (4, 0), (11, 2), (40, 40)])
-def test_positions_are_pyrefts(p: int, s: int) -> None:
-    """Every prompt length from 0 to 30, alone and in one batch, on either side."""
-    from pyreft import get_intervention_locations
-
-    lengths = list(range(31))
-    expected = []
-    for n in lengths:
-        found = get_intervention_locations(
-            last_position=n, first_n=p, last_n=s, num_interventions=2, share_weights=True
-        )[0]
-        expected.append(sorted(place for place in found if place >= 0))
-    for side in ("left", "right"):
-        mask = torch.zeros(len(lengths), 34, dtype=torch.bool)
-        begins = [34 - n if side == "left" else 0 for n in lengths]
-        for row, n, begin in zip(mask, lengths, begins, strict=True):
-            row[begin : begin + n] = True
-        first, last = prompt_ends(mask, p, s)
-        assert not (first & last).any()
-        for i, (n, begin) in enumerate(zip(lengths, begins, strict=True)):
-            columns = (first | last)[i].nonzero()[:, 0] - begin
-            assert columns.tolist() == expected[i]
-            assert (first[i].nonzero()[:, 0] - begin).tolist() == expected[i][: min(p, n // 2)]
-            alone = prompt_ends(mask[i : i + 1], p, s)
-            assert torch.equal(alone[0][0], first[i]) and torch.equal(alone[1][0], last[i])
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -310,6 +122,7 @@ save_file(logits, Path(work) / "logits.safetensors")
 """
 
 
+@pytest.mark.slow
 def test_reloaded_in_a_new_process_it_answers_bit_for_bit(
     saved: dict[str, Any], tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -545,10 +358,3 @@ def test_gpt2_is_edited_and_a_model_without_known_layers_is_refused() -> None:
     plain.transformer.h = torch.nn.Sequential(*plain.transformer.h)
     with pytest.raises(UserError, match="GPT2LMHeadModel"):
         METHODS["loreft"].resolve({}, plain)
-
-
-def test_importing_the_module_imports_no_torch() -> None:
-    code = "import sys, bench.methods.reft; print([one for one in ('torch', 'pyreft') if one in sys.modules])"
-    here = ROOT
-    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=here, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"

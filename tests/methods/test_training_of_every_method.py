@@ -7,36 +7,29 @@ Each is trained for a few steps on the tiny llama (fp32, dropout as it is by def
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.methods import SETTINGS, TRAINED
+from helpers.methods import SETTINGS, TRAINED, slow_beyond_families
 from helpers.sweeps import bench, sweep_file
 from helpers.training import trained
 from torch import nn
-from torch._dynamo.utils import counters
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoTokenizer, DynamicCache, MistralConfig, TrainerCallback
-from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers import AutoTokenizer, TrainerCallback
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from bench import methods
-from bench.errors import CellProblem
 from bench.methods.peft_registry import peft_facts
-from bench.models.compat import peft_sync_free
-from bench.models.compat.transformers_masks import KnownPadding
 from bench.training import trainer
-from bench.training.compilation import compiled
 from bench.training.trainer import FineTuner
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
+
 
 WAITS = {
     "adalora": "allots its ranks after each step by the importance of all of them",
@@ -48,14 +41,21 @@ WAITS = {
 """Who waits for the device at steps that are not logged, and why. GaLore does, too, when it renews its projection: at
 its first step and every 200 from there."""
 
+
 ATEN = torch.ops.aten
+
+
 VALUES = {
     *(ATEN._local_scalar_dense, ATEN.is_nonzero, ATEN.equal, ATEN.nonzero, ATEN.masked_select, ATEN.argwhere),
     *(ATEN._unique2, ATEN.unique_dim, ATEN.unique_consecutive, ATEN.repeat_interleave, ATEN.bincount),
     *(ATEN._linalg_check_errors, ATEN._linalg_svd, ATEN._linalg_eigh, ATEN.linalg_lstsq, ATEN.linalg_matrix_exp),
 }
 """Operations that a GPU must have done before the host can go on: it needs a value, or the shape of the result."""
+
+
 INDEXING = {ATEN.index, ATEN.index_put, ATEN.index_put_, ATEN._index_put_impl_, ATEN._unsafe_index}
+
+
 TO_HOST = {"tolist", "cpu", "numpy", "__array__"}
 
 
@@ -176,7 +176,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
     return functools.cache(lambda name: Run(name, tmp_path_factory.mktemp("run"), tiny_model))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", slow_beyond_families(TRAINED))
 def test_nothing_waits_for_the_device_between_two_logged_steps(name: str, runs: Any) -> None:
     found = runs(name).waits.found
     assert bool(found) == (name in WAITS), "\n".join(found)
@@ -194,50 +194,9 @@ def test_what_would_wait_is_seen(waiting: Any) -> None:
     assert not waits.found
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("cached", [0, 5])
-def test_masks_are_transformers_own(padded: bool, cached: int) -> None:
-    """With and without a sliding window, virtual tokens in the cache (prefix tuning) or not; bit for bit."""
-    torch.manual_seed(0)
-    config = MistralConfig(hidden_size=32, num_attention_heads=4, sliding_window=4, attn_implementation="sdpa")
-    mask = torch.ones(3, cached + 8, dtype=torch.long)
-    if padded:
-        mask[1, -3:] = 0
-    for make in (create_causal_mask, create_sliding_window_causal_mask):
-        cache = DynamicCache()
-        if cached:
-            cache.update(torch.zeros(3, 4, cached, 8), torch.zeros(3, 4, cached, 8), 0)
-        theirs = make(config, torch.zeros(3, 8, 32), mask, cache if cached else None)
-        with KnownPadding(padded):
-            ours = make(config, torch.zeros(3, 8, 32), mask, cache if cached else None)
-        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
-    assert make(config, torch.zeros(3, 2, 32), mask[:, :2], None) is None  # as before, once it is over
-
-
 @pytest.mark.parametrize(
-    "name, peft",
-    [
-        ("poly", {}),
-        ("vblora", {}),
-        # Balls of which some are left in three steps, and one of no width.
-        ("cpt", {"opt_projection_epsilon": 0.3, "opt_projection_format_epsilon": 0.0}),
-    ],
+    "name", slow_beyond_families(name for name in TRAINED if not methods.METHODS[name].facts.no_checkpointing)
 )
-def test_what_is_not_asked_changes_nothing(name: str, peft: dict[str, Any], tmp_path: Path, tiny_model: Path) -> None:
-    """The trained parameters are those of PEFT's own modules, bit for bit."""
-    options = {"lr": 3e-2, **SETTINGS.get(name, {}), **peft}
-    models = []
-    for replaced in (peft_sync_free.SYNC_FREE, {}):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(peft_sync_free, "SYNC_FREE", replaced)
-            models.append(trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 4}, **options)[0])
-    assert any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[0].modules())
-    assert not any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[1].modules())
-    for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(mine, other)
-
-
-@pytest.mark.parametrize("name", [name for name in TRAINED if not methods.METHODS[name].facts.no_checkpointing])
 def test_gradient_checkpointing_is_the_same_training(name: str, runs: Any, tmp_path: Path, tiny_model: Path) -> None:
     """Losses and trained parameters (1e-5), each layer computed twice a step, and off when it is over."""
     plain, again = runs(name), Run(name, tmp_path, tiny_model, gradient_checkpointing=True)
@@ -276,62 +235,6 @@ def test_why_it_is_refused(name: str, tmp_path: Path, tiny_model: Path) -> None:
     """If this comes to pass, the fact can go."""
     with pytest.raises(RuntimeError, match="must match the size"):
         Run(name, tmp_path, tiny_model, gradient_checkpointing=True)
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # by dynamo itself
-def test_compiled_layers_train_alike_once_for_all_lengths(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """LoRA and DoRA from the sweep file to the scores: losses within 1e-4, a plain model behind, and two graphs a cell
-    (the first layer's input needs no gradient) for batches of several lengths. Traced in full, but not generated as
-    C++, which takes minutes; below it is."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    counters.clear()
-    lines = {}
-    for compile in ("false", "true"):
-        sets = ["methods=[{method: lora, rank: 2, lr: 1e-2}, {method: dora, rank: 2, lr: 1e-2}]"]
-        sets += ["evaluation.tasks=[world_two]", f"training.compile={compile}"]
-        arguments = [part for one in sets for part in ("--set", one)]
-        where = ("--results", tmp_path / compile, "--workers", "0")
-        done = bench("run", sweep_file(tmp_path, tiny_model), *where, *arguments)
-        assert done.exit_code == 0, done.output
-        if compile == "false":
-            assert not counters["stats"]
-        for cell in (tmp_path / compile / "tiny" / "cells").glob("*-r2-*"):
-            lines[compile, cell.name] = [json.loads(one) for one in (cell / "training.jsonl").read_text().splitlines()]
-            metrics = json.loads((cell / "metrics.json").read_text())
-            assert metrics["status"] == "done" and metrics["merge_max_abs_diff"]["float32"] < 1e-5
-    assert counters["stats"]["unique_graphs"] == counters["frames"]["ok"] == 2 * 2 and not counters["graph_break"]
-    plain = {name: rows for (compile, name), rows in lines.items() if compile == "false"}
-    assert len(plain) == 2
-    for name, rows in plain.items():  # a cell's name holds its identity, which compiling is no part of
-        again = lines["true", name]
-        assert [one["loss"] for one in again] == pytest.approx([one["loss"] for one in rows], abs=1e-4)
-        assert [one["grad_norm"] for one in again] == pytest.approx([one["grad_norm"] for one in rows], abs=1e-3)
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_generated_code_trains_alike(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DoRA on one module of a model of one layer, to be quick. Generated code draws dropout otherwise: without it."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    shutil.copytree(tiny_model, tmp_path / "shallow")
-    config = json.loads((tiny_model / "config.json").read_text())
-    (tmp_path / "shallow" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
-    losses = []
-    with torch._inductor.config.patch({"compile_threads": 1, "cpp.simdlen": 0}):
-        for compile in (False, True):
-            settings = {"batch_size": 4, "compile": compile}
-            options = {"lr": 1e-2, "target_modules": ["q_proj"], "dropout": 0}
-            model, log = trained(tmp_path, tmp_path / "shallow", "dora", settings, **options)
-            losses.append([row["loss"] for row in log])
-            assert not any("_orig_mod" in name for name in model.state_dict())
-            assert not any("forward" in vars(one) for one in model.modules())
-    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
-
-
-def test_a_model_without_layers_is_not_compiled() -> None:
-    with pytest.raises(CellProblem, match="no decoder layers"), compiled(nn.Linear(2, 2)):
-        pass
 
 
 def test_methods_that_cannot_share_a_row_are_refused(tmp_path: Path, tiny_model: Path) -> None:

@@ -1,0 +1,38 @@
+"""PEFT modules without a synchronisation train exactly as PEFT's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.methods import SETTINGS
+from helpers.training import trained
+
+from bench.models.compat import peft_sync_free
+
+
+@pytest.mark.parametrize(
+    "name, peft",
+    [
+        ("poly", {}),
+        ("vblora", {}),
+        # Balls of which some are left in three steps, and one of no width.
+        ("cpt", {"opt_projection_epsilon": 0.3, "opt_projection_format_epsilon": 0.0}),
+    ],
+)
+def test_training_is_that_of_pefts_own_modules(
+    name: str, peft: dict[str, Any], tmp_path: Path, tiny_model: Path
+) -> None:
+    """The trained parameters are those of PEFT's own modules, bit for bit."""
+    options = {"lr": 3e-2, **SETTINGS.get(name, {}), **peft}
+    models = []
+    for replaced in (peft_sync_free.SYNC_FREE, {}):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(peft_sync_free, "SYNC_FREE", replaced)
+            models.append(trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 4}, **options)[0])
+    assert any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[0].modules())
+    assert not any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[1].modules())
+    for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(mine, other)
