@@ -204,7 +204,7 @@ def decoder_and_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
     from bench.models.hooks import causal_lm
 
     inner = causal_lm(model)
-    decoder = cast("PreTrainedModel", inner).get_decoder() if hasattr(inner, "get_decoder") else inner
+    decoder = inner.get_decoder() if hasattr(inner, "get_decoder") else inner
     for name in ("layers", "h"):
         if isinstance(layers := getattr(decoder, name, None), nn.ModuleList):
             return decoder, layers

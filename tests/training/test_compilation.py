@@ -19,6 +19,7 @@ from bench.training.compilation import compiled
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # by dynamo itself
+@pytest.mark.slow
 def test_compiled_layers_train_alike_once_for_all_lengths(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +52,7 @@ def test_compiled_layers_train_alike_once_for_all_lengths(
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.slow
 def test_generated_code_trains_alike(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DoRA on one module of a model of one layer, to be quick. Generated code draws dropout otherwise: without it."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
