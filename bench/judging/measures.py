@@ -61,21 +61,22 @@ def separation(
     questions = [question for question in gold if question in others]
     if not questions:
         return None
-    good = [np.asarray(gold[question], dtype=float) for question in questions]
-    bad = [np.asarray(others[question], dtype=float) for question in questions]
-    random = np.random.default_rng(0)
-    samples = random.integers(len(questions), size=(RESAMPLES, len(questions)))
-    resampled = [_auc(np.concatenate([good[i] for i in row]), np.concatenate([bad[i] for i in row])) for row in samples]
-    all_good, all_bad = np.concatenate(good), np.concatenate(bad)
-    interval = statistics.percentile_interval(np.array(resampled))
-    return Separation(_auc(all_good, all_bad), interval, len(all_good), len(all_bad))
+    wins = np.array([[_wins(gold[first], others[second]) for second in questions] for first in questions])  # (q, q)
+    good = np.array([len(gold[question]) for question in questions])  # (q,)
+    bad = np.array([len(others[question]) for question in questions])  # (q,)
+    samples = np.random.default_rng(0).integers(len(questions), size=(RESAMPLES, len(questions)))
+    counts = np.zeros((RESAMPLES, len(questions)))  # how often each sample has each question
+    np.add.at(counts, (np.arange(RESAMPLES)[:, None], samples), 1)
+    resampled = ((counts @ wins) * counts).sum(axis=1) / ((counts @ good) * (counts @ bad))
+    auc = float(wins.sum() / (good.sum() * bad.sum()))
+    return Separation(auc, statistics.percentile_interval(resampled), int(good.sum()), int(bad.sum()))
 
 
-def _auc(good: np.ndarray, bad: np.ndarray) -> float:
-    """From ranks (Mann and Whitney); ties have the mean of their ranks."""
-    ranks = stats.rankdata(np.concatenate([good, bad]))
-    above = ranks[: len(good)].sum() - len(good) * (len(good) + 1) / 2
-    return float(above / (len(good) * len(bad)))
+def _wins(good: Sequence[float], bad: Sequence[float]) -> float:
+    """In how many pairs the good score is above the bad one; ties count half. The AUC is the share of such pairs (Mann
+    and Whitney)."""
+    above = np.asarray(good, dtype=float)[:, None] - np.asarray(bad, dtype=float)
+    return float((above > 0).sum() + (above == 0).sum() / 2)
 
 
 def judgment_noise(first: Sequence[float], second: Sequence[float]) -> float:
