@@ -102,9 +102,8 @@ def _save_merged(cell: Cell, method: Method, folder: CellFolder, to: Path, base:
         raise UserError(f"{cell.method} cannot be merged: {facts.cannot_merge}", "Leave out --merged.")
     location = find_base(base or cell.base.id, None if base else _revision(cell))
     model = load_model(location, cell.base.dtype, method_kwargs=method.load_kwargs(cell))
-    merged = cast("PreTrainedModel", method.merge(method.load(model, folder.adapter, cell).float()))
-    dtype: torch.dtype = getattr(torch, cell.base.dtype)
-    merged.to(dtype=dtype).save_pretrained(to)
+    merged = method.merge(method.load(model, folder.adapter, cell).float()).to(getattr(torch, cell.base.dtype))
+    cast("PreTrainedModel", merged).save_pretrained(to)
     load_tokenizer(location).save_pretrained(to)
 
 

@@ -16,7 +16,7 @@ from bench.judging.judgment_records import (
     ModelRating,
     PairwiseVerdict,
     SimilarityRating,
-    latest,
+    latest_judgments,
 )
 from bench.judging.ledger import (
     JudgmentFile,
@@ -107,7 +107,9 @@ def read(results: Results, plan: dict[str, Any]) -> Judged:
             checks[label] = check_results(_read(check_ratings(results, label), problems), counts)
         ratings: list[tuple[str, SimilarityRating | ModelRating]] = []
         for folder, turns in answers.items():
-            for rating in latest(_read(cell_ratings(CellFolder(results.path / "cells" / folder), label), problems)):
+            for rating in latest_judgments(
+                _read(cell_ratings(CellFolder(results.path / "cells" / folder), label), problems)
+            ):
                 if rating.set not in sets:
                     continue
                 if _hash(turns, rating) != rating.answers:
@@ -117,7 +119,7 @@ def read(results: Results, plan: dict[str, Any]) -> Judged:
         rows += [_rating_row(label, folder, rating) for folder, rating in ratings]
         served[label] = sorted({rating.served for _, rating in ratings if isinstance(rating, ModelRating)} - {""})
         wanted |= _wanted(label, judge, ratings, sets)
-        for verdict in latest(_read(pairwise_verdicts(results, label), problems)):
+        for verdict in latest_judgments(_read(pairwise_verdicts(results, label), problems)):
             both = ((verdict.model_1, verdict.answers_1), (verdict.model_2, verdict.answers_2))
             if all(_hash(answers.get(model, {}), verdict) == known for model, known in both):
                 games.append({**verdict.model_dump(), "judge": label, "winner": verdict.strict})

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bench.data.open_questions import OpenQuestion
 from bench.data.questions import normalize
 from bench.judging.judges import Judge, JudgingResult
-from bench.judging.judgment_records import AnswerToRate, Rating, latest
+from bench.judging.judgment_records import AnswerToRate, Rating, latest_judgments
 from bench.judging.ledger import Ledger, check_ratings, read_check_counts, write_check_counts
 from bench.judging.measures import Separation, judgment_noise, separation
 from bench.store.folder import Results
@@ -129,7 +129,7 @@ class CheckResult:
 def check_results(ratings: Iterable[Rating], wanted: Mapping[str, int]) -> list[CheckResult]:
     """The results of a judge's check, by set; `wanted` has the number of ratings that the check of each set takes."""
     by_set: defaultdict[str, list[Rating]] = defaultdict(list)
-    for rating in latest(ratings):
+    for rating in latest_judgments(ratings):
         by_set[rating.set].append(rating)
     return [_check_result(name, by_set[name], count) for name, count in wanted.items()]
 
@@ -148,6 +148,6 @@ def _check_result(name: str, ratings: Sequence[Rating], wanted: int) -> CheckRes
         if rating.repeat == 0:
             scores[rating.model][rating.question_id].append(score)
     pairs = [(twice[0], twice[1]) for twice in repeated.values() if len(twice) == 2]
-    separations = {kind: found for kind in INFERIOR if (found := separation(scores[GOLD], scores[kind])) is not None}
+    separations = {kind: auc for kind in INFERIOR if (auc := separation(scores[GOLD], scores[kind])) is not None}
     noise = judgment_noise(*zip(*pairs, strict=True)) if pairs else None
     return CheckResult(name, separations, noise, wanted, rated)

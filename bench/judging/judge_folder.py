@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from bench.data.open_questions import OpenQuestion
 from bench.errors import UserError, unknown
@@ -24,6 +24,15 @@ from bench.store.locks import holding
 from bench.store.records import PlannedRecord, PlanRecord
 
 Pairs = Literal["none", "baseline", "all"]
+"""Which cells' answers are compared: none, each cell's with the baseline's, or every two cells'."""
+
+
+def parse_pairs(text: str) -> Pairs:
+    """Raises UserError for a text that is not one of the choices."""
+    for choice in get_args(Pairs):
+        if text == choice:
+            return cast(Pairs, choice)
+    raise unknown("choice of pairs", text, get_args(Pairs))
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class JudgingSummary:
     wanted: int = 0
     present: int = 0
     """Judgments that were there before."""
-    made: int = 0
+    new: int = 0
     usage: Usage | None = None
     failed: dict[JudgmentKey, str] = field(default_factory=dict)
     """Why a judgment failed, by key."""
@@ -58,14 +67,14 @@ class JudgingSummary:
         """Add the check, the ratings or the comparisons."""
         self.wanted += wanted
         self.present += present
-        self.made += wanted - present - len(result.failed)
+        self.new += wanted - present - len(result.failed)
         self.failed |= result.failed
         if result.usage is not None:
             self.usage = result.usage if self.usage is None else self.usage + result.usage
 
     def lines(self) -> list[str]:
         """The counts as sentences."""
-        lines = [f"{self.wanted:,} judgments wanted, {self.present:,} were there, {self.made:,} made"]
+        lines = [f"{self.wanted:,} judgments wanted, {self.present:,} were there, {self.new:,} made"]
         if self.usage is not None:
             dollars = "" if self.usage.dollars is None else f", {self.usage.dollars:.2f} dollars"
             lines.append(

@@ -75,7 +75,7 @@ class SimilarityJudge:
         self.identity = similarity.judge_record()
 
     def prompt_hash(self, answer: AnswerToRate) -> str:
-        return similarity.references_hash(answer)
+        return similarity.turn_references_hash(answer)
 
     def rate(self, answers: Sequence[AnswerToRate], keep: Callable[[Rating], None], advance: Advance) -> JudgingResult:
         for number, answer in enumerate(answers, start=1):

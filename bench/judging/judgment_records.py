@@ -236,6 +236,6 @@ class CheckRecord(Record):
     """By set of questions; 0 for a set that the judge cannot be checked on."""
 
 
-def latest(judgments: Iterable[JudgmentType]) -> list[JudgmentType]:
+def latest_judgments(judgments: Iterable[JudgmentType]) -> list[JudgmentType]:
     """The last judgment of each key: judgments by different prompts share a key, and the last prompt counts."""
     return list({judgment.key: judgment for judgment in judgments}.values())

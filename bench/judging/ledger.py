@@ -31,7 +31,8 @@ from bench.judging.judgment_records import (
     SimilarityRating,
 )
 from bench.store.files import write_json, write_text
-from bench.store.folder import CellFolder, Results, content_of, read_record
+from bench.store.folder import CellFolder, Results
+from bench.store.record_json import content_of, read_record
 from bench.store.records import JudgeRecord
 from bench.sweep.schema import describe
 

@@ -66,21 +66,21 @@ def _metrics() -> tuple[CHRF, RougeScorer]:
     return CHRF(), RougeScorer(["rougeL"], use_stemmer=False)
 
 
-def references_hash(answer: AnswerToRate) -> str:
+def turn_references_hash(answer: AnswerToRate) -> str:
     """Hash of the reference answers to a turn, 16 hex digits."""
     return answers_hash(_references(answer))
 
 
 def rate(answer: AnswerToRate) -> SimilarityRating:
     """Rate an answer to a question that has reference answers."""
-    found = similarity(answer.answers[-1], _references(answer))
+    measured = similarity(answer.answers[-1], _references(answer))
     return SimilarityRating(
         **answer.record().model_dump(),
         judge=(judge_record().label, "chrf+rouge-l"),
-        prompt_hash=references_hash(answer),
-        score=found.score,
-        chrf=found.chrf,
-        rouge_l=found.rouge_l,
+        prompt_hash=turn_references_hash(answer),
+        score=measured.score,
+        chrf=measured.chrf,
+        rouge_l=measured.rouge_l,
     )
 
 
@@ -101,7 +101,7 @@ def rate_cell(
     before = file.read()
     present = {(rating.key, rating.prompt_hash): rating for rating in before}
     ratings = [
-        present.get((answer.key, references_hash(answer))) or rate(answer)
+        present.get((answer.key, turn_references_hash(answer))) or rate(answer)
         for question in questions
         if question.references
         for answer in answers_to_rate(identity.set, question, answers.get(question.id, []), folder.path.name)

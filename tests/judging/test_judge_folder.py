@@ -76,7 +76,7 @@ def judge(results: Path, by: Judge | None = None, **options: Any) -> JudgingSumm
 
 def counts(summary: JudgingSummary) -> tuple[int, int, int]:
     """Judgments that were wanted, were there before, and were made."""
-    return summary.wanted, summary.present, summary.made
+    return summary.wanted, summary.present, summary.new
 
 
 def test_every_cell_answers_and_is_judged_offline(talked: Path) -> None:
@@ -119,7 +119,7 @@ def test_judging_again_changes_nothing(results: Path) -> None:
     before = {path: path.read_text() for path in results.glob("cells/*/judgments/*")}
     assert before
     summary = judge(results, check=True)
-    assert summary.wanted == summary.present > 60 and summary.made == 0 and not summary.failed
+    assert summary.wanted == summary.present > 60 and summary.new == 0 and not summary.failed
     assert {path: path.read_text() for path in results.glob("cells/*/judgments/*")} == before
 
 
@@ -257,7 +257,7 @@ def test_an_endpoint_judges_what_is_there(results: Path, server: Callable[[Say],
     by = EndpointJudge(Endpoint("a/judge", server(by_length), None, price_in=1.0, price_out=2.0))
     label = by.identity.label
     summary = judge(results, by, check=True)
-    assert summary.usage is not None and summary.usage.dollars == pytest.approx(summary.made * 120 / 1e6)
+    assert summary.usage is not None and summary.usage.dollars == pytest.approx(summary.new * 120 / 1e6)
     assert "dollars" in summary.lines()[1] and not summary.failed
     judged = read(results)
     assert label.startswith("a-judge-") and judged.judges[label] == by.identity

@@ -18,7 +18,7 @@ from bench.judging.judgment_records import (
     CheckRecord,
     ModelRating,
     PairwiseVerdict,
-    latest,
+    latest_judgments,
 )
 from bench.judging.ledger import (
     JudgmentFile,
@@ -115,7 +115,7 @@ def test_both_kinds_of_ratings_report_the_score_that_counts(tmp_path: Path) -> N
     assert 0 < (similar.reported_score or 0) < 100 and similar.fastchat_score is None
     assert (strict.reported_score, strict.fastchat_score) == (7, 95)
     assert (missing.reported_score, missing.fastchat_score) == (None, 95)
-    assert latest([similar, strict, missing]) == [strict, missing]
+    assert latest_judgments([similar, strict, missing]) == [strict, missing]
 
 
 def test_a_judgment_is_known_by_its_answer_and_its_prompt(tmp_path: Path) -> None:
