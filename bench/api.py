@@ -1,9 +1,9 @@
-"""What a program calls: a sweep is loaded, run, read back and reported, as the commands do it."""
+"""The functions for programs: load, run, read and report a sweep, as the commands do."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.analysis.result_tables import ResultTables
@@ -15,33 +15,56 @@ if TYPE_CHECKING:
 
 
 def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
-    """A sweep file (YAML), with `overrides` as `--set` takes them ("training.epochs=2").
+    """A sweep file (YAML), with `overrides` in the form of `--set` ("training.epochs=2").
 
-    Raises UserError for a file that is missing, is no YAML or does not describe a sweep.
+    Raises UserError for a file that is missing, is not YAML, or does not describe a sweep.
     """
     from bench.sweep.load import load_sweep
 
     return load_sweep(path, overrides)
 
 
-def run_sweep(sweep: Sweep, results: Path | str = "results", **options: Any) -> SweepOutcome:
-    """Run what is missing of a sweep in `results/<its name>`, as `bench run` does, and keep its report up to date.
+def run_sweep(
+    sweep: Sweep,
+    results: Path | str = "results",
+    *,
+    workers: int | None = None,
+    only: str | None = None,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+    seconds: float | None = None,
+    ray: str | None = None,
+    cpus_per_cell: float = 1.0,
+    gpus_per_cell: float = 0.0,
+    notify: str | None = None,
+) -> SweepOutcome:
+    """Run the missing cells of a sweep in `results/<its name>`, as `bench run` does, and keep its report up to date.
 
-    `options` are those of `bench.runner.options.RunOptions` (workers, only, retry_failed, fail_fast, seconds, ...). The
-    outcome says how many cells failed and how many are left; it is no error if some did. Workers are processes of
-    their own: call it under `if __name__ == "__main__":`. Raises UserError for an error that the user must fix before a
-    cell can run.
+    The keywords are the fields of `bench.runner.options.RunOptions`. The outcome has the numbers of cells that are
+    done, failed and left; failed cells raise no error. Workers are separate processes, so call this function under
+    `if __name__ == "__main__":`. Raises UserError for a configuration or environment error that stops all cells.
     """
     from bench.planning.build import make_plan
     from bench.runner.options import RunOptions
     from bench.store.folder import Results
 
     planned = make_plan(sweep)
-    return run_plan(planned, Results(Path(results) / planned.sweep.name), RunOptions(**options))
+    options = RunOptions(
+        workers=workers,
+        only=only,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        seconds=seconds,
+        ray=ray,
+        cpus_per_cell=cpus_per_cell,
+        gpus_per_cell=gpus_per_cell,
+        notify=notify,
+    )
+    return run_plan(planned, Results(Path(results) / planned.sweep.name), options)
 
 
-def run_plan(planned: Plan, folder: Results, options: RunOptions) -> SweepOutcome:
-    """Run what is missing of a plan, told on the terminal, and leave its report up to date."""
+def run_plan(planned: Plan, results: Results, options: RunOptions) -> SweepOutcome:
+    """Run the missing cells of a plan, show the progress on the terminal, and keep the report up to date."""
     from bench.progress import Progress
     from bench.report import write_report as write
     from bench.runner.run_sweep import run_sweep as run
@@ -49,14 +72,15 @@ def run_plan(planned: Plan, folder: Results, options: RunOptions) -> SweepOutcom
     with Progress() as progress:
         for base, choice in planned.dtypes.items():
             progress.line(f"{base}: computes in {choice.value} ({choice.reason})")
-        outcome = run(planned, folder, progress, options, refresh=lambda: write(folder))
-    write(folder)
+        outcome = run(planned, results, progress, options, refresh=lambda: write(results))
+    write(results)
     return outcome
 
 
 def load_results(folder: Path | str) -> ResultTables:
-    """A results folder as tables of pandas: `cells` (a row a cell, with its settings, its average in points and its
-    costs), `scores` (a row a cell, protocol and task) and `questions` (a row a cell and question: was it right?).
+    """A results folder as pandas tables: `cells` (one row per cell, with its settings, its average in points and its
+    costs), `scores` (one row per cell, protocol and task) and `questions` (one row per cell and question: was the
+    answer right?).
 
     Raises UserError for a folder that holds no sweep.
     """
@@ -67,7 +91,7 @@ def load_results(folder: Path | str) -> ResultTables:
 
 
 def write_report(folder: Path | str) -> Path:
-    """Write the report of a results folder anew; returns the path of `report.html`.
+    """Write the report of a results folder; returns the path of `report.html`.
 
     Raises UserError for a folder that holds no sweep.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 import bench
 from bench.errors import UserError
+from bench.runner.options import RunOptions
 
 
 def test_a_sweep_is_loaded_run_read_and_reported(finished: tuple[Path, Path], tmp_path: Path) -> None:
@@ -26,7 +29,18 @@ def test_a_sweep_is_loaded_run_read_and_reported(finished: tuple[Path, Path], tm
     assert (folder / "report" / "report.md").read_text() == report
 
 
-def test_what_is_no_sweep_is_said(tmp_path: Path) -> None:
+def test_running_takes_every_option_by_name_with_the_same_default() -> None:
+    parameters = inspect.signature(bench.run_sweep).parameters.values()
+    named = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    options = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.name != "train"}
+    assert named == options
+
+
+def test_what_is_not_a_sweep_is_an_error(tmp_path: Path) -> None:
     for call in (bench.load_results, bench.write_report, lambda path: bench.load_sweep(path / "none.yaml")):
         with pytest.raises(UserError):
             call(tmp_path)

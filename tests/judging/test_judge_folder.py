@@ -24,7 +24,7 @@ from bench.judging.ledger import cell_ratings
 from bench.judging.question_files import load_questions
 from bench.planning.build import make_plan
 from bench.progress import Progress
-from bench.runner.options import Options
+from bench.runner.options import RunOptions
 from bench.runner.run_sweep import run_sweep
 from bench.store.folder import CellFolder, Results
 from bench.store.pack import pack
@@ -50,7 +50,7 @@ def talked(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     folder = tmp_path_factory.mktemp("talked")
     (folder / "talk.yaml").write_text(SWEEP.format(model=tiny_model))
     plan = make_plan(load_sweep(folder / "talk.yaml"))
-    run_sweep(plan, Results(folder / "talk"), Progress(), Options(workers=0))
+    run_sweep(plan, Results(folder / "talk"), Progress(), RunOptions(workers=0))
     return folder / "talk"
 
 
