@@ -1,4 +1,4 @@
-"""bench: which way of fine-tuning this base model gives what quality at what cost?"""
+"""bench compares parameter-efficient fine-tuning methods on one base model: accuracy, cost and uncertainty."""
 
 from bench.api import load_results, load_sweep, run_sweep, write_report
 

@@ -1,4 +1,4 @@
-"""The errors that are not bugs: each is shown as one message, without a traceback."""
+"""Errors that are no bugs of the harness: each is shown as one message, without a traceback."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class UserError(Exception):
 
 
 class OutOfReach(UserError):
-    """Data that would have come from a hub."""
+    """Data that the hub does not give: no network, or no access."""
 
 
 class CellProblem(UserError):
-    """A user's error that concerns one cell alone: the cell is recorded as failed and the sweep goes on."""
+    """A user's error that concerns one cell only: the cell is recorded as failed, and the sweep continues."""
 
 
 class Diverged(Exception):
-    """A training whose loss or gradient is no longer finite. The cell is recorded as `diverged`."""
+    """The loss or a gradient of a training is not finite. The cell is recorded as `diverged`."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the machine had no memory left, in whatever words the library says it."""
+    """True if the device or the machine ran out of memory, whatever error the library raises for it."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -41,10 +41,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> UserError:
-    """A UserError for a name that is not among the allowed ones, with the nearest of them."""
+    """A UserError for a name that is not allowed, with the allowed names and the nearest of them."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    nearest = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
     return UserError(f"unknown {kind} {given!r}", f"{hint}Allowed: {', '.join(names)}.")
 
 

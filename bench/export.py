@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.store.folder import CellFolder
 from bench.store.records import CellRecord, EnvironmentRecord
 from bench.sweep.cell import Cell, CellData
@@ -74,7 +74,7 @@ def push(folder: Path, repository: str) -> str:
         return str(api.upload_folder(repo_id=repository, folder_path=folder).commit_url)
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
-            f"cannot push to {repository}: {str(error).splitlines()[0]}",
+            f"cannot push to {repository}: {first_line(error)}",
             f"The exported files are in {folder}. Set HF_TOKEN to a token that may write to the repository.",
         ) from error
 

@@ -16,7 +16,7 @@ from bench.data.questions import Question
 from bench.data.tasks import Task
 from bench.data.tasks.rows import from_hub, from_llm_adapters
 from bench.data.user_rows import INSTRUCTION_COLUMNS, read_instruction, read_user_row
-from bench.errors import OutOfReach, UserError
+from bench.errors import OutOfReach, UserError, first_line
 from bench.sweep.sections import MT_BENCH, OpenSet, OwnSet
 
 Split = Literal["train", "test"]
@@ -130,7 +130,7 @@ def _hub(path: str, config: str | None, revision: str | None, split: str) -> Ite
     try:
         return datasets.load_dataset(path, config, revision=revision, split=split)
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         at = f"{path}{f' ({config})' if config else ''} at {revision or 'main'}, split {split}"
         raise OutOfReach(
             f"cannot load the data set {at}: {reason}",

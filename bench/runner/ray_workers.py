@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.environment import quiet_process
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.judging.similarity import KIND as REFERENCE
 from bench.planning.plan import PlannedCell
 from bench.runner.outcome import CellOutcome, RunElsewhere
@@ -67,7 +67,7 @@ def connect(address: str) -> ModuleType:
                 ray.init(address=address, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"no Ray cluster at {address}: {str(error).splitlines()[0]}",
+                f"no Ray cluster at {address}: {first_line(error)}",
                 "Start one (`ray start --head`), or give --ray local.",
             ) from error
     return ray
@@ -219,7 +219,7 @@ class RayWorker:
             if isinstance(cause, UserError):
                 raise cause from None
             was_lost = isinstance(error, self.ray.exceptions.RayActorError)
-            reason = "its actor, or the actor's machine, was lost" if was_lost else str(error).splitlines()[0]
+            reason = "its actor, or the actor's machine, was lost" if was_lost else first_line(error)
             self.lost = reason if self.shared is not None else f"{NEVER_STARTED}: {reason}"
             self.locks.close()
             return None

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import JsonValue
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.store import packed
 from bench.store.files import write_bytes, write_json, write_text, writing, writing_folder
 from bench.store.packed import Pack
@@ -291,7 +291,7 @@ def _mapping(path: Path, text: str | None) -> dict[str, Any] | None:
     try:
         return dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is corrupt: {str(error).splitlines()[0]}", RESTORE) from None
+        raise UserError(f"{path} is corrupt: {first_line(error)}", RESTORE) from None
 
 
 def _text(path: Path) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.store.folder import CellFolder, Results
 from bench.store.locks import holding, locked_names
 from bench.store.packed.stamp import Stamp, corrupt, stamp
@@ -173,7 +173,7 @@ def _read_cell(folder: Path) -> _Loose:
         try:
             pq.read_table(path, use_threads=False)
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{path} is corrupt: {(str(error).splitlines() or [''])[0]}") from None
+            raise UserError(f"{path} is corrupt: {first_line(error)}") from None
     return _Loose(texts, items)
 
 

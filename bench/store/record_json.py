@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.store.migrate import migrated
 from bench.store.records import SCHEMA, Record
 from bench.sweep.cell import Cell
@@ -82,5 +82,5 @@ def _content(path: Path, text: str) -> dict[str, Any]:
 
 
 def _corrupt(path: Path, error: Exception) -> UserError:
-    reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else str(error).splitlines()[0]
+    reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else first_line(error)
     return UserError(f"{path} is corrupt: {reason}", RESTORE)

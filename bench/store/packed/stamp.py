@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 
 Stamp = tuple[int, int, int]
 """Time of change (ns), size (bytes) and inode: they change when a file is replaced."""
@@ -25,7 +25,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 def corrupt(path: Path, error: Exception) -> UserError:
     """The error for a packed file that cannot be read."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return UserError(
         f"{path} is corrupt: {reason}",
         f"Restore it from a copy; if it is in git: git checkout -- {path}",
