@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from bench.errors import UserError
-from bench.evaluation.open_answers import answers_hash, read_answers
+from bench.evaluation.open_answers import Answers, answers_hash, read_answers
 from bench.judging.judge_check import CheckResult, check_results
-from bench.judging.judgment_records import (
-    JudgmentType,
-    ModelRating,
-    PairwiseVerdict,
-    SimilarityRating,
-    latest_judgments,
-)
+from bench.judging.judgment_records import JudgmentType, ModelRating, PairwiseVerdict, Rating, latest_judgments
 from bench.judging.ledger import (
     JudgmentFile,
     cell_ratings,
@@ -27,118 +20,168 @@ from bench.judging.ledger import (
     read_judge,
 )
 from bench.judging.measures import interval_over_questions
-from bench.store.folder import CellFolder, Results
-from bench.store.records import JudgeRecord
+from bench.store.folder import Results
+from bench.store.records import JudgeRecord, OpenSetRecord, PlannedRecord, PlanRecord
 
-JUDGMENTS = ("judge", "set", "folder", "question_id", "category", "turn", "repeat", "score", "fastchat")
-COMPARISONS = ("judge", "set", "question_id", "turn", "game", "model_1", "model_2", "winner")
+RATINGS = ("judge", "set", "folder", "question_id", "category", "turn", "repeat", "score", "fastchat")
+"""The columns of `JudgmentTables.ratings`."""
+PAIRS = ("judge", "set", "question_id", "turn", "game", "model_1", "model_2", "winner")
+"""The columns of `JudgmentTables.pairs`."""
 SCORES = ("judge", "set", "folder", "n", "missing", "disagree", "mean", "low", "high", "fastchat", "fastchat_missing")
+"""The columns of `JudgmentTables.scores`, without those of the turns."""
+CATEGORIES = ("judge", "set", "folder", "category", "mean", "low", "high", "count")
+"""The columns of `JudgmentTables.by_category`."""
+
+SetAnswers = Mapping[str, Answers]
+"""A cell's answers by set of questions."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the judges of a folder say."""
+class JudgmentTables:
+    """The judgments of a results folder."""
 
     judges: dict[str, JudgeRecord]
     """By label."""
-    rows: pd.DataFrame
-    """One row a judgment of an answer that is there. `score` is what is believed: of an endpoint the strict parser's
+    ratings: pd.DataFrame
+    """One row a judgment of a recorded answer. `score` is the one that is reported: of an endpoint the strict parser's
     rating, missing where it found none; `fastchat` is FastChat's own reading."""
     pairs: pd.DataFrame
     """One row a comparison; `winner` is `A`, `B` or `tie`, by the strict parser."""
     checks: dict[str, list[CheckResult]]
-    """By judge: what its check came to, a set each. A judge that was not checked is not in it."""
-    wanted: dict[tuple[str, str, str], int]
-    """By judge, set and cell: the judgments that its answers call for, those that could not be had among them."""
+    """By judge: the results of its check, one for each set. A judge that was not checked is not in it."""
+    expected: dict[tuple[str, str, str], int]
+    """By judge, set and cell: the number of judgments that its answers call for, failed ones included."""
     served: dict[str, list[str]]
-    """By judge, as which models the endpoint answered."""
+    """By judge, the model names under which the endpoint answered."""
     problems: tuple[str, ...]
-    """Files that cannot be believed, and judgments that count for nothing."""
+    """Corrupt files, and judgments that are excluded."""
 
     def scores(self) -> pd.DataFrame:
         """One row a judge, set and cell: the mean of its judgments with the question bootstrap's interval, and the mean
-        by turn (`turn_1`, ...); over all categories. `missing` counts what could not be had or read."""
-        found = []
-        for (judge, name, folder), own in self.rows.groupby(["judge", "set", "folder"], sort=False, observed=True):
-            known = own[own["score"].notna()]
-            interval = interval_over_questions(name, known["score"], known["question_id"]) if len(known) else None
-            turns = {f"turn_{turn}": rows["score"].mean() for turn, rows in known.groupby("turn")}
-            apart = own["score"].ne(own["fastchat"]) & ~(own["score"].isna() & own["fastchat"].isna())
-            wanted = self.wanted[judge, name, folder]
-            found.append(
-                {"judge": judge, "set": name, "folder": folder, "n": wanted, "missing": wanted - len(known)}
-                | {"disagree": int(apart.sum()), "mean": known["score"].mean()}
-                | {"low": interval.low if interval else None, "high": interval.high if interval else None}
-                | {"fastchat": own["fastchat"].mean(), "fastchat_missing": wanted - int(own["fastchat"].notna().sum())}
-                | turns
+        by turn (`turn_1`, ...); over all categories. `missing` counts failed and unreadable judgments."""
+        rows = []
+        groups = self.ratings.groupby(["judge", "set", "folder"], sort=False, observed=True)
+        for (judge, name, folder), ratings in groups:
+            rated = ratings[ratings["score"].notna()]
+            interval = interval_over_questions(name, rated["score"], rated["question_id"]) if len(rated) else None
+            both_missing = ratings["score"].isna() & ratings["fastchat"].isna()
+            expected = self.expected[judge, name, folder]
+            rows.append(
+                {
+                    "judge": judge,
+                    "set": name,
+                    "folder": folder,
+                    "n": expected,
+                    "missing": expected - len(rated),
+                    "disagree": int((ratings["score"].ne(ratings["fastchat"]) & ~both_missing).sum()),
+                    "mean": rated["score"].mean(),
+                    "low": interval.low if interval else None,
+                    "high": interval.high if interval else None,
+                    "fastchat": ratings["fastchat"].mean(),
+                    "fastchat_missing": expected - int(ratings["fastchat"].notna().sum()),
+                    **{f"turn_{turn}": of_turn["score"].mean() for turn, of_turn in rated.groupby("turn")},
+                }
             )
-        return pd.DataFrame(found) if found else pd.DataFrame(columns=SCORES)
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=SCORES)
 
     def by_category(self) -> pd.DataFrame:
-        """Of each judge, set, cell and category the mean, its interval and how many judgments it has."""
-        known = self.rows[self.rows["score"].notna()]
-        found = []
-        for keys, own in known.groupby(["judge", "set", "folder", "category"], sort=False):
-            interval = interval_over_questions(keys[1], own["score"], own["question_id"])
+        """One row a judge, set, cell and category: the mean, its interval and the number of judgments."""
+        rated = self.ratings[self.ratings["score"].notna()]
+        rows = []
+        for keys, ratings in rated.groupby(["judge", "set", "folder", "category"], sort=False):
+            interval = interval_over_questions(keys[1], ratings["score"], ratings["question_id"])
             bounds = (interval.low, interval.high) if interval else (None, None)
-            found.append((*keys, own["score"].mean(), *bounds, len(own)))
-        columns = ["judge", "set", "folder", "category", "mean", "low", "high", "count"]
-        return pd.DataFrame(found, columns=columns)
+            rows.append((*keys, ratings["score"].mean(), *bounds, len(ratings)))
+        return pd.DataFrame(rows, columns=CATEGORIES)
 
 
-def read(results: Results, plan: dict[str, Any]) -> Judged:
-    """All judgments of the cells of a plan, of whatever judge. What cannot be believed is a problem and no end: a
-    report is written while a night goes on."""
-    judges: dict[str, JudgeRecord] = {}
-    problems: list[str] = []
-    answers = {cell["folder"]: dict(_answers(results, cell, problems)) for cell in plan["cells"]}
-    rows: list[dict[str, Any]] = []
-    games: list[dict[str, Any]] = []
-    checks: dict[str, list[CheckResult]] = {}
-    wanted: dict[tuple[str, str, str], int] = {}
-    served: dict[str, list[str]] = {}
-    stale = 0
-    sets = plan.get("open_questions", {})
+@dataclass
+class _Reading:
+    """What is collected while the judgments of a folder are read."""
+
+    judges: dict[str, JudgeRecord] = field(default_factory=dict)
+    ratings: list[dict[str, object]] = field(default_factory=list)
+    pairs: list[dict[str, object]] = field(default_factory=list)
+    checks: dict[str, list[CheckResult]] = field(default_factory=dict)
+    expected: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    served: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    stale: int = 0
+    """Judgments of answers that are no longer there."""
+
+    def judgments(self, file: JudgmentFile[JudgmentType]) -> list[JudgmentType]:
+        """The judgments of a file, the last of each key. A corrupt file is a problem, and has none."""
+        try:
+            return latest_judgments(file.read())
+        except UserError as error:
+            self.problems.append(error.problem)
+            return []
+
+
+def read_judgments(results: Results, plan: PlanRecord) -> JudgmentTables:
+    """All judgments of the cells of a plan, by every judge. A corrupt file is a problem in the tables, and no error: a
+    report is also written while a sweep is running."""
+    reading = _Reading()
+    answers = {cell.folder: _cell_answers(results, cell, reading) for cell in plan.cells}
     for label in results.judges():
-        judge = read_judge(results, label)
-        judges[label] = judge
-        counts = read_check_counts(results, label)
-        if counts:
-            checks[label] = check_results(_read(check_ratings(results, label), problems), counts)
-        ratings: list[tuple[str, SimilarityRating | ModelRating]] = []
-        for folder, turns in answers.items():
-            for rating in latest_judgments(
-                _read(cell_ratings(CellFolder(results.path / "cells" / folder), label), problems)
-            ):
-                if rating.set not in sets:
-                    continue
-                if _hash(turns, rating) != rating.answers:
-                    stale += 1
-                    continue
-                ratings.append((folder, rating))
-        rows += [_rating_row(label, folder, rating) for folder, rating in ratings]
-        served[label] = sorted({rating.served for _, rating in ratings if isinstance(rating, ModelRating)} - {""})
-        wanted |= _wanted(label, judge, ratings, sets)
-        for verdict in latest_judgments(_read(pairwise_verdicts(results, label), problems)):
-            both = ((verdict.model_1, verdict.answers_1), (verdict.model_2, verdict.answers_2))
-            if all(_hash(answers.get(model, {}), verdict) == known for model, known in both):
-                games.append({**verdict.model_dump(), "judge": label, "winner": verdict.strict})
-            else:
-                stale += 1
-    if stale:
-        problems.append(f"{stale} judgments are of answers that are no longer there; they count for nothing")
-    return Judged(
-        judges,
-        pd.DataFrame(rows, columns=list(JUDGMENTS)).astype({"score": float, "fastchat": float}),
-        pd.DataFrame(games, columns=list(COMPARISONS)),
-        checks,
-        wanted,
-        served,
-        tuple(dict.fromkeys(problems)),
+        try:
+            judge, check_counts = read_judge(results, label), read_check_counts(results, label)
+        except UserError as error:
+            reading.problems.append(error.problem)
+            continue
+        reading.judges[label] = judge
+        if check_counts:
+            reading.checks[label] = check_results(reading.judgments(check_ratings(results, label)), check_counts)
+        _read_ratings(results, label, plan.open_questions, answers, reading)
+        _read_pairs(results, label, answers, reading)
+    if reading.stale:
+        reading.problems.append(
+            f"{reading.stale} judgments are of answers that are no longer there; they count for nothing"
+        )
+    return JudgmentTables(
+        reading.judges,
+        pd.DataFrame(reading.ratings, columns=RATINGS).astype({"score": float, "fastchat": float}),
+        pd.DataFrame(reading.pairs, columns=PAIRS),
+        reading.checks,
+        reading.expected,
+        reading.served,
+        tuple(dict.fromkeys(reading.problems)),
     )
 
 
-def _rating_row(label: str, folder: str, rating: SimilarityRating | ModelRating) -> dict[str, Any]:
+def _read_ratings(
+    results: Results,
+    label: str,
+    sets: Mapping[str, OpenSetRecord],
+    answers: Mapping[str, SetAnswers],
+    reading: _Reading,
+) -> None:
+    """The ratings of a judge, of all cells."""
+    ratings: list[tuple[str, Rating]] = []
+    for folder, by_set in answers.items():
+        for rating in reading.judgments(cell_ratings(results.folder_named(folder), label)):
+            if rating.set not in sets:
+                continue
+            if _hash(by_set, rating) == rating.answers:
+                ratings.append((folder, rating))
+            else:
+                reading.stale += 1
+    reading.ratings += [_rating_row(label, folder, rating) for folder, rating in ratings]
+    reading.served[label] = sorted({rating.served for _, rating in ratings if isinstance(rating, ModelRating)} - {""})
+    reading.expected |= _expected(label, reading.judges[label], ratings, sets)
+
+
+def _read_pairs(results: Results, label: str, answers: Mapping[str, SetAnswers], reading: _Reading) -> None:
+    """The pairwise comparisons of a judge."""
+    for verdict in reading.judgments(pairwise_verdicts(results, label)):
+        sides = ((verdict.model_1, verdict.answers_1), (verdict.model_2, verdict.answers_2))
+        if all(_hash(answers.get(model, {}), verdict) == of_answers for model, of_answers in sides):
+            reading.pairs.append({**verdict.model_dump(), "judge": label, "winner": verdict.strict})
+        else:
+            reading.stale += 1
+
+
+def _rating_row(label: str, folder: str, rating: Rating) -> dict[str, object]:
     return {
         "judge": label,
         "set": rating.set,
@@ -152,49 +195,38 @@ def _rating_row(label: str, folder: str, rating: SimilarityRating | ModelRating)
     }
 
 
-def _wanted(
-    label: str,
-    judge: JudgeRecord,
-    ratings: list[tuple[str, SimilarityRating | ModelRating]],
-    sets: dict[str, dict[str, Any]],
+def _expected(
+    label: str, judge: JudgeRecord, ratings: Sequence[tuple[str, Rating]], sets: Mapping[str, OpenSetRecord]
 ) -> dict[tuple[str, str, str], int]:
     """How many judgments each set of a cell calls for, where it has any: its turns times the judge's repeats there."""
     repeats: dict[tuple[str, str], int] = {}
     for folder, rating in ratings:
         key = folder, rating.set
         repeats[key] = max(repeats.get(key, 0), rating.repeat + 1)
-    turns = "with_reference" if judge.kind == "reference" else "turns"
-    return {(label, name, folder): sets[name][turns] * count for (folder, name), count in repeats.items()}
+    needs_reference = judge.kind == "reference"
+    turns = {name: record.with_reference if needs_reference else record.turns for name, record in sets.items()}
+    return {(label, name, folder): turns[name] * count for (folder, name), count in repeats.items()}
 
 
-def _read(file: JudgmentFile[JudgmentType], problems: list[str]) -> list[JudgmentType]:
-    try:
-        return file.read()
-    except UserError as error:
-        problems.append(error.problem)
-        return []
+def _hash(answers: SetAnswers, judgment: Rating | PairwiseVerdict) -> str:
+    """The hash of the recorded answers that a judgment should be of."""
+    return answers_hash(answers.get(judgment.set, {}).get(judgment.question_id, [])[: judgment.turn])
 
 
-def _hash(
-    answers: dict[tuple[str, int | str], list[str]], judgment: SimilarityRating | ModelRating | PairwiseVerdict
-) -> str:
-    """Of the answers that are there to what a judgment is of."""
-    return answers_hash(answers.get((judgment.set, judgment.question_id), [])[: judgment.turn])
-
-
-def _answers(
-    results: Results, planned: dict[str, Any], problems: list[str]
-) -> Iterator[tuple[tuple[str, int | str], list[str]]]:
-    """What a cell of the plan answered, by set and question."""
-    folder = CellFolder(results.path / "cells" / planned["folder"])
-    recorded = folder.metrics().get("answers", {}) if planned.get("answers") else {}
-    for identity in (recorded[id] for id in planned.get("answers", ()) if id in recorded):
+def _cell_answers(results: Results, planned: PlannedRecord, reading: _Reading) -> SetAnswers:
+    """The answers of a cell of the plan."""
+    if not planned.answers:
+        return {}
+    folder = results.folder_named(planned.folder)
+    recorded = folder.record().answers
+    by_set: dict[str, Answers] = {}
+    for record in (recorded[id] for id in planned.answers if id in recorded):
         try:
-            found = read_answers(folder, identity["file"])
+            answers = read_answers(folder, record.file)
         except UserError as error:
-            problems.append(error.problem)
-            found = {}
-        if not found:
-            problems.append(f"{planned['name']}: its answers to {identity['set']} are not there")
-        for question, turns in found.items():
-            yield (identity["set"], question), turns
+            reading.problems.append(error.problem)
+            answers = {}
+        if not answers:
+            reading.problems.append(f"{planned.name}: its answers to {record.set} are not there")
+        by_set[record.set] = {**by_set.get(record.set, {}), **answers}
+    return by_set

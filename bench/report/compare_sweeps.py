@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 import yaml
+from pydantic import JsonValue
 
-from bench.analysis import comparison, judgments
+from bench.analysis import comparison
+from bench.analysis.judgments import read_judgments
 from bench.analysis.result_tables import ResultTables, read_results, trained_cells
 from bench.analysis.series import setting_labels
 from bench.errors import UserError
-from bench.report import open_answers, provenance, tables
-from bench.report.content import Content, Section
+from bench.report.content import ReportContent, ReportSection
+from bench.report.difference_table import differences_table
 from bench.report.figures import differences
 from bench.report.finding import NAMED, comparisons, p_text
-from bench.report.tables import Table
+from bench.report.judge_panels import JudgePanel, judge_panels
+from bench.report.provenance import environment_table
+from bench.report.table import ReportTable
 from bench.statistics import LEVEL, SINGLE
 from bench.store.folder import Results
+from bench.store.records import PlanRecord
 from bench.sweep.sections import ReportConfig
 
 MANY = 3
@@ -27,7 +31,7 @@ MANY = 3
 
 
 @dataclass(frozen=True)
-class _Score:
+class ComparedScore:
     """One kind of score that both sweeps have: the accuracy, or what one judge says of one set of questions."""
 
     name: str
@@ -36,20 +40,20 @@ class _Score:
     """The quantity and its unit."""
     margin: float
     digits: int
-    rows: pd.DataFrame
-    """As `comparison.between` has them."""
+    differences: pd.DataFrame
+    """As `comparison.between` returns them."""
     doubt: str = ""
-    """What must stand beside everything that is said of it."""
+    """The warning that goes with everything that is said of it."""
 
     @property
     def sentences(self) -> list[str]:
         head = f"{self.name}: " if self.name else ""
-        said = [f"{head}{one}" for one in _sentences(self.rows, self.margin, self.digits)]
-        return [*said, f"{head}{self.doubt}"] if self.doubt else said
+        sentences = [f"{head}{sentence}" for sentence in _sentences(self.differences, self.margin, self.digits)]
+        return [*sentences, f"{head}{self.doubt}"] if self.doubt else sentences
 
-    def table(self, names: tuple[str, str]) -> list[Table]:
-        return tables.differences_table(
-            self.rows,
+    def table(self, names: tuple[str, str]) -> list[ReportTable]:
+        return differences_table(
+            self.differences,
             f"{self.what}, {names[1]} minus {names[0]}",
             self.margin,
             f"Paired differences: {self.name}" if self.name else "Paired differences",
@@ -57,105 +61,120 @@ class _Score:
         )
 
 
-def content(first: Results, second: Results) -> Content:
-    """The second sweep held against the first, setting by setting.
+@dataclass(frozen=True)
+class _Side:
+    """One of the two sweeps."""
+
+    name: str
+    results: Results
+    plan: PlanRecord
+    tables: ResultTables
+
+    @classmethod
+    def of(cls, name: str, results: Results) -> _Side:
+        return cls(name, results, results.plan_record(), read_results(results))
+
+    def panels(self, rules: ReportConfig) -> dict[tuple[str, str], JudgePanel]:
+        """By judge and set."""
+        judgments = read_judgments(self.results, self.plan)
+        panels = judge_panels(self.tables, judgments, self.plan.baseline, rules)
+        return {(panel.judge, panel.set): panel for panel in panels}
+
+
+def comparison_report(first: Results, second: Results) -> ReportContent:
+    """The second sweep compared with the first, setting by setting.
 
     Raises UserError for a folder that holds no sweep, and where both are one.
     """
     names = _names(first, second)
-    plans, read = (first.plan(), second.plan()), (read_results(first), read_results(second))
-    rules = ReportConfig.model_validate(plans[1].get("report", {}))
-    scores = list(_scores((first, second), plans, read, rules, names))
+    before, after = _Side.of(names[0], first), _Side.of(names[1], second)
+    scores = list(_compared_scores(before, after))
     environments = [
-        Table(f"Environment of {name}", one.heads, one.rows, one.note, folded=True, prose=True)
-        for name, results, plan in zip(names, (first, second), plans, strict=True)
-        for one in provenance.tables(results, plan)
+        ReportTable(f"Environment of {side.name}", table.heads, table.rows, table.note, folded=True, prose=True)
+        for side in (before, after)
+        for table in environment_table(side.results, side.plan)
     ]
-    problems = [f"{name}: {text}" for name, one in zip(names, read, strict=True) for text in one.problems]
-    sentences = [text for one in scores for text in one.sentences]
+    problems = [f"{side.name}: {text}" for side in (before, after) for text in side.tables.problems]
+    sentences = [text for score in scores for text in score.sentences]
     if not sentences:
         sentences = ["Nothing was scored in both: neither accuracies nor answers that one judge has judged in both."]
+    figures = [
+        figure for score in scores if not score.name for figure in differences.draw(score.differences, score.margin)
+    ]
     sections = [
-        Section("finding", "What changed", sentences, [*_alone(*read, names), *problems]),
-        Section(
+        ReportSection(
+            "finding", "What changed", sentences, [*_only_in_one(before.tables, after.tables, names), *problems]
+        ),
+        ReportSection(
             "differences",
             "Setting by setting",
-            figures=[drawn for one in scores if not one.name for drawn in differences.draw(one.rows, one.margin)],
-            tables=[table for one in scores for table in one.table(names)],
+            figures=figures,
+            tables=[table for score in scores for table in score.table(names)],
         ),
-        Section("settings", "Settings that differ", tables=_settings(first, second, names)),
-        Section("provenance", "Provenance", tables=environments),
+        ReportSection("settings", "Settings that differ", tables=_settings(first, second, names)),
+        ReportSection("provenance", "Provenance", tables=environments),
     ]
-    return Content(
+    tables = [score.differences.assign(score=score.name or "accuracy") for score in scores]
+    return ReportContent(
         f"{names[1]} against {names[0]}",
-        [],
         [section for section in sections if not section.empty],
-        [],
-        (second.path / "sweep.yaml").read_text(encoding="utf-8"),
+        second.read_text("sweep.yaml") or "",
         f"bench report {names[0]} {names[1]} --compare",
-        {"differences": pd.concat([one.rows.assign(score=one.name or "accuracy") for one in scores])} if scores else {},
+        tables={"differences": pd.concat(tables)} if tables else {},
     )
 
 
-def _scores(
-    results: tuple[Results, Results],
-    plans: tuple[dict[str, Any], dict[str, Any]],
-    read: tuple[ResultTables, ResultTables],
-    rules: ReportConfig,
-    names: tuple[str, str],
-) -> Iterator[_Score]:
+def _compared_scores(before: _Side, after: _Side) -> Iterator[ComparedScore]:
     """Every kind of score that trained cells of both have."""
+    rules = after.plan.report
 
     def between(first: ResultTables, second: ResultTables, margin: float) -> pd.DataFrame:
-        found = comparison.between(first, second, margin)
-        return found.assign(
-            series=[f"{one} in {names[1]}" for one in found["series"]],
-            baseline=[f"{one} in {names[0]}" for one in found["baseline"]],
+        rows = comparison.between(first, second, margin)
+        return rows.assign(
+            series=[f"{series} in {after.name}" for series in rows["series"]],
+            baseline=[f"{series} in {before.name}" for series in rows["baseline"]],
         )
 
-    if not any(trained_cells(one.cells).empty for one in read):
-        yield _Score("", "Points of average accuracy", rules.tie_margin, 1, between(*read, rules.tie_margin))
-    before, after = (
-        {
-            (one.judge, one.set): one
-            for one in open_answers.panels(mine, judgments.read(folder, plan), folder.plan_record().baseline, rules)
-        }
-        for folder, plan, mine in zip(results, plans, read, strict=True)
-    )
-    for key, panel in after.items():
-        if key in before:
-            both = before[key], panel
-            common = set(before[key].questions["question_id"]) & set(panel.questions["question_id"])
-            pair = (_of_questions(mine, one, common) for mine, one in zip(read, both, strict=True))
-            margin = rules.tie_margin * panel.hundredth
-            rows = between(*pair, margin).assign(mcnemar_p=None, mcnemar_p_adjusted=None)
-            left = max(one.questions["question_id"].nunique() for one in both) - len(common)
-            apart = f" {left} judgments that one of them lacks count for neither." if left else ""
-            doubt = next((one.doubt for one in both if one.doubt), "").strip()
-            what = f"{doubt} Points from {panel.scale}".strip()
-            yield _Score(panel.title, what, margin, 2, rows, f"{doubt}{apart}".strip())
+    if not any(trained_cells(side.tables.cells).empty for side in (before, after)):
+        rows = between(before.tables, after.tables, rules.tie_margin)
+        yield ComparedScore("", "Points of average accuracy", rules.tie_margin, 1, rows)
+    earlier = before.panels(rules)
+    for key, panel in after.panels(rules).items():
+        if key not in earlier:
+            continue
+        both = earlier[key], panel
+        common = set(both[0].questions["question_id"]) & set(panel.questions["question_id"])
+        margin = rules.tie_margin * panel.hundredth
+        rows = between(
+            _of_questions(before.tables, both[0], common), _of_questions(after.tables, panel, common), margin
+        ).assign(mcnemar_p=None, mcnemar_p_adjusted=None)
+        left = max(side.questions["question_id"].nunique() for side in both) - len(common)
+        excluded = f" {left} judgments that one of them lacks count for neither." if left else ""
+        doubt = next((side.doubt for side in both if side.doubt), "").strip()
+        what = f"{doubt} Points from {panel.scale}".strip()
+        yield ComparedScore(panel.title, what, margin, 2, rows, f"{doubt}{excluded}".strip())
 
 
-def _of_questions(read: ResultTables, panel: open_answers.Panel, kept: set[str]) -> ResultTables:
-    """A panel's cells as accuracies stand in frames, by some of its judgments alone."""
-    rows = panel.questions[panel.questions["question_id"].isin(kept)]
+def _of_questions(tables: ResultTables, panel: JudgePanel, questions: set[str]) -> ResultTables:
+    """The cells of a panel, their averages being over some of its judgments alone."""
+    rows = panel.questions[panel.questions["question_id"].isin(questions)]
     averages = 100 * rows.groupby("folder", observed=True)["correct"].mean()
     cells = panel.cells.assign(average=panel.cells["folder"].map(averages.to_dict()).astype(float))
-    return replace(read, cells=cells, questions=rows)
+    return replace(tables, cells=cells, questions=rows)
 
 
 def _names(first: Results, second: Results) -> tuple[str, str]:
-    """What tells the two apart: as much of the ends of their paths as it takes."""
-    mine, other = first.path.resolve(), second.path.resolve()
-    if mine == other:
+    """As much of the ends of both paths as it takes for them to differ."""
+    before, after = first.path.resolve(), second.path.resolve()
+    if before == after:
         raise UserError(
             f"{first.path} and {second.path} are one folder", "Give two: bench report BEFORE AFTER --compare"
         )
-    for length in range(1, max(len(mine.parts), len(other.parts))):
-        found = "/".join(mine.parts[-length:]), "/".join(other.parts[-length:])
-        if found[0] != found[1]:
-            return found
-    return str(mine), str(other)
+    for length in range(1, max(len(before.parts), len(after.parts))):
+        names = "/".join(before.parts[-length:]), "/".join(after.parts[-length:])
+        if names[0] != names[1]:
+            return names
+    return str(before), str(after)
 
 
 def _sentences(rows: pd.DataFrame, margin: float, digits: int) -> list[str]:
@@ -165,17 +184,17 @@ def _sentences(rows: pd.DataFrame, margin: float, digits: int) -> list[str]:
     verdicts = rows["verdict"].value_counts()
     few, p = rows["verdict"] == SINGLE, rows["mcnemar_p_adjusted"].astype(float)
     changed = rows[rows["verdict"].isin(["better", "worse"]) | (few & (p < 1 - LEVEL))]
-    said = comparisons(changed, margin, digits) if len(changed) <= MANY else []
+    sentences = comparisons(changed, margin, digits) if len(changed) <= MANY else []
     if len(changed) > MANY:
         largest = changed.reindex(changed["difference"].abs().sort_values(ascending=False).index).head(NAMED)
         named = ", ".join(f"{row.series} {row.difference:+.{digits}f}" for row in largest.itertuples())
         up = int((changed["difference"] > 0).sum())
-        said.append(
+        sentences.append(
             f"{len(changed)} settings changed beyond noise: {up} up, {len(changed) - up} down, the most: {named}."
         )
     untested = int((few & p.isna()).sum())
     if not len(changed) and not untested:
-        said.append("Nothing changed beyond noise.")
+        sentences.append("Nothing changed beyond noise.")
     counts = {
         "tied": verdicts.get("tie", 0),
         "unresolved": verdicts.get("unresolved", 0),
@@ -186,22 +205,22 @@ def _sentences(rows: pd.DataFrame, margin: float, digits: int) -> list[str]:
     rest = [f"{count} {words}" for words, count in counts.items() if count]
     largest = rows.loc[rows["difference"].abs().idxmax()]
     adjusted = f" (adjusted p {p_text(largest['p_adjusted'])})" if pd.notna(largest["p_adjusted"]) else ""
-    said.append(
+    sentences.append(
         f"{len(rows)} settings were done in both: {'; '.join([f'{len(changed)} changed beyond noise', *rest])}. "
         f"The largest difference is {largest['difference']:+.2f} points{adjusted}."
     )
-    return said
+    return sentences
 
 
-def _alone(first: ResultTables, second: ResultTables, names: tuple[str, str]) -> list[str]:
+def _only_in_one(first: ResultTables, second: ResultTables, names: tuple[str, str]) -> list[str]:
     """The settings that only one of the two has done."""
-    done = [trained_cells(one.cells).assign(side=side) for side, one in enumerate((first, second))]
-    both = pd.concat([one for one in done if len(one)] or done)
+    done = [trained_cells(tables.cells).assign(side=side) for side, tables in enumerate((first, second))]
+    both = pd.concat([cells for cells in done if len(cells)] or done)
     if both.empty:
         return []
     both = both.assign(label=setting_labels(both))
     keys = [both[name].map(repr) for name in ("method", "options", "base", "samples", "training")]
-    both = both.assign(setting=["|".join(one) for one in zip(*keys, strict=True)])
+    both = both.assign(setting=["|".join(parts) for parts in zip(*keys, strict=True)])
     sides = both.groupby("setting")["side"].agg(set)
     notes = []
     for side, name in enumerate(names):
@@ -211,20 +230,23 @@ def _alone(first: ResultTables, second: ResultTables, names: tuple[str, str]) ->
     return notes
 
 
-def _settings(first: Results, second: Results, names: tuple[str, str]) -> list[Table]:
+def _settings(first: Results, second: Results, names: tuple[str, str]) -> list[ReportTable]:
     """The keys of the resolved sweep files whose values differ."""
-    flat = [_flat(yaml.safe_load((one.path / "sweep.yaml").read_text(encoding="utf-8"))) for one in (first, second)]
-    keys = list(dict.fromkeys([*flat[0], *flat[1]]))
-    rows = [[key, *(str(one.get(key, "-")) for one in flat)] for key in keys if flat[0].get(key) != flat[1].get(key)]
-    return [Table("Settings that differ", ["setting", *names], rows, prose=True)] if rows else []
+    before, after = (_flat(yaml.safe_load(results.read_text("sweep.yaml") or "")) for results in (first, second))
+    keys = dict.fromkeys([*before, *after])
+    rows = [
+        [key, str(before.get(key, "-")), str(after.get(key, "-"))] for key in keys if before.get(key) != after.get(key)
+    ]
+    return [ReportTable("Settings that differ", ["setting", *names], rows, prose=True)] if rows else []
 
 
-def _flat(value: Any, at: str = "") -> dict[str, Any]:
+def _flat(value: JsonValue, at: str = "") -> dict[str, JsonValue]:
     """A nested document by dotted keys."""
+    parts: dict[str, JsonValue] = {}
     if isinstance(value, dict) and value:
-        return {
-            key: one for name, part in value.items() for key, one in _flat(part, f"{at}.{name}" if at else name).items()
-        }
-    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
-        return {key: one for place, part in enumerate(value) for key, one in _flat(part, f"{at}[{place}]").items()}
-    return {at: value}
+        parts = {f"{at}.{name}" if at else name: part for name, part in value.items()}
+    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        parts = {f"{at}[{place}]": part for place, part in enumerate(value)}
+    if not parts:
+        return {at: value}
+    return {key: leaf for name, part in parts.items() for key, leaf in _flat(part, name).items()}

@@ -10,7 +10,7 @@ from bench.analysis import comparison
 from bench.analysis.comparison import PairedDifference
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
-from bench.report.ranking import best
+from bench.report.ranking import best_setting
 from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, SINGLE, TIE_MARGIN, noise_floor
 from bench.sweep.sections import ReportConfig
 
@@ -73,7 +73,7 @@ def _reach(values: pd.Series, digits: int) -> str:
 def best_sentence(ranked: pd.DataFrame) -> list[str]:
     """Which setting the development questions choose, and its score on the test questions, which had no part in the
     choice. Nothing where there is no choice."""
-    chosen = best(ranked)
+    chosen = best_setting(ranked)
     trained = ranked[ranked["kind"] == "trained"]
     if len(trained) < 2:
         return []

@@ -4,48 +4,36 @@ from __future__ import annotations
 
 import pandas as pd
 
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    **{one: rf"\{one}" for one in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
+from bench.report.table import column_text
+
+HEADS = ("method", "rank", "samples", "seeds", r"average (\%)", "trainable", "verdict")
+NOTE = r"\multicolumn{7}{l}{\footnotesize $\pm$: 95\,\% over seeds; $^q$: over questions alone.} \\"
 
 
-def table(settings: pd.DataFrame, name: str) -> str:
-    """`settings` (`ranking.ranking`): method, rank, samples, seeds, average with its half-width, trainable parameters
-    and verdict, the best average first."""
-    lines = [
-        r"% Needs \usepackage{booktabs}.",
-        r"\begin{tabular}{lrrrrrl}",
-        r"\toprule",
-        r"method & rank & samples & seeds & average (\%) & trainable & verdict \\",
-        r"\midrule",
+def settings_table(settings: pd.DataFrame, name: str) -> str:
+    """`settings` (`ranking.rank_settings`): method, rank, samples, seeds, average with its half-width, trainable
+    parameters and verdict, the best average first. `name` is that of the sweep."""
+    averages = [
+        f"{row.average:.1f}"
+        + ("" if pd.isna(row.low) else rf" $\pm$ {(row.high - row.low) / 2:.1f}")
+        + ("$^q$" if row.interval == "questions" else "")
+        for row in settings.itertuples()
     ]
-    for row in settings.itertuples():
-        mark = "$^q$" if row.interval == "questions" else ""
-        half = "" if pd.isna(row.low) else rf" $\pm$ {(row.high - row.low) / 2:.1f}{mark}"
-        cells = [
-            _escaped(row.series),
-            _number(row.rank, "g"),
-            _number(row.samples, ",.0f"),
-            _number(row.seeds, ".0f"),
-            f"{row.average:.1f}{half}",
-            _number(row.trainable, ",.0f"),
-            _escaped(row.verdict) if isinstance(row.verdict, str) else "",
-        ]
-        lines.append(" & ".join(cells) + r" \\")
-    note = r"\multicolumn{7}{l}{\footnotesize $\pm$: 95\,\% over seeds; $^q$: over questions alone.} \\"
-    return "\n".join([f"% {_comment(name)}", *lines, r"\bottomrule", note, r"\end{tabular}"]) + "\n"
+    columns = (
+        settings["series"],
+        _numbers(settings["rank"], "g"),
+        _numbers(settings["samples"], ",.0f"),
+        _numbers(settings["seeds"], ".0f"),
+        averages,
+        _numbers(settings["trainable"], ",.0f"),
+        settings["verdict"].fillna(""),
+    )
+    table = pd.DataFrame(dict(zip(HEADS, columns, strict=True)))
+    styled = table.style.hide(axis="index").format(escape="latex", subset=["method", "verdict"])
+    tabular = styled.to_latex(hrules=True, column_format="lrrrrrl")
+    body, end = tabular.rstrip("\n").rsplit("\n", 1)
+    return "\n".join([f"% {' '.join(name.split())}", r"% Needs \usepackage{booktabs}.", body, NOTE, end]) + "\n"
 
 
-def _comment(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _escaped(text: str) -> str:
-    return "".join(SPECIAL.get(one, one) for one in text)
-
-
-def _number(value: float, form: str) -> str:
-    return "--" if pd.isna(value) else format(value, form)
+def _numbers(values: pd.Series, form: str) -> list[str]:
+    return ["--" if text == "-" else text for text in column_text(values, form)]

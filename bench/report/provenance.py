@@ -2,67 +2,74 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
-from typing import Any
-
-from bench.report.tables import Table
+from bench.errors import UserError
+from bench.report.table import ReportTable
 from bench.store.folder import Results
+from bench.store.records import EnvironmentRecord, PlanRecord
+
+Facts = tuple[tuple[str, str], ...]
+"""What a cell was run with, as (name, value)."""
+UNREADABLE: Facts = (("", "its environment.json cannot be read"),)
 
 
-def tables(results: Results, plan: dict[str, Any]) -> list[Table]:
+def environment_table(results: Results, plan: PlanRecord) -> list[ReportTable]:
     """One table, a column a variety of environment. Empty without a cell; a record that cannot be read says so."""
-    kinds: dict[tuple[tuple[str, str], ...], int] = {}
-    for cell in plan["cells"]:
-        text = results.folder_named(cell["folder"]).read_text("environment.json")
-        if text is not None:
-            try:
-                facts = _facts(json.loads(text))
-            except (json.JSONDecodeError, KeyError):
-                facts = (("", "its environment.json cannot be read"),)
-            kinds[facts] = kinds.get(facts, 0) + 1
-    if not kinds:
+    counts: dict[Facts, int] = {}
+    for cell in plan.cells:
+        try:
+            environment = results.folder_named(cell.folder).environment()
+        except UserError:
+            facts = UNREADABLE
+        else:
+            if environment is None:
+                continue
+            facts = _facts(environment)
+        counts[facts] = counts.get(facts, 0) + 1
+    if not counts:
         return []
-    columns = [dict(facts) for facts in kinds]
+    columns = [dict(facts) for facts in counts]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, "-") for column in columns)] for name in names]
-    heads = ["", *(f"{count} cell{'s' if count != 1 else ''}" for count in kinds.values())]
+    heads = ["", *(f"{count} cell{'s' if count != 1 else ''}" for count in counts.values())]
     note = (
         "What every cell was run with."
-        if len(kinds) == 1
+        if len(counts) == 1
         else "What the cells were run with. Columns differ in base model, data, device, versions or code."
     )
-    return [Table("Environment", heads, rows, note, prose=True)]
+    return [ReportTable("Environment", heads, rows, note, prose=True)]
 
 
-def mixed(results: Results, plan: dict[str, Any]) -> list[str]:
-    """That cells ran on several kinds of machine, where they did: then seconds are not to be compared."""
-    kinds = set()
-    for cell in plan["cells"]:
-        text = results.folder_named(cell["folder"]).read_text("environment.json")
-        with suppress(json.JSONDecodeError, KeyError):
-            recorded = json.loads(text or "{}")
-            kinds.add((recorded.get("processor"), recorded["device"], recorded["threads"]))
-    if len(kinds) < 2:
+def machine_warning(results: Results, plan: PlanRecord) -> list[str]:
+    """That cells ran on several kinds of machine, where they did: then seconds are not comparable."""
+    machines = set()
+    for cell in plan.cells:
+        try:
+            environment = results.folder_named(cell.folder).environment()
+        except UserError:  # the table says so
+            continue
+        if environment is not None:
+            machines.add((environment.processor, environment.device, environment.threads))
+    if len(machines) < 2:
         return []
     return [
-        f"These cells ran on {len(kinds)} kinds of machine (the environments below): seconds, tokens/s and memory are "
-        "comparable within one of them only."
+        f"These cells ran on {len(machines)} kinds of machine (the environments below): seconds, tokens/s and memory "
+        "are comparable within one of them only."
     ]
 
 
-def _facts(recorded: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    base = recorded["base_model"]
-    device = recorded["device"]
+def _facts(environment: EnvironmentRecord) -> Facts:
+    base = environment.base_model
     # Of a CPU the device says no more than that.
-    where = recorded.get("processor") or device if device == "cpu" else device
-    found = {
-        "device": f"{where}, {recorded['threads']} threads",
-        "platform": f"{recorded['platform']}, Python {recorded['python']}",
-        "commit": recorded["commit"] or "unknown",
-        "base model": f"{base['id']}, {base['revision'] or 'no revision'}",
-        "computes in": recorded.get("dtype_reason", ""),
-        "data fingerprint": recorded["data_fingerprint"],
-        "packages": ", ".join(f"{name} {number}" for name, number in recorded["packages"].items() if number),
+    device = environment.device
+    if device == "cpu" and environment.processor:
+        device = environment.processor
+    facts = {
+        "device": f"{device}, {environment.threads} threads",
+        "platform": f"{environment.platform}, Python {environment.python}",
+        "commit": environment.commit or "unknown",
+        "base model": f"{base.id}, {base.revision or 'no revision'}",
+        "computes in": environment.dtype_reason,
+        "data fingerprint": environment.data_fingerprint,
+        "packages": ", ".join(f"{name} {number}" for name, number in environment.packages.items() if number),
     }
-    return tuple((name, value) for name, value in found.items() if value)
+    return tuple((name, value) for name, value in facts.items() if value)

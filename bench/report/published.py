@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+
+from bench.store.records import PlanRecord
 
 FOLDER = Path(__file__).parent / "published"
 
@@ -43,7 +44,7 @@ LLAMA_7B = {"huggyllama/llama-7b", "yahma/llama-7b-hf", "decapoda-research/llama
 """Copies of the paper's base model on the hub."""
 
 
-def read(name: str) -> pd.DataFrame:
+def read_published(name: str) -> pd.DataFrame:
     """One of the files, by its name in `SOURCES`."""
     return pd.read_csv(FOLDER / f"{name}.csv")
 
@@ -64,14 +65,15 @@ def paper_base(bases: set[str]) -> str | None:
     return next((name for name, copies in PAPER_BASES.items() if bases and bases <= copies), None)
 
 
-def comparable_scores(bases: set[str], plan: dict[str, Any], questions: str, kind: str, judge: str) -> bool:
+def comparable_scores(bases: set[str], plan: PlanRecord, questions: str, kind: str, judge: str) -> bool:
     """Whether the paper's MT-Bench scores may be drawn over these: its base, the hub's cleaned Alpaca, all of MT-Bench,
     and GPT-4 as the judge (not one of its successors)."""
-    asked = plan.get("open_questions", {}).get(questions, {})
+    record = plan.open_questions.get(questions)
     return (
         paper_base(bases) is not None
-        and plan.get("instructions") == ["alpaca, the hub's"]
-        and asked.get("fingerprint") == MT_BENCH_FINGERPRINT
+        and plan.instructions == ["alpaca, the hub's"]
+        and record is not None
+        and record.fingerprint == MT_BENCH_FINGERPRINT
         and kind == "openai"
         and re.fullmatch(r"gpt-4(-\d{4})?", judge) is not None
     )
@@ -79,8 +81,8 @@ def comparable_scores(bases: set[str], plan: dict[str, Any], questions: str, kin
 
 def rank_table() -> pd.DataFrame:
     """Published averages over the eight tasks by method and rank, with reproductions and their sources."""
-    paper = read("dora_table15_rank").assign(source=RANK_SOURCE)
-    others = read("dora_reproductions").assign(source=lambda rows: "reproduction: " + rows["source"])
+    paper = read_published("dora_table15_rank").assign(source=RANK_SOURCE)
+    others = read_published("dora_reproductions").assign(source=lambda rows: "reproduction: " + rows["source"])
     return pd.concat([paper, others])[["base", "method", "rank", "average", "source"]].sort_values(
         ["method", "rank"], kind="stable", ignore_index=True
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis import comparison
+from bench.analysis.comparison import PairedDifference, difference_rows
 from bench.analysis.result_tables import ResultTables, averaged_scores, trained_cells
 from bench.analysis.series import setting_labels
-from bench.report.figures.cost import settings
-from bench.statistics import SEEDS, mean_interval
+from bench.report.figures.cost import setting_costs
+from bench.statistics import Interval, mean_interval
 
 COLUMNS = (
     "kind",
@@ -27,10 +27,10 @@ COLUMNS = (
 )
 COSTS = ("trainable", "memory", "seconds", "latency")
 TASK = "task: "
-"""What the column of a task begins with: a task may have any name."""
+"""The prefix of a task's column: a task may have any name."""
 
 
-def ranking(read: ResultTables, differences: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
+def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     """One row a setting, the best average first; the untuned base and the majority class stand where their averages put
     them.
 
@@ -39,37 +39,28 @@ def ranking(read: ResultTables, differences: pd.DataFrame, baseline: str | None)
     development questions, which may choose a setting where test scores may not. `verdict`: against the baseline, as in
     the paired differences. A column a task of the averages' protocol, then `memory` (peak of training, MB), `seconds`
     (of training) and `latency` (s, one prompt, 64 tokens), each a mean over seeds."""
-    scores = averaged_scores(read.scores)
+    scores = averaged_scores(results.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
-    trained = trained_cells(read.cells)
-    untuned = read.cells[(read.cells["status"] == "done") & (read.cells["method"] == "base")]
+    trained = trained_cells(results.cells)
+    untuned = results.cells[(results.cells["status"] == "done") & (results.cells["method"] == "base")]
     labelled = pd.concat(
         [trained.assign(label=setting_labels(trained)), untuned.assign(label="untuned " + untuned["base"])]
     )
     labelled = labelled[labelled["average"].notna()]
-    costs = settings(read.cells).set_index("label")
-    verdicts: dict[Any, list[str]] = {}
-    for difference in comparison.difference_rows(differences):
-        place = difference.series, difference.rank, difference.samples
-        verdicts.setdefault(place, []).append(_verdict_text(difference))
-    own_ranks = len(differences) > 0 and differences["rank"].isna().all()
+    costs = setting_costs(results.cells).set_index("label")
+    verdicts = _Verdicts.of(differences, baseline)
     rows = []
-    for label, own in labelled.groupby("label", sort=False):
-        first = own.iloc[0]
-        row: dict[str, Any] = {"average": own["average"].mean(), **_interval(own)}
-        row["development"] = pd.to_numeric(own["development"]).mean()
-        row["development_n"] = pd.to_numeric(own["development_n"]).mean()
+    for label, cells in labelled.groupby("label", sort=False):
+        row = {**_scores(cells), **_by_task(by_cell.loc[cells["folder"]].mean())}
+        first = cells.iloc[0]
         if first["method"] == "base":
             row |= {"kind": "untuned", "series": "untuned" + first["series"].removeprefix("base"), "verdict": ""}
         else:
             row |= {"kind": "trained", "series": first["series"], "rank": first["rank"], "samples": first["samples"]}
-            of_baseline = "baseline" if first["method"] == baseline else ""
-            place = first["series"], None if own_ranks else _rank(first["rank"]), first["samples"]
-            found = verdicts.get(place, [of_baseline])
-            row["verdict"] = "; ".join(found)
-            row |= {"seeds": len(own), **costs.loc[label, list(COSTS)].to_dict()}
-        rows.append(row | _by_task(by_cell.loc[own["folder"]].mean()))
+            verdict = verdicts.text(first["method"], first["series"], first["rank"], first["samples"])
+            row |= {"seeds": len(cells), "verdict": verdict, **costs.loc[label, list(COSTS)].to_dict()}
+        rows.append(row)
     majority = scores.drop_duplicates("task").set_index("task")["majority"]
     if rows and len(majority) and majority.notna().all():
         rows.append({"kind": "majority", "series": "majority class", "average": majority.mean(), **_by_task(majority)})
@@ -77,33 +68,60 @@ def ranking(read: ResultTables, differences: pd.DataFrame, baseline: str | None)
     return pd.DataFrame(rows, columns=columns).sort_values("average", ascending=False, kind="stable", ignore_index=True)
 
 
-def _rank(rank: float | None) -> float | None:
-    return None if pd.isna(rank) else rank
+@dataclass(frozen=True)
+class _Verdicts:
+    """The verdicts on each setting, in words."""
+
+    texts: dict[tuple[str, float | None, int], list[str]]
+    """By series, rank and samples."""
+    at_own_ranks: bool
+    """The settings were compared at their own ranks, so that ranks do not identify a comparison."""
+    baseline: str | None
+
+    @classmethod
+    def of(cls, differences: pd.DataFrame, baseline: str | None) -> _Verdicts:
+        rows = difference_rows(differences)
+        texts: dict[tuple[str, float | None, int], list[str]] = {}
+        for row in rows:
+            texts.setdefault((row.series, row.rank, row.samples), []).append(_verdict_text(row))
+        return cls(texts, bool(rows) and all(row.rank is None for row in rows), baseline)
+
+    def text(self, method: str, series: str, rank: float | None, samples: int) -> str:
+        place = series, None if self.at_own_ranks or pd.isna(rank) else rank, samples
+        return "; ".join(self.texts.get(place, ["baseline" if method == self.baseline else ""]))
 
 
-def _by_task(scores: pd.Series) -> dict[str, float]:
+def _by_task(scores: pd.Series) -> dict[str, object]:
     return {f"{TASK}{task}": score for task, score in scores.items()}
 
 
-def _interval(own: pd.DataFrame) -> dict[str, Any]:
-    """95 % of a setting's mean, and over what."""
-    found = mean_interval(list(own["average"])) if len(own) >= SEEDS else None
-    if found is not None:
-        return {"low": found.low, "high": found.high, "interval": "seeds"}
-    mean, noise = own["average"].mean(), own["question_noise"].mean()
-    return {"low": mean - noise, "high": mean + noise, "interval": "questions"}
+def _scores(cells: pd.DataFrame) -> dict[str, object]:
+    """The averages of the cells of a setting, with the 95 % interval of the first, and what it is over."""
+    average = cells["average"].mean()
+    interval, over = mean_interval(list(cells["average"])), "seeds"
+    if interval is None:
+        half_width = cells["question_noise"].mean()
+        interval, over = Interval(average - half_width, average + half_width), "questions"
+    return {
+        "average": average,
+        "low": interval.low,
+        "high": interval.high,
+        "interval": over,
+        "development": pd.to_numeric(cells["development"]).mean(),
+        "development_n": pd.to_numeric(cells["development_n"]).mean(),
+    }
 
 
-def _verdict_text(row: comparison.PairedDifference) -> str:
+def _verdict_text(row: PairedDifference) -> str:
     """A verdict in the words of a cell of the table."""
     words = {"better": "better than", "worse": "worse than", "tie": "tie with", "unresolved": "unresolved against"}
-    against = row.baseline_label
     if row.verdict not in words:
-        return f"{row.difference:+.1f} to {against} in {'one run' if row.seeds == 1 else f'{row.seeds} runs'} each"
-    return f"{words[row.verdict]} {against}"
+        runs = "one run" if row.seeds == 1 else f"{row.seeds} runs"
+        return f"{row.difference:+.1f} to {row.baseline_label} in {runs} each"
+    return f"{words[row.verdict]} {row.baseline_label}"
 
 
-def best(table: pd.DataFrame) -> pd.Series | None:
+def best_setting(table: pd.DataFrame) -> pd.Series | None:
     """The trained row with the most right answers to development questions. Of equals that with the fewest trainable
     parameters, then samples, then by name: test questions have no part in it. None where nothing trained has them."""
     known = table[(table["kind"] == "trained") & table["development"].notna()]

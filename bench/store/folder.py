@@ -140,10 +140,11 @@ class CellFolder:
         write_json(self.path / "environment.json", content_of(environment))
 
     def training_log(self) -> list[TrainingLogRow]:
-        """The lines of training.jsonl. Raises UserError for a line that is corrupt."""
+        """The lines of training.jsonl, without an incomplete last line, which a killed process leaves. Raises UserError
+        for a line that is corrupt."""
         text = self.read_text("training.jsonl") or ""
         path = self.path / "training.jsonl"
-        return [parse_record(path, line, TrainingLogRow) for line in text.split("\n") if line]
+        return [parse_record(path, line, TrainingLogRow) for line in text.split("\n")[:-1] if line]
 
     def metrics(self) -> dict[str, Any]:
         """What the cell came to so far; an empty mapping where nothing is recorded.

@@ -15,8 +15,8 @@ from bench import statistics
 from bench.analysis import comparison
 from bench.analysis.rescoring import QUESTIONS, differing_questions
 from bench.analysis.result_tables import read_results
+from bench.report.difference_table import differences_table
 from bench.report.finding import comparisons
-from bench.report.tables import differences_table
 from bench.store.folder import Results
 from bench.sweep.sections import ReportConfig
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers.sweeps import bench
 
-from bench.analysis import judgments
+from bench.analysis.judgments import JudgmentTables, read_judgments
 from bench.judging.endpoint import Endpoint
 from bench.judging.judge_folder import JudgingOptions, JudgingSummary, judge_folder
 from bench.judging.judges import EndpointJudge, Judge, SimilarityJudge
@@ -65,8 +65,8 @@ def cells(results: Path) -> list[CellFolder]:
     return [CellFolder(results / "cells" / cell.folder) for cell in Results(results).plan_record().cells]
 
 
-def read(results: Path) -> judgments.Judged:
-    return judgments.read(Results(results), Results(results).plan())
+def read(results: Path) -> JudgmentTables:
+    return read_judgments(Results(results), Results(results).plan_record())
 
 
 def judge(results: Path, by: Judge | None = None, **options: Any) -> JudgingSummary:
@@ -88,7 +88,7 @@ def test_every_cell_answers_and_is_judged_offline(talked: Path) -> None:
         answers = list(record.answers.values())
         assert [(of_set.set, of_set.n) for of_set in answers] == [("held_out", 4), ("world_talk", 8)]
         assert all((of_set.seconds or 0) > 0 and of_set.new_tokens <= 6 * of_set.n for of_set in answers)
-        rows = judged.rows[judged.rows["folder"] == folder.path.name]
+        rows = judged.ratings[judged.ratings["folder"] == folder.path.name]
         assert len(rows) == 12 and rows["score"].between(0, 100).all()
     assert judged.problems == ()
 
@@ -144,7 +144,7 @@ def test_judgments_of_replaced_answers_count_for_nothing(results: Path) -> None:
     assert read(results).problems == (problem,)
     assert counts(judge(results)) == (60, 59, 1)
     again = read(results)
-    assert len(again.rows) == 5 * 12 and again.problems == (problem,)  # rated anew, beside the old rating
+    assert len(again.ratings) == 5 * 12 and again.problems == (problem,)  # rated anew, beside the old rating
 
 
 def test_other_reference_answers_are_another_judgment(results: Path) -> None:
@@ -157,14 +157,14 @@ def test_other_reference_answers_are_another_judgment(results: Path) -> None:
     assert counts(judge(results, sets=("held_out",))) == (20, 0, 20)
     assert counts(judge(results, sets=("held_out",))) == (20, 20, 0)
     judged = read(results)
-    assert len(judged.rows) == 5 * 12 and judged.problems == ()
+    assert len(judged.ratings) == 5 * 12 and judged.problems == ()
 
 
 def test_an_incomplete_line_is_removed_and_its_judgment_made_again(results: Path) -> None:
     (path,) = (cells(results)[1].path / "judgments").iterdir()
     complete = path.read_text()
     path.write_text(complete[:-30])  # killed while it was written
-    assert len(read(results).rows) == 5 * 12 - 1
+    assert len(read(results).ratings) == 5 * 12 - 1
     assert counts(judge(results)) == (60, 59, 1)
     assert path.read_text() == complete
 
@@ -180,14 +180,14 @@ def test_judging_reads_a_packed_folder_and_adds_to_it(results: Path) -> None:
     before = read(results)
     pack(Results(results))
     assert not list(results.glob("cells/*/judgments/*"))
-    assert read(results).rows.equals(before.rows)
+    assert read(results).ratings.equals(before.ratings)
     assert counts(judge(results)) == (60, 60, 0)
     assert not list(results.glob("cells/*/judgments/*"))
     (path,) = (results / "questions").glob("held_out-*")
     path.write_text(re.sub(r'"reference": \[".*?"\]', '"reference": ["Another."]', path.read_text()))
     assert counts(judge(results)) == (60, 40, 20)
     assert len(list(results.glob("cells/*/judgments/*"))) == 5
-    assert len(read(results).rows) == 60 and counts(judge(results)) == (60, 60, 0)
+    assert len(read(results).ratings) == 60 and counts(judge(results)) == (60, 60, 0)
 
 
 def test_errors_of_the_command_line(results: Path) -> None:
@@ -261,7 +261,7 @@ def test_an_endpoint_judges_what_is_there(results: Path, server: Callable[[Say],
     assert "dollars" in summary.lines()[1] and not summary.failed
     judged = read(results)
     assert label.startswith("a-judge-") and judged.judges[label] == by.identity
-    rows = judged.rows[judged.rows["judge"] == label]
+    rows = judged.ratings[judged.ratings["judge"] == label]
     assert len(rows) == 5 * 12 and (rows["score"] == rows["fastchat"]).all()
     rating = cell_ratings(cells(results)[1], label).read()[0]
     assert isinstance(rating, ModelRating)
@@ -282,7 +282,7 @@ def test_the_command_judges_by_an_endpoint_and_shows_no_key(
     assert done.exit_code == 0, done.output
     assert "dollars" in done.output and SECRET not in done.output
     assert not [path for path in results.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
-    assert len(read(results).rows) == 3 * 60
+    assert len(read(results).ratings) == 3 * 60
 
 
 def test_what_cannot_be_read_is_missing_and_never_zero(results: Path, server: Callable[[Say], str]) -> None:

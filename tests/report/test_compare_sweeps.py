@@ -33,14 +33,14 @@ def two_of_alpaca(tmp_path: Path) -> tuple[Results, Results]:
 
 
 def test_the_same_cells_have_not_changed(finished: tuple[Path, Path], tmp_path: Path) -> None:
-    made = compare_sweeps.content(*two(finished, tmp_path))
+    made = compare_sweeps.comparison_report(*two(finished, tmp_path))
     assert made.name == "after/tiny against before/tiny"
     assert made.sections[0].sentences == [
         "Nothing changed beyond noise.",
         "5 settings were done in both: 0 changed beyond noise; 5 of one seed that McNemar's test does not tell apart; "
         "5 with exactly the same average. The largest difference is +0.00 points.",
     ]
-    assert made.sections[0].notes == [] and "settings" not in {section.id for section in made.sections}
+    assert not made.sections[0].notes and "settings" not in {section.id for section in made.sections}
 
 
 def test_answers_that_changed_are_said(finished: tuple[Path, Path], tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_answers_that_changed_are_said(finished: tuple[Path, Path], tmp_path: Pa
     change_metrics(second.path, "full", {"status": "oom"})
     config = second.path / "sweep.yaml"
     config.write_text(config.read_text().replace("tie_margin: 1.0", "tie_margin: 1.5"))
-    made = compare_sweeps.content(first, second)
+    made = compare_sweeps.comparison_report(first, second)
     finding = made.sections[0]
     assert "Beside lora in before/tiny, lora in after/tiny scored +" in finding.sentences[0]
     assert "4 settings were done in both: 1 changed beyond noise" in finding.sentences[-1]
@@ -104,7 +104,7 @@ def test_settings_are_paired_by_what_they_are_and_not_by_their_names() -> None:
     assert comparison.between(one, two).empty
     (row,) = comparison.between(one, asked_alike(53.0)).itertuples()
     assert (row.difference, row.seeds, row.verdict) == (3.0, 1, "these two runs")
-    assert compare_sweeps._alone(one, two, ("a", "b")) == [
+    assert compare_sweeps._only_in_one(one, two, ("a", "b")) == [
         "Done in a alone: lora r8 n=100.",
         "Done in b alone: lora r8 n=200.",
     ]
@@ -147,7 +147,7 @@ def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
     (path,) = second.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({**row, "score": row["score"] + 10}) + "\n" for row in rows))
-    made = compare_sweeps.content(first, second)
+    made = compare_sweeps.comparison_report(first, second)
     for name in ("held_out", "mt_bench"):
         (said,) = (one for one in made.sections[0].sentences if one.startswith(f"{name}, judged by reference: "))
         assert "The largest difference is +10.00 points" in said and "no test here judges" in said
@@ -159,7 +159,7 @@ def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
             "+0.00",
             "+10.00",
         }
-    assert set(made.written["differences"]["score"]) == {
+    assert set(made.tables["differences"]["score"]) == {
         "held_out, judged by reference",
         "mt_bench, judged by reference",
     }
@@ -169,7 +169,7 @@ def test_a_judgment_that_one_of_them_lacks_counts_for_neither(tmp_path: Path) ->
     first, second = two_of_alpaca(tmp_path)
     (path,) = second.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    said = compare_sweeps.content(first, second).sections[0].sentences
+    said = compare_sweeps.comparison_report(first, second).sections[0].sentences
     assert any("held_out" in one and "settings were done in both" in one and "+0.00 points" in one for one in said)
     assert "held_out, judged by reference: 1 judgments that one of them lacks count for neither." in said
 
@@ -186,5 +186,5 @@ def test_many_changes_are_counted() -> None:
 
 
 def test_two_sweeps_with_nothing_in_common_say_so(finished: tuple[Path, Path]) -> None:
-    made = compare_sweeps.content(Results(finished[1]), Results(RESULTS / "alpaca_samples_smollm2"))
+    made = compare_sweeps.comparison_report(Results(finished[1]), Results(RESULTS / "alpaca_samples_smollm2"))
     assert made.sections[0].sentences[0].startswith("Nothing was scored in both")

@@ -8,9 +8,10 @@ from helpers.tables import cells_of, compared
 from scipy import stats
 
 from bench.analysis.result_tables import ResultTables
-from bench.report import latex, tables
+from bench.report import latex
 from bench.report.finding import best_sentence
-from bench.report.ranking import best, ranking
+from bench.report.ranking import best_setting, rank_settings
+from bench.report.score_tables import ranked_table
 
 AVERAGES = {"lora": [50.0, 52.0, 54.0], "dora": [53.0, 55.0, 57.1], "full": [60.0, 61.0, 62.0]}
 
@@ -58,7 +59,7 @@ def read() -> ResultTables:
 
 @pytest.fixture
 def ranked(read: ResultTables) -> pd.DataFrame:
-    return ranking(read, compared(read.cells), "lora")
+    return rank_settings(read, compared(read.cells), "lora")
 
 
 def test_every_setting_stands_where_its_average_puts_it(ranked: pd.DataFrame) -> None:
@@ -81,23 +82,24 @@ def test_costs_beside_other_work_are_left_out(ranked: pd.DataFrame) -> None:
 
 def test_the_best_is_chosen_by_development_questions(ranked: pd.DataFrame) -> None:
     """And not by the test questions, on which full is better."""
-    assert best(ranked)["series"] == "dora"
+    assert best_setting(ranked)["series"] == "dora"
     (said,) = best_sentence(ranked)
     assert said.startswith("The development questions (60 a cell) choose dora at rank 8, 100 samples: 70.0 there")
     assert "and 55.0 [" in said and "on the test questions" in said
     unknown = ranked.assign(development=None)
-    assert best(unknown) is None and best_sentence(unknown)[0].startswith("No setting is named the best")
+    assert best_setting(unknown) is None and best_sentence(unknown)[0].startswith("No setting is named the best")
     level = ranked.assign(development=65.0)
     assert (
-        best(level)["trainable"] == 104 and ", as had 2 of no fewer parameters or samples," in best_sentence(level)[0]
+        best_setting(level)["trainable"] == 104
+        and ", as had 2 of no fewer parameters or samples," in best_sentence(level)[0]
     )
     # Of equals in all that may be looked at, the test score has no say.
     equals = level.assign(trainable=1.0, samples=10.0)
-    assert best(equals)["series"] == best(equals.iloc[::-1])["series"] == "dora"
+    assert best_setting(equals)["series"] == best_setting(equals.iloc[::-1])["series"] == "dora"
 
 
 def test_the_table_says_what_an_interval_is_over(read: ResultTables, ranked: pd.DataFrame) -> None:
-    (table,) = tables.ranked(ranked, read.scores)
+    (table,) = ranked_table(ranked, read.scores)
     rows = {row[0]: dict(zip(table.heads, row, strict=True)) for row in table.rows}
     assert rows["untuned"]["95 %"] == "[38.0, 42.0] q" and not rows["lora"]["95 %"].endswith("q")
     assert rows["dora"]["against the baseline"] == "better than lora" and rows["full"]["training s"] == "-"
@@ -106,12 +108,12 @@ def test_the_table_says_what_an_interval_is_over(read: ResultTables, ranked: pd.
 
 
 def test_latex_has_every_row_and_escapes_names(ranked: pd.DataFrame) -> None:
-    text = latex.table(ranked.assign(series="my_method & co {50 %}\\x"), "a\nname")
+    text = latex.settings_table(ranked.assign(series="my_method & co {50 %}\\x"), "a\nname")
     lines = text.splitlines()
     assert lines[0] == "% a name"
     rows = [line for line in lines if line.startswith("my")]
     assert len(rows) == 5
-    assert rows[0].startswith(r"my\_method \& co \{50 \%\}\textbackslash{}x & ")
+    assert rows[0].startswith(r"my\_method \& co \{50 \%\}\textbackslash x & ")
     assert all(len(row.replace(r"\&", "").split(" & ")) == 7 and row.endswith(r" \\") for row in rows)
     assert "40.0 $\\pm$ 2.0$^q$" in text and "over questions alone" in text
     assert r"55.0 $\pm$ 5.1" in text and "& -- &" in text

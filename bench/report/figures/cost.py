@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Literal
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -17,7 +17,8 @@ from matplotlib.transforms import Bbox
 
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
-from bench.report.figures.accuracy import NEUTRAL, STYLE, Drawn, drawn, legend, looks
+from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.style import NEUTRAL, legend, series_looks, styled
 from bench.statistics import ROUNDING
 
 NAME = "quality_vs_cost"
@@ -28,25 +29,25 @@ MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostAxis:
     """An axis of the figure."""
 
     column: str
-    """Of `settings`."""
+    """Of `setting_costs`."""
     label: str
     words: str
     """What a front is said to be of."""
 
 
 COSTS = (
-    Cost("trainable", "trainable parameters", "trainable parameters"),
-    Cost("memory", "peak memory of training (MB)", "peak memory of training"),
-    Cost("seconds", "training (s)", "training time"),
-    Cost("latency", "64 tokens, one prompt (s)", "time to answer"),
+    CostAxis("trainable", "trainable parameters", "trainable parameters"),
+    CostAxis("memory", "peak memory of training (MB)", "peak memory of training"),
+    CostAxis("seconds", "training (s)", "training time"),
+    CostAxis("latency", "64 tokens, one prompt (s)", "time to answer"),
 )
 
 
-def settings(cells: pd.DataFrame) -> pd.DataFrame:
+def setting_costs(cells: pd.DataFrame) -> pd.DataFrame:
     """One row a setting of the trained cells (all but the seed): its label, its mean average, and its costs, each the
     mean over the seeds that have it. What depends on time or memory counts only where a cell had its device to itself;
     the latency is that of the merged model where the method merges."""
@@ -67,7 +68,7 @@ def settings(cells: pd.DataFrame) -> pd.DataFrame:
     done["latency"] = done["latency"].fillna(
         done.groupby(["series", "rank"], dropna=False)["latency"].transform("mean")
     )
-    kept = dict.fromkeys(("average", *(one.column for one in COSTS)), "mean")
+    kept = dict.fromkeys(("average", *(axis.column for axis in COSTS)), "mean")
     rows = done.groupby("label", sort=False).agg({"series": "first", **kept})
     return rows.reset_index()
 
@@ -83,9 +84,9 @@ def front(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     return known.loc[kept]
 
 
-def sentences(cells: pd.DataFrame) -> list[str]:
+def front_sentences(cells: pd.DataFrame) -> list[str]:
     """The cells of each front, cheapest first."""
-    rows = settings(cells)
+    rows = setting_costs(cells)
     found = []
     for cost in COSTS:
         mine = front(rows, cost.column)
@@ -96,9 +97,9 @@ def sentences(cells: pd.DataFrame) -> list[str]:
     return found
 
 
-def draw(cells: pd.DataFrame) -> list[Drawn]:
+def draw(cells: pd.DataFrame) -> list[ReportFigure]:
     """A panel a cost that two settings have; none where there are no two."""
-    rows = settings(cells)
+    rows = setting_costs(cells)
     costs = [cost for cost in COSTS if rows[cost.column].notna().sum() > 1 and rows[cost.column].nunique() > 1]
     if not costs:
         return []
@@ -115,15 +116,15 @@ def draw(cells: pd.DataFrame) -> list[Drawn]:
     if rows["series"].nunique() > KEYED:
         caption += " Pale points without a name are on no front; the table has them."
     says = "Average accuracy against trainable parameters, memory, training time and time to answer, with the fronts"
-    return [drawn(NAME, "Quality against cost", says, caption, _figure(rows, costs))]
+    return [render(NAME, "Quality against cost", says, caption, _figure(rows, costs))]
 
 
-def _figure(rows: pd.DataFrame, costs: list[Cost]) -> Figure:
+def _figure(rows: pd.DataFrame, costs: list[CostAxis]) -> Figure:
     names = dict.fromkeys(rows["series"])
-    look = looks(names) if len(names) <= KEYED else dict.fromkeys(names, (NEUTRAL, "o"))
+    look = series_looks(names) if len(names) <= KEYED else dict.fromkeys(names, (NEUTRAL, "o"))
     columns = len(costs) if len(costs) != 4 else 2
     lines = math.ceil(len(costs) / columns)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(layout="constrained")
         axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for ax, cost in zip(axes.ravel(), costs, strict=True):
@@ -140,14 +141,14 @@ def _figure(rows: pd.DataFrame, costs: list[Cost]) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, str]]) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, cost: CostAxis, look: dict[str, tuple[str, str]]) -> None:
     best = front(rows, cost.column)
     for series, own in rows.groupby("series", sort=False):
         colour, marker = look[series]
         plain = own.index.isin(best.index) | (colour != NEUTRAL)
-        for mine, alpha, label in ((own[plain], 1.0, series), (own[~plain], 0.35, None)):
-            style = {"color": colour, "marker": marker, "ms": 6, "alpha": alpha}
-            ax.plot(mine[cost.column], mine["average"], ls="none", label=label, **style)
+        for points, alpha, label in ((own[plain], 1.0, series), (own[~plain], 0.35, None)):
+            x, y = points[cost.column], points["average"]
+            ax.plot(x, y, ls="none", label=label, color=colour, marker=marker, ms=6, alpha=alpha)
     ax.plot(best[cost.column], best["average"], color="#8A8A8A", lw=1.1, zorder=1, drawstyle="steps-post")
     if cost.column == "trainable":
         ax.set_xscale("log")
@@ -159,65 +160,100 @@ def _panel(ax: Axes, rows: pd.DataFrame, cost: Cost, look: dict[str, tuple[str, 
     ax.margins(x=0.32, y=0.14)  # room for the names, which stand left of the front and above it
 
 
-PLACES = (
-    *(((5, 4), "left"), ((-5, 4), "right"), ((5, -11), "left"), ((-5, -11), "right")),
-    *(((-6, -5), "right"), ((6, -5), "left")),
-    *(((5, 14), "left"), ((-5, 14), "right"), ((5, -21), "left"), ((-5, -21), "right")),
-    *(((0, 24), "center"), ((0, -31), "center"), ((12, -31), "left"), ((-12, -31), "right")),
-)
-"""Where a point's name may stand (points from it), and how it is aligned; the first of those that cover least."""
-
 FAR = 13
-"""Points up or down from which on a line leads to the name."""
+"""Typographic points up or down from which on a line leads to the name."""
 
 EDGE = 8
 """Pixels from the panel's edges that names keep: in print, letters are a few percent wider than here."""
 
 
-def _name_front(ax: Axes, rows: pd.DataFrame, cost: Cost) -> None:
+@dataclass(frozen=True)
+class FrontPoint:
+    """A point of a front, in the units of its panel."""
+
+    label: str
+    cost: float
+    average: float
+
+
+@dataclass(frozen=True)
+class LabelPlace:
+    """Where a point's name may stand."""
+
+    right: int
+    """Typographic points from the point."""
+    up: int
+    align: Literal["left", "right", "center"]
+
+    @property
+    def needs_line(self) -> bool:
+        """Whether a line leads to the name."""
+        return abs(self.up) > FAR
+
+
+def _name_front(ax: Axes, rows: pd.DataFrame, cost: CostAxis) -> None:
     """The names of the front's points, inside the panel, beside one another and not over other points."""
     known = rows[rows[cost.column].notna()]
     at = ax.transData.transform(known[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
-    points, names = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at], []
-    renderer = FigureCanvasAgg(ax.figure).get_renderer()
+    points = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at]
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    renderer = FigureCanvasAgg(figure).get_renderer()
     panel = ax.bbox.padded(-EDGE)
+    taken: list[Bbox] = []
 
-    def name(row: Any, place: tuple[tuple[int, int], str]) -> Annotation:
-        (right, up), side = place
-        leads = {"arrowstyle": "-", "lw": 0.6, "color": NEUTRAL, "shrinkA": 0, "shrinkB": 3}
-        text = ax.annotate(
-            row.label,
-            (getattr(row, cost.column), row.average),
-            xytext=(right, up),
-            textcoords="offset points",
-            ha=side,
-            fontsize=7.5,
-            bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none"},  # the front may pass behind
-            arrowprops=leads if abs(up) > FAR else None,
-        )
-        text.set_in_layout(False)  # or the panels would move from where the places were looked for
-        return text
-
-    def where(text: Annotation) -> Bbox:
-        """Its letters alone, without the line that leads to them."""
-        text.update_positions(renderer)
-        return Text.get_window_extent(text, renderer)
-
-    def line(row: Any, place: tuple[tuple[int, int], str]) -> list[Bbox]:
-        """Where one leads to the name, if one does."""
-        right, up = (offset * ax.figure.dpi / 72 for offset in place[0])
-        x, y = ax.transData.transform((getattr(row, cost.column), row.average))
-        return [Bbox([[x - 1, y], [x + right + 1, y + up]])] if abs(place[0][1]) > FAR else []
-
-    def covers(row: Any, place: tuple[tuple[int, int], str]) -> int:
-        text = name(row, place)
-        box = where(text)
+    def overlaps(point: FrontPoint, place: LabelPlace) -> int:
+        """How much a name would cover there: points, other names (5 each), the panel's edge (20)."""
+        text = _label(ax, point, place)
+        box = _letters(text, renderer)
         text.remove()
         inside = panel.x0 <= box.x0 and box.x1 <= panel.x1 and panel.y0 <= box.y0 and box.y1 <= panel.y1
-        of_names = sum(one.count_overlaps(names) for one in (box, *line(row, place)))
-        return box.count_overlaps(points) + 5 * of_names + 20 * (not inside)
+        names = sum(part.count_overlaps(taken) for part in (box, *_leading_line(ax, point, place, figure.dpi)))
+        return int(box.count_overlaps(points) + 5 * names + 20 * (not inside))
 
     # From the best down: the names of those below it have the room that it leaves.
     for row in front(rows, cost.column).head(MOST_NAMED).iloc[::-1].itertuples():
-        best = min(PLACES, key=lambda place: covers(row, place))
-        names += [where(name(row, best)), *line(row, best)]
+        point = FrontPoint(row.label, getattr(row, cost.column), row.average)
+        best = min(PLACES, key=partial(overlaps, point))
+        taken += [_letters(_label(ax, point, best), renderer), *_leading_line(ax, point, best, figure.dpi)]
+
+
+def _label(ax: Axes, point: FrontPoint, place: LabelPlace) -> Annotation:
+    leads = {"arrowstyle": "-", "lw": 0.6, "color": NEUTRAL, "shrinkA": 0, "shrinkB": 3}
+    text = ax.annotate(
+        point.label,
+        (point.cost, point.average),
+        xytext=(place.right, place.up),
+        textcoords="offset points",
+        ha=place.align,
+        fontsize=7.5,
+        bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none"},  # the front may pass behind
+        arrowprops=leads if place.needs_line else None,
+    )
+    text.set_in_layout(False)  # or the panels would move from where the places were looked for
+    return text
+
+
+def _letters(text: Annotation, renderer: RendererAgg) -> Bbox:
+    """The box of a name's letters alone, without the line that leads to them."""
+    text.update_positions(renderer)
+    return Text.get_window_extent(text, renderer)
+
+
+def _leading_line(ax: Axes, point: FrontPoint, place: LabelPlace, dpi: float) -> list[Bbox]:
+    """The box of the line that leads to a name, if one does."""
+    if not place.needs_line:
+        return []
+    right, up = place.right * dpi / 72, place.up * dpi / 72
+    x, y = ax.transData.transform((point.cost, point.average))
+    return [Bbox([[x - 1, y], [x + right + 1, y + up]])]
+
+
+PLACES = (
+    *(LabelPlace(5, 4, "left"), LabelPlace(-5, 4, "right"), LabelPlace(5, -11, "left"), LabelPlace(-5, -11, "right")),
+    *(LabelPlace(-6, -5, "right"), LabelPlace(6, -5, "left")),
+    *(LabelPlace(5, 14, "left"), LabelPlace(-5, 14, "right"), LabelPlace(5, -21, "left"), LabelPlace(-5, -21, "right")),
+    *(LabelPlace(0, 24, "center"), LabelPlace(0, -31, "center")),
+    *(LabelPlace(12, -31, "left"), LabelPlace(-12, -31, "right")),
+)
+"""The places in order of preference; the first of those that cover least is taken."""

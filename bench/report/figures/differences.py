@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.analysis.comparison import PairedDifference, difference_rows
-from bench.report.figures.accuracy import GREY, STYLE, Drawn, drawn, look_beside_its_name
+from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.style import GREY, method_look, styled
 from bench.report.finding import points_text, verdict_text
 
 NAME = "differences"
@@ -15,7 +15,7 @@ MOST = 60
 """Rows of the figure; beyond them the table has all."""
 
 
-def draw(differences: pd.DataFrame, tie_margin: float) -> list[Drawn]:
+def draw(differences: pd.DataFrame, tie_margin: float) -> list[ReportFigure]:
     """The figure, where anything was compared."""
     if differences.empty:
         return []
@@ -33,13 +33,13 @@ def draw(differences: pd.DataFrame, tie_margin: float) -> list[Drawn]:
     if len(differences) > MOST:
         caption += f" The first {MOST} of {len(differences)} comparisons; the table has all."
     says = "Difference to the baseline of each comparison, one row each, with its interval and its verdict"
-    return [drawn(NAME, "Paired differences", says, caption, _figure(differences.head(MOST), tie_margin))]
+    return [render(NAME, "Paired differences", says, caption, _figure(differences.head(MOST), tie_margin))]
 
 
 def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
     compared = difference_rows(rows)
     names = [_name(row, rows) for row in compared]
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(
             figsize=(4.2 + 0.075 * max(map(len, names)) + 1.1, 1.1 + 0.27 * len(rows)), layout="constrained"
         )
@@ -47,10 +47,10 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
         ax.axvspan(-tie_margin, tie_margin, color="#EFEFEF", lw=0, zorder=0)
         ax.axvline(0, color=GREY, lw=1, zorder=1)
         for place, row in enumerate(compared):
-            colour, marker = look_beside_its_name(row.series.partition(" ")[0])
-            if row.low is not None:
+            colour, marker = method_look(row.series.partition(" ")[0])
+            if row.low is not None and row.high is not None:
                 ax.plot([row.low, row.high], [place, place], color=colour, lw=2.4, solid_capstyle="butt")
-            elif row.question_low is not None:
+            elif row.question_low is not None and row.question_high is not None:
                 ax.plot([row.question_low, row.question_high], [place, place], color=colour, lw=0.9, alpha=0.7)
             ax.plot(row.difference, place, color=colour, marker=marker, ms=6, ls="none")
             ax.annotate(

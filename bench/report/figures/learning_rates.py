@@ -4,76 +4,79 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Collection, Mapping
 
-import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.methods.learning_rates import without_learning_rate
-from bench.report.figures.accuracy import GREY, STYLE, Drawn, drawn, looks
-from bench.report.tables import Table
+from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.style import GREY, series_looks, styled
+from bench.report.table import ReportTable
 from bench.store.folder import CellFolder, Results
+from bench.store.records import CellRecord, PlannedRecord, PlanRecord, Status
 
 NAME = "learning_rates"
 COLUMNS = ("setting", "method", "rank", "lr", "samples", "score", "loss", "status", "chosen", "edge")
 
 
-def trials(results: Results, plan: dict[str, Any]) -> pd.DataFrame:
-    """One row a trial: its development accuracy (points), its last loss, whether its rate was chosen, and whether a
-    chosen one lies at the edge of those that were tried."""
-    taken: dict[str, set[float]] = {}
-    for cell in plan["cells"]:
-        if cell.get("tuned"):
-            taken.setdefault(_setting(cell), set()).add(cell["options"]["lr"])
-    rows = []
-    for one in plan.get("trials", ()):
-        folder = CellFolder(results.path / "cells" / one["folder"])
-        metrics = folder.metrics() if folder.exists() else {}
-        found = [metrics.get("evaluations", {}).get(id) for id in one["evaluations"]]
-        own = [row["score"] for row in found if row is not None and row["protocol"] == (found[0] or row)["protocol"]]
-        whole = bool(found) and None not in found
-        rows.append(
-            {
-                "setting": _setting(one),
-                "method": one["method"],
-                "rank": one["rank"],
-                "lr": one["lr"],
-                "samples": one["samples"],
-                "score": 100 * sum(own) / len(own) if whole else math.nan,
-                "loss": metrics.get("costs", {}).get("final_loss", math.nan),
-                "status": metrics.get("status", "missing"),
-                "chosen": one["lr"] in taken.get(_setting(one), ()),
-            }
-        )
+def read_trials(results: Results, plan: PlanRecord) -> pd.DataFrame:
+    """One row a trial: its development accuracy (points), its last loss, whether its learning rate was chosen, and
+    whether a chosen one lies at the edge of the grid."""
+    chosen: dict[str, set[float | None]] = {}
+    for cell in plan.cells:
+        if cell.tuned:
+            chosen.setdefault(_setting(cell), set()).add(cell.lr)
+    rows = [_trial_row(results.folder_named(trial.folder), trial, chosen) for trial in plan.trials]
     frame = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "edge"])
     ends = frame.groupby("setting")["lr"].transform("min"), frame.groupby("setting")["lr"].transform("max")
     return frame.assign(edge=frame["chosen"] & (frame["lr"].eq(ends[0]) | frame["lr"].eq(ends[1])))
 
 
-def _setting(cell: dict[str, Any]) -> str:
-    return json.dumps(
-        [cell["base"], cell["method"], without_learning_rate(cell["options"]), cell["training"]], sort_keys=True
-    )
+def _trial_row(
+    folder: CellFolder, trial: PlannedRecord, chosen: Mapping[str, Collection[float | None]]
+) -> dict[str, object]:
+    record = folder.record() if folder.exists() else CellRecord()
+    evaluations = [record.evaluations.get(id) for id in trial.evaluations]
+    complete = bool(evaluations) and None not in evaluations
+    scored = [evaluation for evaluation in evaluations if evaluation is not None]
+    scores = [evaluation.score for evaluation in scored if evaluation.protocol == scored[0].protocol]
+    loss = record.costs.final_loss if record.costs else None
+    return {
+        "setting": _setting(trial),
+        "method": trial.method,
+        "rank": trial.rank,
+        "lr": trial.lr,
+        "samples": trial.samples,
+        "score": 100 * sum(scores) / len(scores) if complete else math.nan,
+        "loss": math.nan if loss is None else loss,
+        "status": "missing" if record.status is Status.TODO else record.status.value,
+        "chosen": trial.lr in chosen.get(_setting(trial), ()),
+    }
 
 
-def table(frame: pd.DataFrame, largest: int) -> list[Table]:
+def _setting(cell: PlannedRecord) -> str:
+    return json.dumps([cell.base, cell.method, without_learning_rate(cell.options), cell.training], sort_keys=True)
+
+
+def trial_table(frame: pd.DataFrame, largest: int) -> list[ReportTable]:
     """A row a setting; no table where nothing was tuned. `largest`: the most samples of a final cell."""
     if frame.empty:
         return []
     rows = []
-    for _, mine in frame.groupby("setting", sort=False):
-        mine = mine.sort_values("lr")
+    for _, rows_of_setting in frame.groupby("setting", sort=False):
+        setting = rows_of_setting.sort_values("lr")
         tried = [
-            f"{one.lr:g}: {'-' if math.isnan(one.score) else format(one.score, '.1f')}"
-            + (f" ({one.status})" if one.status not in ("done", "missing") else "")
-            for one in mine.itertuples()
+            f"{row.lr:g}: {'-' if math.isnan(row.score) else format(row.score, '.1f')}"
+            + (f" ({row.status})" if row.status not in ("done", "missing") else "")
+            for row in setting.itertuples()
         ]
-        best = mine[mine["chosen"]]
-        rank = mine["rank"].iloc[0]
+        best = setting[setting["chosen"]]
+        rank = setting["rank"].iloc[0]
         rows.append(
             [
-                mine["method"].iloc[0],
+                setting["method"].iloc[0],
                 "-" if pd.isna(rank) else f"{rank:g}",
                 ", ".join(tried),
                 ", ".join(f"{rate:g}" for rate in best["lr"]) or "-",
@@ -91,44 +94,49 @@ def table(frame: pd.DataFrame, largest: int) -> list[Table]:
             f" The trials saw {frame['samples'].max():,} samples, and the final cells up to {largest:,}: short runs "
             "favour high rates."
         )
-    return [Table("Learning rates tried", ["method", "rank", "rate: score", "chosen", "at the edge"], rows, note)]
+    return [ReportTable("Learning rates tried", ["method", "rank", "rate: score", "chosen", "at the edge"], rows, note)]
 
 
-def figure(frame: pd.DataFrame) -> list[Drawn]:
+def draw(frame: pd.DataFrame) -> list[ReportFigure]:
     """Development accuracy against the learning rate: a panel a method, a line a setting, the chosen rates ringed."""
     scored = frame[frame["score"].notna()]
     if scored.empty:
         return []
     methods = list(dict.fromkeys(scored["method"]))
-    look = looks(methods)
+    looks = series_looks(methods)
     columns = min(3, len(methods))
     lines = math.ceil(len(methods) / columns)
-    with matplotlib.rc_context(STYLE):
-        sheet = Figure(figsize=(1.2 + 2.7 * columns, 0.6 + 2.3 * lines), layout="constrained")
-        axes = sheet.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    with styled():
+        figure = Figure(figsize=(1.2 + 2.7 * columns, 0.6 + 2.3 * lines), layout="constrained")
+        axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
         for ax, method in zip(axes, methods, strict=False):
-            settings = scored[scored["method"] == method].groupby("setting", sort=False)
-            for place, (_, mine) in enumerate(settings):
-                mine = mine.sort_values("lr")
-                colour, marker = look[method]
-                shade = 1.0 if len(settings) == 1 else 0.4 + 0.6 * place / (len(settings) - 1)
-                rank = mine["rank"].iloc[0]
-                label = None if pd.isna(rank) else f"r={rank:g}"
-                ax.plot(mine["lr"], mine["score"], color=colour, marker=marker, ms=4, lw=1.4, alpha=shade, label=label)
-                best = mine[mine["chosen"]]
-                ax.plot(best["lr"], best["score"], ls="none", marker="o", ms=10, mfc="none", mec=GREY)
-            ax.set_xscale("log")
-            tried = sorted(scored.loc[scored["method"] == method, "lr"].unique())
-            ax.set_xticks(tried, [f"{rate:g}" for rate in tried], fontsize=8, rotation=30 if len(tried) > 3 else 0)
-            ax.minorticks_off()
-            ax.margins(x=0.15)
-            ax.set_title(method, fontsize=10)
-            if len(settings) > 1:
-                ax.legend(frameon=False, fontsize=8)
+            _panel(ax, method, scored[scored["method"] == method], looks[method])
         for ax in axes[len(methods) :]:
             ax.set_axis_off()
-        sheet.supxlabel("learning rate", fontsize=9.5)
-        sheet.supylabel("development accuracy (%)", fontsize=9.5)
+        figure.supxlabel("learning rate", fontsize=9.5)
+        figure.supylabel("development accuracy (%)", fontsize=9.5)
     caption = "One trial a point, one seed; ringed: the rate at which the final cells run."
     says = "Development accuracy against learning rate, one panel a method"
-    return [drawn(NAME, "Learning rates", says, caption, sheet)]
+    return [render(NAME, "Learning rates", says, caption, figure)]
+
+
+def _panel(ax: Axes, method: str, scored: pd.DataFrame, look: tuple[str, str]) -> None:
+    """The settings of one method, a line each."""
+    settings = scored.groupby("setting", sort=False)
+    colour, marker = look
+    for place, (_, rows) in enumerate(settings):
+        setting = rows.sort_values("lr")
+        shade = 1.0 if len(settings) == 1 else 0.4 + 0.6 * place / (len(settings) - 1)
+        rank = setting["rank"].iloc[0]
+        label = None if pd.isna(rank) else f"r={rank:g}"
+        ax.plot(setting["lr"], setting["score"], color=colour, marker=marker, ms=4, lw=1.4, alpha=shade, label=label)
+        best = setting[setting["chosen"]]
+        ax.plot(best["lr"], best["score"], ls="none", marker="o", ms=10, mfc="none", mec=GREY)
+    ax.set_xscale("log")
+    tried = sorted(scored["lr"].unique())
+    ax.set_xticks(tried, [f"{rate:g}" for rate in tried], fontsize=8, rotation=30 if len(tried) > 3 else 0)
+    ax.minorticks_off()
+    ax.margins(x=0.15)
+    ax.set_title(method, fontsize=10)
+    if len(settings) > 1:
+        ax.legend(frameon=False, fontsize=8)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from bench.analysis.result_tables import trained_cells
 from bench.report import published
-from bench.report.figures.accuracy import DASHES, GREY, STYLE, Drawn, drawn, legend, looks
-from bench.report.open_answers import Panel
+from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
+from bench.report.judge_panels import JudgePanel
+from bench.store.records import PlanRecord
 
 ACCURACY, HEAT, SCORE = NAMES = ("samples_vs_accuracy", "rank_by_samples", "samples_vs_score")
 """The figures' files."""
 
 
-def draw(cells: pd.DataFrame, panels: list[Panel], plan: dict[str, Any]) -> list[Drawn]:
+def draw(cells: pd.DataFrame, panels: list[JudgePanel], plan: PlanRecord) -> list[ReportFigure]:
     """The figures that these results can fill: those of accuracy where cells have two sample counts, that of scores
     where a judge has scored such cells."""
     found = []
@@ -32,21 +33,21 @@ def draw(cells: pd.DataFrame, panels: list[Panel], plan: dict[str, Any]) -> list
             "which knows nothing of seeds. Dashed grey: the untuned base model."
         )
         says = "Average accuracy against training samples, one line a method"
-        found.append(drawn(ACCURACY, "Samples against accuracy", says, caption, accuracy))
+        found.append(render(ACCURACY, "Samples against accuracy", says, caption, accuracy))
     heat = _heat(cells)
     if heat is not None:
         caption = "Average accuracy (%) by rank and training samples, the mean over seeds; a panel a method."
         says = "Average accuracy by rank and samples, one panel a method"
-        found.append(drawn(HEAT, "Rank and samples", says, caption, heat))
+        found.append(render(HEAT, "Rank and samples", says, caption, heat))
     shown = [panel for panel in panels if _several(panel.cells)]
     if shown:
         says = "Judged score against training samples, one line a method, one panel a judge and set of questions"
         figure = _scores(shown, plan)
-        found.append(drawn(SCORE, "Samples against score", says, _caption(shown, dots), figure))
+        found.append(render(SCORE, "Samples against score", says, _caption(shown, dots), figure))
     return found
 
 
-def _caption(panels: list[Panel], dots: str) -> str:
+def _caption(panels: list[JudgePanel], dots: str) -> str:
     said = f"{dots} Thin bars: 95 % from the sampling of questions alone. Dashed grey: the untuned base model."
     if any(panel.kind == "reference" for panel in panels):
         said += (
@@ -59,9 +60,9 @@ def _caption(panels: list[Panel], dots: str) -> str:
         said += f" Bands: what the judge's own noise does to a mean, 95 % of the time: {widths}."
     silent = [panel for panel in panels if panel.noise is None and panel.kind != "reference"]
     if silent:
-        names = ", ".join(dict.fromkeys(one.name for one in silent))
+        names = ", ".join(dict.fromkeys(panel.name for panel in silent))
         said += f" The noise of {names} is not known: no check has measured it."
-    useless = list(dict.fromkeys(panel.name for panel in panels if panel.useless))
+    useless = list(dict.fromkeys(panel.name for panel in panels if panel.failed_check))
     if useless:
         said += f" {', '.join(useless)} failed the check of judges: these scores say nothing."
     return said
@@ -82,7 +83,7 @@ def _lines(cells: pd.DataFrame) -> pd.Series:
 
 def _look(done: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
     """(colour, marker, opacity) of each line: a series keeps its colour, its higher ranks are darker."""
-    of_series = looks(dict.fromkeys(done["series"]))
+    of_series = series_looks(dict.fromkeys(done["series"]))
     found = {}
     for series, own in done.groupby("series", sort=False):
         names = list(dict.fromkeys(own.sort_values("rank")["line"]))
@@ -96,7 +97,7 @@ def _accuracy(cells: pd.DataFrame) -> Figure | None:
     """Average accuracy (points) against samples. None where no line has two counts."""
     if not _several(cells):
         return None
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(layout="constrained")
         ax = figure.subplots()
         _curves(ax, cells)
@@ -105,9 +106,9 @@ def _accuracy(cells: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _scores(panels: list[Panel], plan: dict[str, Any]) -> Figure:
+def _scores(panels: list[JudgePanel], plan: PlanRecord) -> Figure:
     """Mean score against samples, a panel a judge and set, each on its judge's own scale."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, panel in zip(axes, panels, strict=True):
@@ -151,13 +152,13 @@ def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
     ax.set_xlabel("training samples")
 
 
-def _overlay(ax: Axes, panel: Panel, plan: dict[str, Any]) -> None:
+def _overlay(ax: Axes, panel: JudgePanel, plan: PlanRecord) -> None:
     """The paper's points, open, where base, data, questions and kind of judge are its own."""
     bases = set(panel.cells["base"])
     if not published.comparable_scores(bases, plan, panel.set, panel.kind, panel.name):
         return
-    look = looks(dict.fromkeys(panel.cells["series"]))
-    rows = published.read("dora_mt_bench")
+    look = series_looks(dict.fromkeys(panel.cells["series"]))
+    rows = published.read_published("dora_mt_bench")
     for row in rows[rows["base"] == published.paper_base(bases)].itertuples():
         colour, marker = look.get(row.method, (GREY, "o"))
         label = f"{row.method}, {published.SCORE_SOURCE}"
@@ -173,34 +174,38 @@ def _heat(cells: pd.DataFrame) -> Figure | None:
     if not shown:
         return None
     done = done[done["series"].isin(shown)]
-    low, high = done["average"].min(), done["average"].max()
+    tables = {
+        name: rows.pivot_table(index="rank", columns="samples", values="average").sort_index(ascending=False)
+        for name, rows in done.groupby("series")
+    }
     columns = min(3, len(shown))
     lines = math.ceil(len(shown) / columns)
-    wide = {
-        name: own.pivot_table(index="rank", columns="samples", values="average") for name, own in done.groupby("series")
-    }
-    across = max(table.shape[1] for table in wide.values())
-    down = max(table.shape[0] for table in wide.values())
+    across = max(table.shape[1] for table in tables.values())
+    down = max(table.shape[0] for table in tables.values())
     size = (1.6 + columns * (0.9 + 0.75 * across), 0.9 + lines * (0.7 + 0.5 * down))
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+    with styled({"axes.grid": False}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        image = None
-        for ax, name in zip(axes, shown, strict=False):
-            table = wide[name].sort_index(ascending=False)
-            values = table.to_numpy()
-            image = ax.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
-            ax.set_xticks(range(table.shape[1]), [f"{count:,}" for count in table.columns])
-            ax.set_yticks(range(table.shape[0]), [f"{rank:g}" for rank in table.index])
-            ax.tick_params(length=0)
-            for (y, x), value in np.ndenumerate(values):
-                if not math.isnan(value):
-                    ink = "white" if value < (low + high) / 2 else "black"
-                    ax.text(x, y, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=9)
-            ax.set_title(name, fontsize=10)
-            ax.set_xlabel("training samples")
-            ax.set_ylabel("rank")
+        low, high = done["average"].min(), done["average"].max()
+        images = [_heat_panel(ax, name, tables[name], low, high) for ax, name in zip(axes, shown, strict=False)]
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
-        figure.colorbar(image, ax=list(axes), label="average accuracy (%)", shrink=0.9)
+        figure.colorbar(images[-1], ax=list(axes), label="average accuracy (%)", shrink=0.9)
     return figure
+
+
+def _heat_panel(ax: Axes, name: str, table: pd.DataFrame, low: float, high: float) -> AxesImage:
+    """One series: its accuracies (ranks, sample counts) as colours and numbers, on a scale from low to high."""
+    values = table.to_numpy()
+    image = ax.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+    ax.set_xticks(range(table.shape[1]), [f"{count:,}" for count in table.columns])
+    ax.set_yticks(range(table.shape[0]), [f"{rank:g}" for rank in table.index])
+    ax.tick_params(length=0)
+    for (y, x), value in np.ndenumerate(values):
+        if not math.isnan(value):
+            ink = "white" if value < (low + high) / 2 else "black"
+            ax.text(x, y, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=9)
+    ax.set_title(name, fontsize=10)
+    ax.set_xlabel("training samples")
+    ax.set_ylabel("rank")
+    return image

@@ -40,7 +40,7 @@ def test_what_was_measured_beside_other_work_or_not_at_all_is_in_no_front() -> N
         {"method": "vera", "rank": 8, "average": 60.0, **dict.fromkeys(costs, 5.0), "shared": True},
         {"method": "ia3", "rank": None, "average": 61.0, **dict.fromkeys(costs), "shared": None},
     ]
-    said = pareto.sentences(cells_of(rows))
+    said = pareto.front_sentences(cells_of(rows))
     assert said[0] == "On the front of quality against trainable parameters, the cheapest first: vera r8."
     assert said[1:] == [
         "On the front of quality against peak memory of training, the cheapest first: lora r8, dora r8.",
@@ -80,7 +80,7 @@ def test_names_on_a_crowded_front_stand_apart() -> None:
 @pytest.mark.parametrize("sweep", ["methods_smollm2", "samples_smollm2"])
 def test_names_stay_inside_their_panels_in_print(sweep: str) -> None:
     """Where letters are a few percent wider than where their places were looked for; on committed results."""
-    rows = pareto.settings(read_results(Results(RESULTS / sweep)).cells)
+    rows = pareto.setting_costs(read_results(Results(RESULTS / sweep)).cells)
     figure = pareto._figure(rows, [cost for cost in pareto.COSTS if rows[cost.column].nunique() > 1])
     figure.set_dpi(200)
     figure.draw_without_rendering()

@@ -1,0 +1,143 @@
+"""Tables of scores: the ranked settings, accuracies by task with their intervals, parse rates, published numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from bench.analysis.result_tables import ResultTables, averaged_scores
+from bench.report import published
+from bench.report.ranking import TASK
+from bench.report.table import ReportTable, column_text, done_names, filled_table, number_text, ranges_text
+
+
+def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTable]:
+    """The ranked table (`ranking.rank_settings`) in texts; a column that no row fills is left out. No table where
+    nothing is scored."""
+    if settings.empty:
+        return []
+    tasks = list(dict.fromkeys(averaged_scores(scores)["task"]))
+    columns = {
+        "method": list(settings["series"]),
+        "rank": column_text(settings["rank"], "g"),
+        "samples": column_text(settings["samples"], ",.0f"),
+        "seeds": column_text(settings["seeds"], ".0f"),
+        "average": column_text(settings["average"], ".1f"),
+        "95 %": [
+            "-" if pd.isna(row.low) else f"[{row.low:.1f}, {row.high:.1f}]{'' if row.interval == 'seeds' else ' q'}"
+            for row in settings.itertuples()
+        ],
+        "against the baseline": [value if isinstance(value, str) and value else "-" for value in settings["verdict"]],
+        **{f"{TASK}{task}": column_text(settings[f"{TASK}{task}"], ".1f") for task in tasks},
+        "development": column_text(settings["development"], ".1f"),
+        "trainable": column_text(settings["trainable"], ",.0f"),
+        "peak MB": column_text(settings["memory"], ",.0f"),
+        "training s": column_text(settings["seconds"], ",.0f"),
+        "answer s": column_text(settings["latency"], ".2f"),
+    }
+    note = (
+        "Per cent; the best average first, which is no verdict: rows whose intervals overlap are not told apart by it."
+    )
+    if (settings["interval"] == "questions").any():
+        note += " q: over questions alone, of fewer than three seeds."
+    if (settings["interval"] == "seeds").any():
+        note += " Intervals without q: over seeds (t)."
+    explained = {
+        "development": " Development: of a few questions of the training sets' development split.",
+        "peak MB": " Peak MB: of training.",
+        "answer s": " Answer s: 64 tokens for one prompt, merged where the method merges.",
+    }
+    note += "".join(text for head, text in explained.items() if set(columns[head]) != {"-"})
+    if settings["rank"].nunique() > 1:
+        note += " What a rank is differs by method: equal ranks are equal numbers, not equal sizes."
+    keys = [
+        {"method": row.series, "rank": "" if pd.isna(row.rank) else f"{row.rank:g}"} for row in settings.itertuples()
+    ]
+    shown = filled_table("Ranked", columns, note)
+    of_tasks = [head.removeprefix(TASK) if head.startswith(TASK) else "" for head in shown.heads]
+    heads = [head.removeprefix(TASK) for head in shown.heads]
+    return [replace(shown, heads=heads, keys=keys, tasks=of_tasks)]
+
+
+def task_tables(read: ResultTables) -> list[ReportTable]:
+    """Accuracy by task, a row a cell, with the majority class and chance beneath; a table a protocol."""
+    tables = []
+    for protocol, scores in read.scores.groupby("protocol", sort=False):
+        tasks = list(dict.fromkeys(scores["task"]))
+        by_cell = scores.pivot(index="folder", columns="task", values="score")
+        rows = []
+        for folder, label in done_names(read.cells).items():
+            if folder in by_cell.index:
+                accuracies = by_cell.loc[folder, tasks]
+                average = number_text(accuracies.mean(skipna=False), ".1f")
+                rows.append([label, average, *column_text(accuracies, ".1f")])
+        first = scores.drop_duplicates("task").set_index("task").loc[tasks]
+        for name in ("majority", "chance") if rows else ():
+            values = first[name].astype(float)
+            if values.notna().any():
+                average = number_text(values.mean(skipna=False), ".1f")
+                rows.append([name, average, *column_text(values, ".1f")])
+        heads = ["cell", "average", *(f"{row.Index} ({row.metric}, n={row.n})" for row in first.itertuples())]
+        merged = "merged before scoring where the method can" if scores["merged"].any() else "scored unmerged"
+        title = "Accuracy by task" if read.scores["protocol"].nunique() == 1 else f"Accuracy by task, {protocol}"
+        tables.append(ReportTable(title, heads, rows, f"Per cent. Protocol {protocol}; adapters {merged}."))
+    if tables or read.cells["answers"].notna().any():
+        return tables
+    return [ReportTable("Accuracy by task", ["cell", "average"], [], "No cell is scored yet.")]
+
+
+def interval_table(read: ResultTables) -> list[ReportTable]:
+    """Wilson's interval of every score."""
+    labels = done_names(read.cells)
+    scores = read.scores[read.scores["folder"].isin(labels)]
+    if scores.empty:
+        return []
+    several = scores["protocol"].nunique() > 1
+    heads = scores["task"] + (" " + scores["protocol"] if several else "")
+    shown = scores.assign(head=heads, shown=ranges_text(scores["low"], scores["high"], ".1f"))
+    wide = shown.pivot(index="folder", columns="head", values="shown")[list(dict.fromkeys(heads))]
+    rows = [
+        [label, *("-" if pd.isna(interval) else interval for interval in wide.loc[folder])]
+        for folder, label in labels.items()
+    ]
+    note = (
+        "Per cent: where the accuracy of this very run would lie on all questions of the kind, 95 % of the time "
+        "(Wilson). Two cells answered the same questions, so these say too little of how far they are apart: the "
+        "paired differences do."
+    )
+    return [ReportTable("Intervals by task", ["cell", *wide.columns], rows, note, folded=True)]
+
+
+def parse_rate_table(read: ResultTables) -> list[ReportTable]:
+    """How many generated answers could be read, and how good those are; no table where nothing was generated."""
+    labels = done_names(read.cells)
+    scores = read.scores[read.scores["folder"].isin(labels) & read.scores["parse_rate"].notna()]
+    if scores.empty:
+        return []
+    rows = [
+        [labels[row.folder], row.task, row.protocol, *column_text((row.score, row.parse_rate, row.acc_parsed), ".1f")]
+        for row in scores.itertuples()
+    ]
+    heads = ["cell", "task", "protocol", "accuracy", "parse rate", "accuracy among parsed"]
+    note = "Per cent. An answer that could not be parsed counts as wrong in the accuracy."
+    return [ReportTable("Parse rates", heads, rows, note)]
+
+
+def published_table(read: ResultTables) -> list[ReportTable]:
+    """The papers' averages over the commonsense tasks, where any of these was scored."""
+    if not set(read.scores["task"]) & published.COMMONSENSE:
+        return []
+    rows = [
+        [row.method, row.base, str(row.rank), f"{row.average:.1f}", row.source]
+        for row in published.rank_table().itertuples()
+    ]
+    scores = averaged_scores(read.scores)
+    same = published.comparable(set(read.cells["base"]), set(scores["task"]), set(scores["protocol"]))
+    note = (
+        "Drawn in the figure. "
+        if same
+        else "Another base model, tasks or protocol: not comparable with the scores here. "
+    )
+    heads = ["method", "base", "rank", "average", "source"]
+    return [ReportTable("Published numbers", heads, rows, note + published.DISAGREEMENTS, folded=True)]

@@ -1,0 +1,257 @@
+"""The report of a sweep, section by section.
+
+The order is that of a reader's questions: what was found, of how much, how it looks, by setting, how surely, at what
+cost, how steadily, whether merging and judging can be trusted, what failed, and where it all comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.analysis.comparison import differences as paired_differences
+from bench.analysis.judgments import JudgmentTables, read_judgments
+from bench.analysis.result_tables import (
+    ResultTables,
+    averaged_scores,
+    majority_average,
+    read_results,
+    trained_cells,
+)
+from bench.report.content import ReportContent, ReportSection, UnfinishedCell
+from bench.report.cost_tables import cost_tables, inexact_merges, merging_table
+from bench.report.difference_table import differences_table
+from bench.report.figures import (
+    accuracy_by_method,
+    cost,
+    differences,
+    learning_rates,
+    rank_vs_accuracy,
+    samples,
+    training_curves,
+)
+from bench.report.finding import ONE_SEED, best_sentence, finding, noise_text, uncompared
+from bench.report.judge_check_table import check_table
+from bench.report.judge_panels import JudgePanel, judge_panels
+from bench.report.open_answer_tables import open_answer_tables
+from bench.report.open_answers import judge_warnings, judged_finding
+from bench.report.plan_tables import duplicate_table, method_table
+from bench.report.provenance import environment_table, machine_warning
+from bench.report.ranking import rank_settings
+from bench.report.score_tables import (
+    interval_table,
+    parse_rate_table,
+    published_table,
+    ranked_table,
+    task_tables,
+)
+from bench.store.folder import Results
+from bench.store.records import PlanRecord
+
+FIGURES = (
+    *(rank_vs_accuracy.NAME, accuracy_by_method.NAME, *samples.NAMES, differences.NAME, cost.NAME),
+    *(*training_curves.NAMES, learning_rates.NAME),
+)
+"""The names of all figures that a report may have."""
+TABLES = ("cells", "scores", "differences", "settings", "judged", "judged_differences")
+"""The names of all tables that a report may write."""
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What the sections are made of."""
+
+    results: Results
+    plan: PlanRecord
+    tables: ResultTables
+    differences: pd.DataFrame
+    ranked: pd.DataFrame
+    judgments: JudgmentTables
+    panels: list[JudgePanel]
+    trials: pd.DataFrame
+    logs: training_curves.TrainingLogs
+
+
+def sweep_report(results: Results) -> ReportContent:
+    """The report of a results folder.
+
+    Raises UserError for a folder that holds no sweep, or a cell whose record is corrupt.
+    """
+    plan = results.plan_record()
+    tables = read_results(results)
+    compared = paired_differences(tables.cells, plan.baseline, tables.questions, plan.report)
+    judgments = read_judgments(results, plan)
+    sweep = _Sweep(
+        results,
+        plan,
+        tables,
+        compared,
+        rank_settings(tables, compared, plan.baseline),
+        judgments,
+        judge_panels(tables, judgments, plan.baseline, plan.report),
+        learning_rates.read_trials(results, plan),
+        training_curves.read_training_logs(results, tables.cells),
+    )
+    sections = [
+        _finding(sweep),
+        _coverage(sweep),
+        _figures(sweep),
+        _settings(sweep),
+        _answers(sweep),
+        _differences(sweep),
+        _costs(sweep),
+        _stability(sweep),
+        _trust(sweep),
+        _failures(sweep),
+        ReportSection("published", "Published numbers", tables=published_table(tables)),
+        ReportSection("duplicates", "Duplicates", tables=duplicate_table(plan)),
+        ReportSection("provenance", "Provenance", tables=environment_table(results, plan)),
+    ]
+    unfinished = tables.cells[tables.cells["status"] != "done"]
+    return ReportContent(
+        plan.name,
+        [section for section in sections if not section.empty],
+        results.read_text("sweep.yaml") or "",
+        f"bench run results/{plan.name}/sweep.yaml",
+        plan.notes,
+        [UnfinishedCell(row.name, row.status, row.reason, row.traceback) for row in unfinished.itertuples()],
+        _downloads(sweep),
+    )
+
+
+def _finding(sweep: _Sweep) -> ReportSection:
+    majority = majority_average(averaged_scores(sweep.tables.scores))
+    sentences = [
+        *best_sentence(sweep.ranked),
+        *finding(sweep.tables.cells, sweep.differences, sweep.plan.report, bool(sweep.panels), majority),
+        *judged_finding(sweep.panels, sweep.plan.report, sweep.plan),
+    ]
+    return ReportSection("finding", "The finding", sentences)
+
+
+def _coverage(sweep: _Sweep) -> ReportSection:
+    tables = sweep.tables
+    counts, pending = tables.cells["status"].value_counts(), len(sweep.plan.pending)
+    other = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "done")
+    waiting = f" {pending} cells are pending until their learning rates are tuned." if pending else ""
+    beside = f" Beside them lie {tables.unplanned} recorded cells of other settings." if tables.unplanned else ""
+    sentence = f"{len(tables.cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}."
+    notes = [
+        *tables.problems,
+        *judge_warnings(sweep.panels, sweep.judgments),
+        *sweep.logs.problems,
+        *tables.warnings,
+        *inexact_merges(tables.cells, tables.scores),
+    ]
+    return ReportSection("coverage", "Coverage", [f"{sentence}{waiting}{beside}"], notes)
+
+
+def _figures(sweep: _Sweep) -> ReportSection:
+    tables = sweep.tables
+    figures = [
+        *rank_vs_accuracy.draw(tables.cells, tables.scores),
+        *accuracy_by_method.draw(tables.cells, tables.scores),
+        *samples.draw(tables.cells, sweep.panels, sweep.plan),
+    ]
+    return ReportSection("figures", "By rank, samples and method", figures=figures)
+
+
+def _settings(sweep: _Sweep) -> ReportSection:
+    tables = [
+        *ranked_table(sweep.ranked, sweep.tables.scores),
+        *task_tables(sweep.tables),
+        *interval_table(sweep.tables),
+        *method_table(sweep.plan),
+    ]
+    return ReportSection("settings", "All settings", tables=tables)
+
+
+def _answers(sweep: _Sweep) -> ReportSection:
+    tables = open_answer_tables(sweep.tables, sweep.panels, sweep.judgments, sweep.plan, sweep.plan.report)
+    return ReportSection("answers", "Open answers", tables=tables)
+
+
+def _differences(sweep: _Sweep) -> ReportSection:
+    scores, margin = sweep.tables.scores, sweep.plan.report.tie_margin
+    several = scores["protocol"].nunique() > 1
+    protocol = f" ({averaged_scores(scores)['protocol'].iloc[0]})" if several else ""
+    return ReportSection(
+        "differences",
+        "Paired differences",
+        uncompared(sweep.tables.cells, sweep.differences, sweep.plan.baseline),
+        figures=differences.draw(sweep.differences, margin),
+        tables=differences_table(sweep.differences, f"Points of average accuracy{protocol}", margin),
+    )
+
+
+def _costs(sweep: _Sweep) -> ReportSection:
+    fronts = cost.draw(sweep.tables.cells)
+    return ReportSection(
+        "cost",
+        "Quality against cost" if fronts else "Costs",
+        cost.front_sentences(sweep.tables.cells),
+        machine_warning(sweep.results, sweep.plan),
+        fronts,
+        cost_tables(sweep.tables),
+    )
+
+
+def _stability(sweep: _Sweep) -> ReportSection:
+    cells = sweep.tables.cells
+    done = trained_cells(cells)
+    # What a seed alone does to every kind of score; that it is not known is said once.
+    noise = [noise_text(done)] if len(done) else []
+    noise += [noise_text(own, panel.title) for panel in sweep.panels if len(own := trained_cells(panel.cells))]
+    return ReportSection(
+        "stability",
+        "Stability",
+        [sentence for sentence in noise if sentence != ONE_SEED] or noise[:1],
+        figures=[*training_curves.draw(sweep.logs), *learning_rates.draw(sweep.trials)],
+        tables=[
+            *training_curves.seed_spread_table(cells),
+            *learning_rates.trial_table(sweep.trials, max(cells["samples"])),
+        ],
+    )
+
+
+def _trust(sweep: _Sweep) -> ReportSection:
+    tables = [
+        *merging_table(sweep.tables.cells),
+        *parse_rate_table(sweep.tables),
+        *check_table(sweep.judgments),
+    ]
+    return ReportSection("trust", "Merging, parsing, judging", tables=tables)
+
+
+def _failures(sweep: _Sweep) -> ReportSection:
+    status = sweep.tables.cells["status"]
+    failed = status[~status.isin(["done", "missing", "trained"])]
+    sentences = []
+    if len(failed):
+        counts = ", ".join(f"{count} {name}" for name, count in failed.value_counts().items())
+        sentences = [
+            f"The last lines of each cell that was begun and is not done ({counts}); --retry-failed runs failed ones "
+            "again."
+        ]
+    return ReportSection("failures", "Failures", sentences)
+
+
+def _downloads(sweep: _Sweep) -> dict[str, pd.DataFrame]:
+    """The tables to download; those without a row are left out."""
+    tables = {
+        "cells": sweep.tables.cells,
+        "scores": sweep.tables.scores,
+        "differences": sweep.differences,
+        "settings": sweep.ranked,
+    }
+    tables = {name: table for name, table in tables.items() if name == "cells" or len(table)}
+    if sweep.panels:
+        tables["judged"] = sweep.judgments.scores()
+        judged = [
+            panel.differences.assign(judge=panel.judge, set=panel.set)
+            for panel in sweep.panels
+            if len(panel.differences)
+        ]
+        tables["judged_differences"] = pd.concat(judged or [sweep.differences.iloc[:0]])
+    return tables
