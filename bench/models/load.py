@@ -85,6 +85,7 @@ def load_model(
     Raises UserError for a folder whose files do not make a causal language model.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, set_seed
 
     options = {"dtype": dtype, "attn_implementation": attn_implementation, **(method_kwargs or {})}
@@ -94,7 +95,7 @@ def load_model(
     try:
         with no_progress_bars():
             model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"cannot load {base.id}: {error}",
             "The folder must hold config.json and *.safetensors of a causal language model.",

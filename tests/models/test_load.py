@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.errors import UserError
-from bench.models.load import ARCHITECTURES, load_skeleton, load_tokenizer
+from bench.models.device import compute_device
+from bench.models.load import ARCHITECTURES, load_model, load_skeleton, load_tokenizer
 from bench.models.locate import find_base
 
 
@@ -27,3 +29,22 @@ def test_shipped_architectures_need_no_network(name: str) -> None:
     sizes |= {"llama2-7b": 6_738_415_616, "llama3-8b": 8_030_261_248}
     model = load_skeleton(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == sizes[ARCHITECTURES[name]]
+
+
+def test_the_methods_keywords_win_and_a_seed_fixes_the_random_state(tiny_model: Path) -> None:
+    base = find_base(str(tiny_model))
+    states = []
+    for kwargs in ({}, {"dtype": "bfloat16"}):
+        model = load_model(base, "float32", method_kwargs=kwargs, seed=5)
+        states.append(torch.get_rng_state())
+        assert model.dtype == (torch.bfloat16 if kwargs else torch.float32)
+        assert model.device.type == compute_device().type
+    torch.manual_seed(5)
+    assert all(torch.equal(state, torch.get_rng_state()) for state in states)
+
+
+def test_a_folder_that_holds_no_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").write_text("nothing")
+    with pytest.raises(UserError, match=r"(?s)cannot load m: .*The folder must hold"):
+        load_model(find_base(str(tmp_path / "m")), "float32")
