@@ -65,7 +65,9 @@ def batch_of(
 
 def real(logits: torch.Tensor, rows: list[torch.Tensor], begins: list[int]) -> torch.Tensor:
     """Logits (N, V) of all real tokens, row after row."""
-    return torch.cat([one[begin : begin + len(row)] for one, row, begin in zip(logits, rows, begins, strict=True)])
+    return torch.cat(
+        [row_logits[begin : begin + len(row)] for row_logits, row, begin in zip(logits, rows, begins, strict=True)]
+    )
 
 
 def greedy(model: Any, batch: dict[str, torch.Tensor], **options: Any) -> torch.Tensor:

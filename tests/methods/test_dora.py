@@ -30,11 +30,11 @@ def test_the_algebraic_norm_is_pefts_dora(dropout: float, tiny_model: Path) -> N
         out = model.train()(input_ids=ids, labels=ids)
         out.loss.backward()
         results.append((out.logits, {n: p.grad for n, p in model.named_parameters() if p.requires_grad}))
-    (ours, mine), (theirs, other) = results
+    (ours, our_gradients), (theirs, peft_gradients) = results
     assert torch.allclose(ours, theirs, atol=1e-5)
-    assert mine.keys() == other.keys()
-    for name, gradient in other.items():
-        assert torch.allclose(mine[name], gradient, atol=1e-5), name
+    assert our_gradients.keys() == peft_gradients.keys()
+    for name, gradient in peft_gradients.items():
+        assert torch.allclose(our_gradients[name], gradient, atol=1e-5), name
 
 
 def test_dora_is_the_identity_at_the_start_in_bfloat16(tiny_model: Path) -> None:

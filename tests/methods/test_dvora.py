@@ -33,12 +33,12 @@ def test_output_and_gradients_are_those_of_the_plain_formula(kind: str, r: int, 
         factor, directed, bias = naive(layer)
         expected = factor * linear(x, directed) + (0 if bias is None else bias)
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-        for found, wanted in zip(
+        for actual, expected_gradient in zip(
             torch.autograd.grad((ours * pull).sum(), [x, *trained]),
             torch.autograd.grad((expected * pull).sum(), [x, *trained]),
             strict=True,
         ):
-            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(actual, expected_gradient, rtol=1e-5, atol=1e-5)
         stir(model, seed)
 
 
@@ -109,7 +109,7 @@ def test_start_of_b_and_d_is_veras(tiny_model: Path) -> None:
 def test_training_changes_b_d_and_m_alone(tiny_model: Path, r: int) -> None:
     model = adapted(base_of(tiny_model), r=r).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {name.split(".")[-2] for name in parameters} == {f"vera_lambda_{letter}" for letter in "bdm"}
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0.0)
     losses = []
@@ -190,10 +190,10 @@ def test_a_row_of_zeros_gives_no_nan() -> None:
     before = base(x)
     model = adapted(nn.Sequential(base), 4, target_modules=["0"]).train()
     assert torch.equal(model(x), before)
-    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-2)
     for _ in range(3):
         model(x).square().sum().backward()
-        assert all(one.grad.isfinite().all() for one in model.parameters() if one.requires_grad)
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.requires_grad)
         optimizer.step()
         optimizer.zero_grad()
     ours = model(x)
@@ -245,10 +245,10 @@ def test_no_matrix_of_the_weights_shape_is_built() -> None:
         seen: set[tuple[int, ...]]
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            made = function(*args, **(kwargs or {}))
-            if isinstance(made, torch.Tensor) and function is not torch.ops.aten.t.default:
-                self.seen.add(tuple(made.shape))
-            return made
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and function is not torch.ops.aten.t.default:
+                self.seen.add(tuple(result.shape))
+            return result
 
     model, _ = one_layer("bias", 4)
     model.train()
@@ -279,9 +279,9 @@ def test_bfloat16_norm_and_merged_weights_are_near_the_formulas(tiny_model: Path
             expected.append((layer.vera_lambda_m["default"] / norm).unsqueeze(1) * directed)
     ours = logits(model)
     model.merge_adapter()
-    for layer, wanted in zip(layers(model), expected, strict=True):
+    for layer, merged in zip(layers(model), expected, strict=True):
         # The weight's own rounding (2^-8), and the norm's error from above.
-        torch.testing.assert_close(layer.get_base_layer().weight.double(), wanted, rtol=2**-7, atol=0)
+        torch.testing.assert_close(layer.get_base_layer().weight.double(), merged, rtol=2**-7, atol=0)
     torch.testing.assert_close(logits(model), ours, rtol=0, atol=0.02)
 
 
@@ -303,4 +303,4 @@ def test_four_bit_base(tiny_model: Path) -> None:
     expected = factor * linear(x, directed) + linear4bit.bias
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)  # the base's own kernel, of 4-bit blocks
     model(x).sum().backward()
-    assert all(one.grad.isfinite().all() for one in model.parameters() if one.requires_grad)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.requires_grad)

@@ -99,9 +99,9 @@ def test_llama_7b_parameter_counts_are_the_papers() -> None:
     for config, exact in ((VeraConfig, 0.0236), (DvoraConfig, 0.0437)):
         base = load_skeleton("huggyllama/llama-7b")
         parameters = list(get_peft_model(base, config(r=1024, target_modules=ALL)).parameters())
-        assert all(one.is_meta for one in parameters)
-        trained = sum(one.numel() for one in parameters if one.requires_grad)
-        assert 100 * trained / sum(one.numel() for one in parameters) == pytest.approx(exact, abs=5e-5)
+        assert all(parameter.is_meta for parameter in parameters)
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        assert 100 * trained / sum(parameter.numel() for parameter in parameters) == pytest.approx(exact, abs=5e-5)
 
 
 def test_peft_knows_it_once(tmp_path: Path) -> None:

@@ -78,25 +78,25 @@ def answer_loss(model: Any, tiny: Path) -> float:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
-    made: dict[str, Outcome] = {}
+    trained_methods: dict[str, Outcome] = {}
 
     def get(name: str) -> Outcome:
-        if name not in made:
-            made[name] = Outcome(name, tmp_path_factory.mktemp(name.replace("+", "_")), tiny_model)
-        return made[name]
+        if name not in trained_methods:
+            trained_methods[name] = Outcome(name, tmp_path_factory.mktemp(name.replace("+", "_")), tiny_model)
+        return trained_methods[name]
 
     return get
 
 
 @pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_training_moves_the_model_and_leaves_the_base_alone(name: str, outcomes: Any, tiny_model: Path) -> None:
-    one = outcomes(name)
+    outcome = outcomes(name)
     base = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
     drop_prompt_mask(base)
-    assert not torch.allclose(one.logits, probe(base, batch(tiny_model), "float32"), atol=1e-5)
-    assert answer_loss(one.model, tiny_model) < answer_loss(base, tiny_model)
-    assert sum(p.numel() for p in one.model.parameters() if p.requires_grad) > 0
-    assert all(p.dtype == torch.float32 for p in one.model.parameters() if p.requires_grad)
+    assert not torch.allclose(outcome.logits, probe(base, batch(tiny_model), "float32"), atol=1e-5)
+    assert answer_loss(outcome.model, tiny_model) < answer_loss(base, tiny_model)
+    assert sum(p.numel() for p in outcome.model.parameters() if p.requires_grad) > 0
+    assert all(p.dtype == torch.float32 for p in outcome.model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("name", slow_beyond_families(EXACT))
@@ -124,12 +124,12 @@ def test_frozen_weights_are_bit_identical_after_training(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_saved_and_loaded_answer_alike(name: str, outcomes: Any, tiny_model: Path) -> None:
-    one = outcomes(name)
-    assert one.folder.exists() and list(one.folder.rglob("*.safetensors"))
-    assert not [file.name for file in one.folder.rglob("*") if file.suffix in {".bin", ".pt", ".pkl", ".pth"}]
-    logits = probe(one.loaded(), batch(tiny_model), "float32")
+    outcome = outcomes(name)
+    assert outcome.folder.exists() and list(outcome.folder.rglob("*.safetensors"))
+    assert not [file.name for file in outcome.folder.rglob("*") if file.suffix in {".bin", ".pt", ".pkl", ".pth"}]
+    logits = probe(outcome.loaded(), batch(tiny_model), "float32")
     # AdaLoRA's matrices are saved at their allotted ranks (sums of other lengths), CPT's offsets added to their tokens.
-    assert torch.allclose(logits, one.logits, atol=1e-6 if name in ("adalora", "cpt") else 0, rtol=0)
+    assert torch.allclose(logits, outcome.logits, atol=1e-6 if name in ("adalora", "cpt") else 0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_a_new_process_loads_them_to_the_same_logits(
     """All methods in one new process; logits within 1e-6."""
     cells = {}
     for name in names:
-        one = outcomes(name)
-        torch.save(one.logits, tmp_path / f"{name}.pt")
-        cells[name] = (str(one.folder), one.cell.model_dump(mode="json"))
+        outcome = outcomes(name)
+        torch.save(outcome.logits, tmp_path / f"{name}.pt")
+        cells[name] = (str(outcome.folder), outcome.cell.model_dump(mode="json"))
     (tmp_path / "cells.json").write_text(json.dumps(cells))
     code = f"""
         import json, sys, warnings, torch
@@ -174,15 +174,15 @@ def test_a_new_process_loads_them_to_the_same_logits(
 @pytest.mark.parametrize("name", slow_beyond_families(EXACT))
 def test_merged_is_unmerged(name: str, outcomes: Any, tiny_model: Path) -> None:
     """fp32, 1e-5; a method that cannot merge says why."""
-    one = outcomes(name)
-    facts = one.method.facts_for(one.cell.options)
+    outcome = outcomes(name)
+    facts = outcome.method.facts_for(outcome.cell.options)
     if not facts.mergeable:
         assert len(facts.cannot_merge) > 10
         return
-    merged = one.method.merge(one.loaded()).eval()
+    merged = outcome.method.merge(outcome.loaded()).eval()
     assert type(merged).__name__ == "LlamaForCausalLM"
     drop_prompt_mask(merged)
-    assert torch.allclose(probe(merged, batch(tiny_model), "float32"), one.logits, atol=1e-5)
+    assert torch.allclose(probe(merged, batch(tiny_model), "float32"), outcome.logits, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -190,14 +190,14 @@ def test_merged_is_unmerged(name: str, outcomes: Any, tiny_model: Path) -> None:
 )
 def test_examples_of_one_row_do_not_see_one_another(name: str, outcomes: Any, tiny_model: Path) -> None:
     """Logits of examples packed into one row are those of examples in rows of their own."""
-    one = outcomes(name)
+    outcome = outcomes(name)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     rows = [encode(tokenizer, example, 256, True) for example in EXAMPLES[:6]]
     packed = Collator(tokenizer.pad_token_id, "answer", packed=True)(rows)
     keys = ("input_ids", "position_ids", "prompt_mask")
     with torch.no_grad():
-        logits = one.model.eval()(**{key: packed[key] for key in keys}, use_cache=False).logits[0]
-    assert (logits - one.logits).abs().max() < 1e-5 * max(1.0, float(one.logits.abs().max())), name
+        logits = outcome.model.eval()(**{key: packed[key] for key in keys}, use_cache=False).logits[0]
+    assert (logits - outcome.logits).abs().max() < 1e-5 * max(1.0, float(outcome.logits.abs().max())), name
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,8 @@ def test_shared_prefixes_score_as_recomputed(name: str, outcomes: Any, tiny_mode
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     pairs = [(i, f"Question: what is {i}?\nAnswer:", answer) for i in range(4) for answer in (" it is 7", " it", " no")]
-    pairs += [(5, f"It was {one}", " that came of it") for one in ("it", "the end", "that")]  # only a part is shared
+    # These share only a part of their contexts.
+    pairs += [(5, f"It was {word}", " that came of it") for word in ("it", "the end", "that")]
     requests = [Instance("loglikelihood", {}, tuple(pair), 0, metadata=("task", doc, 1)) for doc, *pair in pairs]
     model = outcomes(name).loaded()
     share = methods.METHODS[name].facts.shared_prefix
@@ -245,9 +246,9 @@ def test_answers_generated_in_batches_are_those_of_one_by_one(name: str, outcome
     """Through the harness's decoder, where rows leave the batch as they end, and by beams."""
     from lm_eval.api.instance import Instance
 
-    one, tokenizer = outcomes(name), AutoTokenizer.from_pretrained(tiny_model)
-    model = one.loaded()
-    facts = one.method.facts_for(one.cell.options)
+    outcome, tokenizer = outcomes(name), AutoTokenizer.from_pretrained(tiny_model)
+    model = outcome.loaded()
+    facts = outcome.method.facts_for(outcome.cell.options)
 
     def generated(size: int, **settings: Any) -> list[str]:
         lm = LanguageModel(model, tokenizer, size, facts.shared_prefix, pads_left=facts.pads_left)
@@ -255,11 +256,11 @@ def test_answers_generated_in_batches_are_those_of_one_by_one(name: str, outcome
         texts = [f"Question: what is {number}?\nAnswer:" for number in (3, 12345, 77, 12)]
         return lm.generate_until([Instance("generate_until", {}, (text, kwargs), 0) for text in texts])
 
-    whole = generated(1)
-    assert generated(4) == whole
-    stop = max(whole, key=len)[1:2]  # a text that some of them hold
+    single = generated(1)
+    assert generated(4) == single
+    stop = max(single, key=len)[1:2]  # a text that some of them hold
     if stop:
-        assert generated(4, until=[stop]) == generated(1, until=[stop]) == [text.partition(stop)[0] for text in whole]
+        assert generated(4, until=[stop]) == generated(1, until=[stop]) == [text.partition(stop)[0] for text in single]
     assert len(generated(1, num_beams=4)) == 4
 
 
@@ -286,11 +287,11 @@ def test_scores_are_a_plain_hflms(name: str, outcomes: Any, tiny_model: Path) ->
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    one, tokenizer = outcomes(name), AutoTokenizer.from_pretrained(tiny_model)
+    outcome, tokenizer = outcomes(name), AutoTokenizer.from_pretrained(tiny_model)
     pairs = [(f"Question: what is {i}?\nAnswer:", answer) for i in (1, 23456) for answer in (" it is 7", " it")]
     requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
-    model = one.loaded()
-    facts = one.method.facts_for(one.cell.options)
+    model = outcome.loaded()
+    facts = outcome.method.facts_for(outcome.cell.options)
     ours = LanguageModel(model, tokenizer, 4, facts.shared_prefix).loglikelihood(requests)
     model.tie_weights = lambda: None
     stock = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, logits_cache=False)

@@ -87,9 +87,11 @@ def test_three_steps_are_galore_torchs(decay: float, tiny_model: Path) -> None:
     theirs = fresh(tiny_model)
     steps(theirs, by_hand(theirs, 1e-2, 4, 2, 0.5, decay), 3)
     before = fresh(tiny_model)
-    for (name, mine), other, old in zip(ours.named_parameters(), theirs.parameters(), before.parameters(), strict=True):
-        assert torch.equal(mine, other), name
-        assert not torch.equal(mine, old), name
+    for (name, actual), other, old in zip(
+        ours.named_parameters(), theirs.parameters(), before.parameters(), strict=True
+    ):
+        assert torch.equal(actual, other), name
+        assert not torch.equal(actual, old), name
 
 
 def test_every_setting_reaches_the_weights(tiny_model: Path) -> None:
@@ -206,14 +208,14 @@ def test_training_learns_and_the_running_trainers_state_stays(
 ) -> None:
     """The optimizer is made inside the training: the accelerator's precision must outlive it, and no folder arise."""
     monkeypatch.chdir(tmp_path)
-    found = []
+    optimizers = []
     inner = Galore.optimizer
 
     def spy(self: Galore, model: nn.Module, cell: Cell) -> Any:
         before = dict(AcceleratorState._shared_state), dict(PartialState._shared_state)
         optimizer = inner(self, model, cell)
         assert (dict(AcceleratorState._shared_state), dict(PartialState._shared_state)) == before
-        found.append((optimizer, before[0]["_mixed_precision"]))
+        optimizers.append((optimizer, before[0]["_mixed_precision"]))
         return optimizer
 
     monkeypatch.setattr(Galore, "optimizer", spy)
@@ -222,7 +224,7 @@ def test_training_learns_and_the_running_trainers_state_stays(
     assert log[-1]["loss"] < log[0]["loss"] - 0.1
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert not [path.name for path in tmp_path.iterdir() if path.name != "run"]
-    ((optimizer, precision),) = found
+    ((optimizer, precision),) = optimizers
     assert precision == ("bf16" if dtype == "bfloat16" else "no")
     # Accelerate rebuilds the state from its state_dict: the projectors must come through it.
     assert optimizer_state_bytes(optimizer) == predicted_saving(model, LINEAR, 4)[1]

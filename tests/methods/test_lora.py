@@ -145,8 +145,8 @@ def test_what_the_start_took_out_of_the_base_is_taken_out_on_loading(
     assert (tmp_path / INITIAL).is_file()
     torch.manual_seed(99)
     loaded = method.load(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype), tmp_path, cell)
-    for (name, mine), other in zip(model.named_parameters(), loaded.parameters(), strict=True):
-        assert torch.equal(mine, other), name
+    for (name, actual), other in zip(model.named_parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(actual, other), name
 
 
 def test_pissa_starts_where_the_base_is(tiny_model: Path) -> None:

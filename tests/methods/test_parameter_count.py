@@ -48,10 +48,10 @@ def test_two_layers_tell_what_every_method_trains_in_five(names: tuple[str, ...]
         try:
             method.check_packages()
             cell = cell_of(name, method.resolve({}, skeleton))
-            whole = count_parameters(cell, config, exact=False)
+            all_layers = count_parameters(cell, config, exact=False)
         except UserError:  # a package that is not here, a type that must be named, a count that needs weights
             continue
-        assert count_parameters(cell, config, exact=False, alike=True) == whole, name
+        assert count_parameters(cell, config, exact=False, alike=True) == all_layers, name
         compared += 1
     assert compared >= least
 

@@ -55,15 +55,15 @@ def test_every_field_is_resolved_as_json_and_gives_back_the_configuration(model:
     assert {"boft_block_num", "boft_n_butterfly_factor", "bias", "init_weights"} <= cell.options["peft"].keys()
 
 
-@pytest.mark.parametrize("name", [name for name, one in methods.METHODS.items() if "peft" in one.preset])
+@pytest.mark.parametrize("name", [name for name, method in methods.METHODS.items() if "peft" in method.preset])
 def test_a_saved_configuration_of_any_type_is_read_back(name: str, tmp_path: Path, model: Any) -> None:
     """Before it is attached (modules still null) and after (as PEFT writes them): the same cell."""
     method = methods.get(name)
     cell = cell_of(name, model, **SETTINGS.get(name, {}))
     method.config(cell).save_pretrained(tmp_path)
-    found = methods.get("peft").resolve({"peft": str(tmp_path / "adapter_config.json")}, model)
+    resolved = methods.get("peft").resolve({"peft": str(tmp_path / "adapter_config.json")}, model)
     keys = {key for key, value in cell.options["peft"].items() if value is not None}
-    assert {key: found["peft"][key] for key in keys} == {key: cell.options["peft"][key] for key in keys}
+    assert {key: resolved["peft"][key] for key in keys} == {key: cell.options["peft"][key] for key in keys}
     blank = json.loads((tmp_path / "adapter_config.json").read_text())
     if "target_modules" in blank and name != "llama_adapter":
         (tmp_path / "blank.json").write_text(json.dumps({**blank, "target_modules": None}))
@@ -177,10 +177,10 @@ def test_adaloras_penalty_is_what_peft_adds_to_a_loss_of_its_own(model: Any) -> 
     adapted = methods.get("adalora").attach(model, cell)
     ids = torch.arange(10)[None] + 5
     with torch.no_grad():
-        whole = adapted(input_ids=ids, labels=ids)
-        plain = torch.nn.functional.cross_entropy(whole.logits[0, :-1], ids[0, 1:])
+        complete = adapted(input_ids=ids, labels=ids)
+        plain = torch.nn.functional.cross_entropy(complete.logits[0, :-1], ids[0, 1:])
         penalty = methods.get("adalora").penalty(adapted, cell)
-    assert float(whole.loss - plain) == pytest.approx(float(penalty), abs=1e-6)
+    assert float(complete.loss - plain) == pytest.approx(float(penalty), abs=1e-6)
     assert float(penalty) > 0.01 and methods.get("loha").penalty(adapted, cell_of("loha", model)) is None
 
 
@@ -189,5 +189,5 @@ def test_a_penalty_counts_once_a_step_however_the_batch_is_split(tmp_path: Path,
         trained(tmp_path, tiny_model, "adalora", {"batch_size": 8, **split}, rank=4, lr=1e-3)[1]
         for split in ({}, {"micro_batch": 2})
     ]
-    whole, parts = ([row["grad_norm"] for row in log] for log in logs)
-    assert whole == pytest.approx(parts, abs=1e-4)
+    complete, parts = ([row["grad_norm"] for row in log] for log in logs)
+    assert complete == pytest.approx(parts, abs=1e-4)

@@ -33,35 +33,35 @@ def test_a_quantized_base_trains_saves_and_loads(method: str, quantization: str,
     """Through the cell's own loading; the loaded adapter answers alike, bit for bit, and the base is smaller."""
     pytest.importorskip("bitsandbytes")
     folder = make_tiny_model(tmp_path / "model", hidden=64)  # bitsandbytes wants rows of whole blocks of 64
-    one = methods.get(method)
-    one.check_machine({"quantization": quantization})
+    tested = methods.get(method)
+    tested.check_machine({"quantization": quantization})
     tokenizer = AutoTokenizer.from_pretrained(folder)
     base = find_base(str(folder))
     cell = cell_of(method, load_model(base, "float32"), rank=4, quantization=quantization, lr=1e-2, dropout=0)
 
     def load() -> Any:
-        return load_model(base, "float32", method_kwargs=one.load_kwargs(cell))
+        return load_model(base, "float32", method_kwargs=tested.load_kwargs(cell))
 
     fresh = load()
     assert model_bytes(fresh) < model_bytes(load_model(base, "float32"))
     packed = {name: value.clone() for name, value in fresh.named_parameters()}
     torch.manual_seed(0)
-    model = one.attach(fresh, cell)
+    model = tested.attach(fresh, cell)
     log: list[dict] = []
     config = TrainingConfig(batch_size=4, epochs=2, logging_steps=1)
-    train(model, tokenizer, one, cell, config, EXAMPLES, tmp_path, log.append, ignore_progress)
+    train(model, tokenizer, tested, cell, config, EXAMPLES, tmp_path, log.append, ignore_progress)
     assert sum(row["loss"] for row in log[-3:]) < sum(row["loss"] for row in log[:3])
     for name, value in model.named_parameters():
         if not value.requires_grad:
             assert torch.equal(value, packed[name.removeprefix("base_model.model.").replace(".base_layer", "")]), name
     folder = tmp_path / "adapter"
     folder.mkdir()
-    one.save(model, folder)
-    loaded = one.load(load(), folder, cell).eval()
+    tested.save(model, folder)
+    loaded = tested.load(load(), folder, cell).eval()
     ids = torch.arange(20).reshape(2, 10) + 5
     with torch.no_grad():
         assert torch.equal(loaded(input_ids=ids).logits, model.eval()(input_ids=ids).logits)
-    assert one.facts_for(cell.options).quantizes and not one.facts_for(cell.options).mergeable
+    assert tested.facts_for(cell.options).quantizes and not tested.facts_for(cell.options).mergeable
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -71,7 +71,7 @@ def test_a_quantized_base_is_evaluated_as_it_is_trained(method: str, dtype: str,
     CPUs, and evaluation gives the logits of a pass with gradients (fp32: 1e-5; bfloat16: its rounding)."""
     pytest.importorskip("bitsandbytes")
     base = find_base(str(make_tiny_model(tmp_path / "model", hidden=64)))
-    one = methods.get(method)
+    tested = methods.get(method)
     settings = {"rank": 4} if "+" in method else {"rank": 4, "dropout": 0}
     cell = cell_of(method, load_model(base, "float32"), **settings)
     cell = cell.model_copy(update={"base": cell.base.model_copy(update={"dtype": dtype})})
@@ -79,12 +79,12 @@ def test_a_quantized_base_is_evaluated_as_it_is_trained(method: str, dtype: str,
     inputs["prompt_mask"] = inputs["input_ids"] < 0  # no prompt: LoReFT edits nothing
 
     def load() -> Any:
-        return load_model(base, dtype, method_kwargs=one.load_kwargs(cell))
+        return load_model(base, dtype, method_kwargs=tested.load_kwargs(cell))
 
     plain = load().train()  # in training mode nothing is repacked
     drop_prompt_mask(plain)
     expected = probe(plain, inputs, dtype)
-    model = one.attach(load(), cell)
+    model = tested.attach(load(), cell)
     drop_prompt_mask(model)
     tolerance = 1e-5 if dtype == "float32" else 2e-2
     for _ in range(2):  # what the first evaluation does to the weights shows in the second

@@ -29,18 +29,18 @@ from bench.models.load import load_skeleton
 def test_padding_and_batching_change_nothing(tied: bool, tiny_model: Path) -> None:
     model = attached(tiny_model, "loreft", rank=4, first=3, last=5, tied=tied)
     rows, prompts = rows_of(), [prompt for prompt, _ in LENGTHS]
-    asked = [row[:prompt] for row, prompt in zip(rows, prompts, strict=True)]
+    questions = [row[:prompt] for row, prompt in zip(rows, prompts, strict=True)]
     with torch.no_grad():
         alone = [model(**batch_of([row], [prompt])[0]).logits[0] for row, prompt in zip(rows, prompts, strict=True)]
         for side in ("left", "right"):
             batch, begins = batch_of(rows, prompts, side)
             assert torch.allclose(real(model(**batch).logits, rows, begins), torch.cat(alone), atol=1e-5)
-        together = greedy(model, batch_of(asked, prompts, "left")[0])
-        apart = [greedy(model, batch_of([row], [len(row)])[0]) for row in asked]
+        together = greedy(model, batch_of(questions, prompts, "left")[0])
+        apart = [greedy(model, batch_of([row], [len(row)])[0]) for row in questions]
         assert torch.equal(together, torch.cat(apart))
-        assert torch.equal(together, greedy(model, batch_of(asked, prompts, "left")[0], use_cache=False))
+        assert torch.equal(together, greedy(model, batch_of(questions, prompts, "left")[0], use_cache=False))
         plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-        assert not torch.equal(together, greedy(plain, batch_of(asked, prompts, "left")[0]))
+        assert not torch.equal(together, greedy(plain, batch_of(questions, prompts, "left")[0]))
 
 
 def train_steps(model: Any, steps: int, weight_decay: float) -> list[tuple[float, list[float]]]:
@@ -49,13 +49,13 @@ def train_steps(model: Any, steps: int, weight_decay: float) -> list[tuple[float
     batch, _ = batch_of(rows, prompts)
     answer = batch["attention_mask"].bool() & ~batch["prompt_mask"]
     before = answer.roll(-1, 1)  # the token that predicts it; a row's first token is no answer
-    trained = [one for one in model.parameters() if one.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     stepper = torch.optim.AdamW(trained, lr=1e-2, weight_decay=weight_decay)
     log = []
     for _ in range(steps):
         loss = cross_entropy(model(**batch).logits[before], batch["input_ids"][answer])
         loss.backward()
-        log.append((loss.item(), [one.grad.abs().max().item() for one in trained]))
+        log.append((loss.item(), [parameter.grad.abs().max().item() for parameter in trained]))
         stepper.step()
         stepper.zero_grad()
     return log
@@ -92,14 +92,14 @@ def test_weight_decay_does_not_silence_noreft(tiny_model: Path) -> None:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Any]:
     """Of each method: its model after some steps, its cell and the folder in which it is saved."""
-    found = {}
+    outputs = {}
     for name in NAMES:
         model = attached(tiny_model, name, rank=4, tied=name != "direft")
         train_steps(model, 3, weight_decay=0)
         folder = tmp_path_factory.mktemp(name)
         METHODS[name].save(model, folder)
-        found[name] = (model, cell_of(name, model, rank=4, tied=name != "direft"), folder)
-    return found
+        outputs[name] = (model, cell_of(name, model, rank=4, tied=name != "direft"), folder)
+    return outputs
 
 
 RELOAD = """
@@ -148,11 +148,11 @@ def test_the_file_is_as_small_as_the_method(name: str, saved: dict[str, Any], ti
     from safetensors.torch import load_file
 
     model, cell, folder = saved[name]
-    numbers = sum(one.numel() for one in load_file(folder / "reft.safetensors").values())
-    assert numbers == sum(one.numel() for one in model.parameters() if one.requires_grad)
+    numbers = sum(parameter.numel() for parameter in load_file(folder / "reft.safetensors").values())
+    assert numbers == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     loaded = METHODS[name].load(AutoModelForCausalLM.from_pretrained(tiny_model), folder, cell)
-    for one in loaded.reft:
-        if rotation := getattr(one, "rotate_layer", None):
+    for intervention in loaded.reft:
+        if rotation := getattr(intervention, "rotate_layer", None):
             frame = rotation.parametrizations.weight[0].base
             assert torch.allclose(frame.T @ frame, torch.eye(32), atol=1e-5)
     log = train_steps(loaded, 5, weight_decay=0)
@@ -167,10 +167,10 @@ def test_training_leaves_the_base_alone_and_learns(name: str, tmp_path: Path, ti
     model, log = trained(tmp_path, tiny_model, name, {"epochs": 3, "batch_size": 4}, lr=5e-2)
     assert log[-1]["loss"] < log[0]["loss"] - 0.05
     before = dict(AutoModelForCausalLM.from_pretrained(tiny_model).named_parameters())
-    after = {key: one for key, one in model.named_parameters() if not key.startswith("reft.")}
+    after = {key: parameter for key, parameter in model.named_parameters() if not key.startswith("reft.")}
     assert before.keys() == after.keys()
-    assert all(torch.equal(one, after[key]) and not after[key].requires_grad for key, one in before.items())
-    assert all(one.dtype == torch.float32 and one.requires_grad for one in model.reft.parameters())
+    assert all(torch.equal(parameter, after[key]) and not after[key].requires_grad for key, parameter in before.items())
+    assert all(parameter.dtype == torch.float32 and parameter.requires_grad for parameter in model.reft.parameters())
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -197,7 +197,7 @@ def test_a_shared_prefix_scores_as_one_by_one(tied: bool, tiny_model: Path) -> N
         scores[share] = [value for value, _ in lm.loglikelihood(requests)]
     assert scores["context"] == pytest.approx(scores["none"], abs=1e-4)
     plain = LanguageModel(AutoModelForCausalLM.from_pretrained(tiny_model), tokenizer, 2)
-    assert scores["context"] != pytest.approx([one for one, _ in plain.loglikelihood(requests)], abs=1e-2)
+    assert scores["context"] != pytest.approx([score for score, _ in plain.loglikelihood(requests)], abs=1e-2)
 
 
 @pytest.mark.parametrize("base, percent", [("huggyllama/llama-7b", 0.0311), ("huggyllama/llama-13b", 0.0252)])
@@ -205,10 +205,10 @@ def test_a_shared_prefix_scores_as_one_by_one(tied: bool, tiny_model: Path) -> N
 def test_parameter_counts_are_the_papers(name: str, base: str, percent: float) -> None:
     """../shared/published/README.md: rank 8, all layers, tied, as per cent of the base alone; no weights are made."""
     model = load_skeleton(base)
-    total = sum(one.numel() for one in model.parameters())
+    total = sum(parameter.numel() for parameter in model.parameters())
     model = METHODS[name].attach(model, cell_of(name, model))
-    assert all(one.is_meta for one in [*model.parameters(), *model.reft.buffers()])
-    trainable = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    assert all(parameter.is_meta for parameter in [*model.parameters(), *model.reft.buffers()])
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert 100 * trainable / total == pytest.approx(percent, abs=5e-5)
     hidden, layers = model.config.hidden_size, model.config.num_hidden_layers
     assert trainable == layers * (2 * 8 * hidden + 8)  # R, W, b of rank 8
@@ -220,7 +220,7 @@ def test_counts_without_weights_are_those_with_weights(name: str, rank: int, tin
     counts = []
     for model in (load_skeleton(str(tiny_model)), AutoModelForCausalLM.from_pretrained(tiny_model)):
         METHODS[name].attach(model, cell_of(name, model, rank=rank, tied=False, layers=[1]))
-        counts.append({key: one.shape for key, one in model.reft.named_parameters()})
+        counts.append({key: parameter.shape for key, parameter in model.reft.named_parameters()})
     assert counts[0] == counts[1]
 
 
@@ -228,22 +228,25 @@ def test_counts_without_weights_are_those_with_weights(name: str, rank: int, tin
 def test_bfloat16_base_under_autocast(name: str, tiny_model: Path) -> None:
     """Edits stay in float32, whatever the model around them is cast to; bfloat16 answers within its rounding."""
     model = attached(tiny_model, name, rank=4)
-    weights = [one.clone() for one in model.reft.state_dict().values()]
+    weights = [parameter.clone() for parameter in model.reft.state_dict().values()]
     batch, begins = batch_of(rows_of(), [prompt for prompt, _ in LENGTHS])
     exact = real(model(**batch).logits, rows_of(), begins)
     model = model.to(torch.bfloat16)
-    assert {one.dtype for one in model.reft.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.reft.parameters()} == {torch.float32}
     assert all(torch.equal(a, b) for a, b in zip(weights, model.reft.state_dict().values(), strict=True))
     computed = []
-    for one in model.reft:
-        one.learned_source.register_forward_hook(lambda module, args, output: computed.append(output.dtype))
+    for intervention in model.reft:
+        intervention.learned_source.register_forward_hook(lambda module, args, output: computed.append(output.dtype))
     with torch.autocast("cpu", torch.bfloat16):
         logits = real(model(**batch).logits, rows_of(), begins)
         assert logits.dtype == torch.bfloat16
         assert (logits.float() - exact).abs().max() < 0.05
         cross_entropy(logits.float(), torch.cat(rows_of()).roll(-1)).backward()
     assert computed == [torch.float32] * 2
-    assert all(one.grad.dtype == torch.float32 and one.grad.abs().max() > 1e-5 for one in model.reft.parameters())
+    assert all(
+        parameter.grad.dtype == torch.float32 and parameter.grad.abs().max() > 1e-5
+        for parameter in model.reft.parameters()
+    )
 
 
 def test_stacked_on_lora_both_apply_in_both_doors(tiny_model: Path) -> None:
@@ -256,10 +259,10 @@ def test_stacked_on_lora_both_apply_in_both_doors(tiny_model: Path) -> None:
 
     alone, both = lora(), lora()
     cell = cell_of("loreft", both, rank=4)
-    trained_by_lora = {key for key, one in both.named_parameters() if one.requires_grad}
+    trained_by_lora = {key for key, parameter in both.named_parameters() if parameter.requires_grad}
     torch.manual_seed(0)
     assert METHODS["loreft"].attach(both, cell) is both
-    requires = {key for key, one in both.named_parameters() if one.requires_grad}
+    requires = {key for key, parameter in both.named_parameters() if parameter.requires_grad}
     assert trained_by_lora < requires
     assert {key.rpartition(".reft.")[1] for key in requires - trained_by_lora} == {".reft."}
 
@@ -276,14 +279,14 @@ def test_stacked_on_lora_both_apply_in_both_doors(tiny_model: Path) -> None:
         }
         merged = causal_lm(both)  # the inner model's own door
         assert torch.equal(merged(**batch).logits, logits["both"])
-        texts = {key: greedy(one, ask) for key, one in {"both": both, "edits": edits}.items()}
+        texts = {key: greedy(model, ask) for key, model in {"both": both, "edits": edits}.items()}
         alone_ask = {key: ask[key] for key in ("input_ids", "attention_mask")}
         texts["lora"] = alone.generate(**alone_ask, max_new_tokens=8, min_new_tokens=8, do_sample=False)[:, -8:]
-    for found in (logits, texts):
-        assert not torch.allclose(found["both"].float(), found["lora"].float(), atol=1e-2)
-        assert not torch.allclose(found["both"].float(), found["edits"].float(), atol=1e-2)
+    for outputs in (logits, texts):
+        assert not torch.allclose(outputs["both"].float(), outputs["lora"].float(), atol=1e-2)
+        assert not torch.allclose(outputs["both"].float(), outputs["edits"].float(), atol=1e-2)
     cross_entropy(real(both(**batch).logits, rows, begins), torch.cat(rows).roll(-1)).backward()
-    assert all(one.grad.abs().max() > 0 for one in both.parameters() if one.requires_grad)
+    assert all(parameter.grad.abs().max() > 0 for parameter in both.parameters() if parameter.requires_grad)
 
 
 def test_a_pass_needs_a_prompt_mask_of_its_own(tiny_model: Path) -> None:
@@ -313,7 +316,7 @@ def test_gradient_checkpointing_changes_nothing(reentrant: bool, tiny_model: Pat
         batch, begins = batch_of(rows_of(), [prompt for prompt, _ in LENGTHS])
         logits = real(model(**batch, use_cache=False).logits, rows_of(), begins)
         cross_entropy(logits, torch.cat(rows_of()).roll(-1)).backward()
-        gradients.append([one.grad for one in model.reft.parameters()])
+        gradients.append([parameter.grad for parameter in model.reft.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 

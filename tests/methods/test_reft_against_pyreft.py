@@ -46,7 +46,7 @@ class Pyreft:
     def places(self, prompts: list[int], begins: list[int]) -> dict[str, Any]:
         from pyreft import get_intervention_locations
 
-        found = []
+        locations = []
         for n, begin in zip(prompts, begins, strict=True):
             # Where a prompt is too short for either end, pyreft puts both ends' places together in each part: all
             # are padding then.
@@ -59,8 +59,8 @@ class Pyreft:
                 pad_mode="first",
             )
             wide = self.p + self.s if self.tied else max(self.p, self.s)
-            found.append([[begin + k if k >= 0 else 0 for k in one][:wide] for one in places])
-        return {"sources->base": (None, [list(one) for one in zip(*found, strict=True)])}
+            locations.append([[begin + k if k >= 0 else 0 for k in item][:wide] for item in places])
+        return {"sources->base": (None, [list(item) for item in zip(*locations, strict=True)])}
 
     def logits(self, batch: dict[str, torch.Tensor], prompts: list[int], begins: list[int]) -> torch.Tensor:
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
@@ -80,27 +80,28 @@ def test_logits_gradients_steps_and_generation_are_pyrefts(name: str, tied: bool
     ours = attached(tiny_model, name, rank=4, tied=tied)
     theirs = Pyreft(tiny_model, ours, tied=tied)
     rows, prompts = rows_of(), [prompt for prompt, _ in LENGTHS]
-    (mine, begins), (other, moved) = batch_of(rows, prompts), batch_of(rows, prompts, extra=1)
+    (our_batch, begins), (their_batch, moved) = batch_of(rows, prompts), batch_of(rows, prompts, extra=1)
     targets = torch.cat(rows).roll(-1)
 
     def logits() -> tuple[torch.Tensor, torch.Tensor]:
-        return real(ours(**mine).logits, rows, begins), real(theirs.logits(other, prompts, moved), rows, moved)
+        pyrefts = theirs.logits(their_batch, prompts, moved)
+        return real(ours(**our_batch).logits, rows, begins), real(pyrefts, rows, moved)
 
     pairs = [
         (a, b)
-        for one, twin in zip(ours.reft, theirs.edits, strict=True)
-        for a, b in zip(one.parameters(), twin.parameters(), strict=True)
+        for item, twin in zip(ours.reft, theirs.edits, strict=True)
+        for a, b in zip(item.parameters(), twin.parameters(), strict=True)
     ]
     steppers = [torch.optim.AdamW(side, lr=1e-3, weight_decay=0) for side in zip(*pairs, strict=True)]
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-    unedited = plain(input_ids=mine["input_ids"], attention_mask=mine["attention_mask"]).logits
+    unedited = plain(input_ids=our_batch["input_ids"], attention_mask=our_batch["attention_mask"]).logits
     for step in range(5):
         both = logits()
         assert torch.allclose(*both, atol=1e-5)
         if step == 0:
             assert not torch.allclose(both[0], real(unedited, rows, begins), atol=1e-2)
-        for one in both:
-            cross_entropy(one, targets).backward()
+        for item in both:
+            cross_entropy(item, targets).backward()
         for a, b in pairs:
             assert a.grad.abs().max() > 1e-5
             assert torch.allclose(a.grad, b.grad, atol=1e-5)
@@ -112,9 +113,12 @@ def test_logits_gradients_steps_and_generation_are_pyrefts(name: str, tied: bool
     assert torch.allclose(*logits(), atol=1e-5)
 
     with torch.no_grad():
-        asked = [row[:prompt] for row, prompt in zip(rows, prompts, strict=True)]
-        (mine, _), (other, moved) = batch_of(asked, prompts, "left"), batch_of(asked, prompts, "left", extra=1)
-        assert torch.equal(greedy(ours, mine), theirs.greedy(other, prompts, moved))
+        questions = [row[:prompt] for row, prompt in zip(rows, prompts, strict=True)]
+        (our_batch, _), (their_batch, moved) = (
+            batch_of(questions, prompts, "left"),
+            batch_of(questions, prompts, "left", extra=1),
+        )
+        assert torch.equal(greedy(ours, our_batch), theirs.greedy(their_batch, prompts, moved))
 
 
 @pytest.mark.parametrize("p, s", [(7, 7), (1, 1), (3, 5), (0, 4), (4, 0), (11, 2), (40, 40)])
@@ -125,10 +129,10 @@ def test_positions_are_pyrefts(p: int, s: int) -> None:
     lengths = list(range(31))
     expected = []
     for n in lengths:
-        found = get_intervention_locations(
+        locations = get_intervention_locations(
             last_position=n, first_n=p, last_n=s, num_interventions=2, share_weights=True
         )[0]
-        expected.append(sorted(place for place in found if place >= 0))
+        expected.append(sorted(place for place in locations if place >= 0))
     for side in ("left", "right"):
         mask = torch.zeros(len(lengths), 34, dtype=torch.bool)
         begins = [34 - n if side == "left" else 0 for n in lengths]

@@ -67,7 +67,7 @@ class Waits:
     """
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.synchronisations: list[str] = []
         self.on_host = False
 
     def __enter__(self) -> Waits:
@@ -85,7 +85,7 @@ class Waits:
         files = [Path(frame.filename).as_posix() for frame in frames]
         if not self.on_host and not any("/torch/optim/" in file for file in files):
             at = next(i for i in reversed(range(len(files))) if "/torch/" not in files[i])
-            self.found.append(f"{what} at {files[at]}:{frames[at].lineno} {frames[at].line}")
+            self.synchronisations.append(f"{what} at {files[at]}:{frames[at].lineno} {frames[at].line}")
 
 
 class _Calls(TorchFunctionMode):
@@ -97,9 +97,9 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
-        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        tensors = [item for item in tree_leaves((args, kwargs)) if isinstance(item, torch.Tensor)]
         moves = name in ("to", "cuda") or kwargs.get("device") is not None
-        before, self.waits.on_host = self.waits.on_host, all(hasattr(one, "made_on_host") for one in tensors)
+        before, self.waits.on_host = self.waits.on_host, all(hasattr(item, "made_on_host") for item in tensors)
         try:
             if name in TO_HOST or (name == "to" and "cpu" in args[1:]):
                 self.waits.note(name)
@@ -121,7 +121,7 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = operation.overloadpacket
         by_mask = packet in INDEXING and any(
-            isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8) for one in args[1]
+            isinstance(item, torch.Tensor) and item.dtype in (torch.bool, torch.uint8) for item in args[1]
         )
         if packet in VALUES or by_mask:
             self.waits.note(str(packet))
@@ -167,8 +167,8 @@ class Run:
                 model, self.log = trained(folder, tiny, name, given, **{"lr": 1e-2, **SETTINGS.get(name, {})})
             finally:
                 handle.remove()
-        self.parameters = {key: one.detach() for key, one in model.named_parameters() if one.requires_grad}
-        self.checkpoints = any(getattr(one, "gradient_checkpointing", False) for one in model.modules())
+        self.parameters = {key: item.detach() for key, item in model.named_parameters() if item.requires_grad}
+        self.checkpoints = any(getattr(item, "gradient_checkpointing", False) for item in model.modules())
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +178,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
 
 @pytest.mark.parametrize("name", slow_beyond_families(TRAINED))
 def test_nothing_waits_for_the_device_between_two_logged_steps(name: str, runs: Any) -> None:
-    found = runs(name).waits.found
-    assert bool(found) == (name in WAITS), "\n".join(found)
-    assert all("/peft/" in one for one in found if "loss.backward" not in one), "\n".join(found)
+    synchronisations = runs(name).waits.synchronisations
+    assert bool(synchronisations) == (name in WAITS), "\n".join(synchronisations)
+    assert all("/peft/" in item for item in synchronisations if "loss.backward" not in item), "\n".join(
+        synchronisations
+    )
 
 
 @pytest.mark.parametrize("waiting", [lambda x: x[x > 0], lambda x: float(x[0]), lambda x: x.tolist(), torch.nonzero])
@@ -188,10 +190,10 @@ def test_what_would_wait_is_seen(waiting: Any) -> None:
     on_device = torch.arange(3.0)
     with Waits() as waits:
         waiting(on_device)
-    assert len(waits.found) == 1
+    assert len(waits.synchronisations) == 1
     with Waits() as waits:
         waiting(torch.arange(3.0))  # on the host
-    assert not waits.found
+    assert not waits.synchronisations
 
 
 @pytest.mark.parametrize(
@@ -225,8 +227,8 @@ def test_where_layers_are_filled_through_the_cache_checkpointing_is_refused(tmp_
         sets = ("--set", f"methods=[lora, {entry}]", "--set", "training.gradient_checkpointing=true")
         done = bench("plan", sweep_file(tmp_path, tiny_model), *sets)
         assert done.exit_code == 2
-        said = " ".join(done.output.split())
-        assert "does not support training.gradient_checkpointing" in said and "by the cache" in said
+        message = " ".join(done.output.split())
+        assert "does not support training.gradient_checkpointing" in message and "by the cache" in message
         assert bench("plan", sweep_file(tmp_path, tiny_model), *sets[:2]).exit_code == 0
 
 

@@ -32,7 +32,7 @@ def test_training_is_that_of_pefts_own_modules(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(peft_sync_free, "SYNC_FREE", replaced)
             models.append(trained(tmp_path, tiny_model, name, {"epochs": 1, "batch_size": 4}, **options)[0])
-    assert any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[0].modules())
-    assert not any(type(one) in peft_sync_free.SYNC_FREE.values() for one in models[1].modules())
-    for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(mine, other)
+    assert any(type(module) in peft_sync_free.SYNC_FREE.values() for module in models[0].modules())
+    assert not any(type(module) in peft_sync_free.SYNC_FREE.values() for module in models[1].modules())
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
