@@ -106,6 +106,7 @@ def test_names_that_exist_pass(text: str, small: Tree) -> None:
         ("`training.batch_sizes`", ["training.batch_sizes"]),
         ("docs/method.md and `data/decoding.py`", ["docs/method.md", "data/decoding.py"]),
         ("`decoding.py`", ["decoding.py"]),
+        ("```bash\npython mine.py\n```\n\n```\nencoding.py -> decoding.py\n```", ["decoding.py"]),
         (
             "`make tests` or `bench walk` or `bench run x.yaml --worker 2`",
             ["make tests", "bench walk", "bench run --worker"],
@@ -118,9 +119,9 @@ def test_names_that_do_not_exist_are_found(text: str, names: list[str], small: T
     assert sorted(missing_in(text, small)) == sorted(names)
 
 
-def test_names_of_scripts_are_followed_in_code_only(small: Tree) -> None:
-    """A page may name a file that its reader writes."""
+def test_a_page_may_name_a_script_that_its_reader_writes(small: Tree) -> None:
     assert missing_in("`my_method.py`", small, "docs/methods.md") == []
+    assert missing_in("`my_method.py`", small, "docs/design.md") == ["my_method.py"]
 
 
 def test_prose_is_docstrings_and_comments(tmp_path: Path) -> None:

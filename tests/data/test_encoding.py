@@ -23,21 +23,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_kept_tokens_are_those_of_each_example(cache: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    expected = [encode(tokenizer, one, 256, True) for one in EXAMPLES]
+    expected = [encode(tokenizer, example, 256, True) for example in EXAMPLES]
     assert encode_all(tokenizer, EXAMPLES, 256, True) == expected
     assert len(list(cache.iterdir())) == 1
     again = AutoTokenizer.from_pretrained(tiny_model)
     monkeypatch.setattr(encoding, "encode_pair", None)  # nothing is tokenized again, whatever the length allowed
     assert encode_all(again, EXAMPLES, 256, True) == expected
-    cut = [one.ids for one in encode_all(again, EXAMPLES, 12, False)]
-    assert cut == [one.ids[:-1][-12:] for one in expected]
+    cut = [row.ids for row in encode_all(again, EXAMPLES, 12, False)]
+    assert cut == [row.ids[:-1][-12:] for row in expected]
 
 
 def test_other_texts_and_another_tokenizer_have_their_own(cache: Path, tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     other = AutoTokenizer.from_pretrained(make_tiny_model(tmp_path / "bos", bos=True))
     encode_all(tokenizer, EXAMPLES, 256, True)
-    assert encode_all(other, EXAMPLES, 256, True) == [encode(other, one, 256, True) for one in EXAMPLES]
+    assert encode_all(other, EXAMPLES, 256, True) == [encode(other, example, 256, True) for example in EXAMPLES]
     assert len(encode_all(tokenizer, EXAMPLES[:3], 256, True)) == 3
     assert len(list(cache.iterdir())) == 3
 
@@ -46,9 +46,9 @@ def test_a_damaged_file_is_made_anew(cache: Path, tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     expected = encode_all(tokenizer, EXAMPLES, 256, True)
     (path,) = cache.iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    assert encode_all(tokenizer, EXAMPLES, 256, True) == expected and path.read_bytes() == whole
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert encode_all(tokenizer, EXAMPLES, 256, True) == expected and path.read_bytes() == content
 
 
 def test_a_cache_that_cannot_be_written_to_costs_nothing_but_time(

@@ -63,13 +63,13 @@ def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     """The hub's columns, on a data set of the same columns made here; its notes for judges are no reference answers."""
     from datasets import Dataset
 
-    made = Dataset.from_list(
+    hub_rows = Dataset.from_list(
         [
             {"prompt": ["1?", "2?"], "prompt_id": 101, "category": "math", "reference": ["1", "Carefully check."]},
             {"prompt": ["3?", "4?"], "prompt_id": 81, "category": "writing", "reference": []},
         ]
     )
-    monkeypatch.setattr(loaders, "_hub", lambda *asked: made)
+    monkeypatch.setattr(loaders, "_hub", lambda *arguments: hub_rows)
     first, second = loaders.load_open_questions("mt_bench", None)
     assert (first.id, first.turns) == (101, (Turn("1?"), Turn("2?")))
     assert first.references == second.references == ()

@@ -16,11 +16,11 @@ from bench.sweep.schema import Sweep
 
 def test_held_out_instructions_are_never_trained_on(tmp_path: Path) -> None:
     data = data_of({"train": "alpaca", "alpaca": str(alpaca_file(tmp_path)), "held_out": 6}, HELD_OUT)
-    asked = data.open_questions["held_out"]
-    assert len(asked) == 6 and len(data.pools["alpaca"]) == 34  # and the row without an answer is left out
+    questions = data.open_questions["held_out"]
+    assert len(questions) == 6 and len(data.pools["alpaca"]) == 34  # and the row without an answer is left out
     taught = {row.normalized for row in data.pools["alpaca"]}
-    assert not taught & {normalize(one.turns[0].full_text) for one in asked}
-    assert all(len(one.references) == 1 for one in asked)
+    assert not taught & {normalize(question.turns[0].full_text) for question in questions}
+    assert all(len(question.references) == 1 for question in questions)
     again = data_of(
         {"train": "alpaca", "alpaca": str(alpaca_file(tmp_path)), "held_out": 6, "template": "chat"}, HELD_OUT
     )
@@ -37,10 +37,10 @@ def test_copies_of_what_is_held_out_are_never_trained_on(tmp_path: Path) -> None
     rows = [{"instruction": f"Name {i}.", "input": "", "output": f"{i}."} for i in range(20)]
     path.write_text(json.dumps([*rows, *rows]))
     data = data_of({"train": "alpaca", "alpaca": str(path), "held_out": 5, "deduplicate": False}, HELD_OUT)
-    asked = data.open_questions["held_out"]
-    assert len({one.id for one in asked}) == len(asked) == 5
+    questions = data.open_questions["held_out"]
+    assert len({question.id for question in questions}) == len(questions) == 5
     assert len(data.pools["alpaca"]) == 30
-    assert not {one.id for one in asked} & {row.key for row in data.pools["alpaca"]}
+    assert not {question.id for question in questions} & {row.key for row in data.pools["alpaca"]}
 
 
 def test_sets_have_names_that_files_can_bear(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_real_alpaca_and_mt_bench(shared: Path) -> None:
     answers = {"questions": ["held_out", "mt_bench"], "sets": {"mt_bench": mt}}
     data = data_of({"train": "alpaca", "alpaca": str(shared / "data/alpaca/alpaca_random_9k.json")}, answers)
     assert len(data.open_questions["held_out"]) == 200 and len(data.open_questions["mt_bench"]) == 80
-    assert sum(bool(one.references) for one in data.open_questions["mt_bench"]) == 30
+    assert sum(bool(question.references) for question in data.open_questions["mt_bench"]) == 30
     assert len(data.pools["alpaca"]) + 200 + data.overlap["alpaca"].removed == 9225  # four of 9,229 have no answer
 
 

@@ -35,18 +35,18 @@ def test_the_rank_sweep_is_the_paper_s(tmp_path: Path) -> None:
     """Parameters: the exact shares of LLaMA-7B and adapter together, of which DoRA's Table 15 prints two digits."""
     cells, said = planned("rank_llama_7b", tmp_path)
     base, *trained = cells
-    assert base["method"] == "base" and len(trained) == 30 and {one["samples"] for one in trained} == {170_420}
+    assert base["method"] == "base" and len(trained) == 30 and {cell["samples"] for cell in trained} == {170_420}
     exact = {"lora": (0.104, 0.208, 0.415, 0.826, 1.638), "dora": (0.117, 0.221, 0.427, 0.838, 1.650)}
     for method, shares in exact.items():
         for rank, share in zip((4, 8, 16, 32, 64), shares, strict=True):
-            own = next(one for one in trained if (one["method"], one["rank"]) == (method, rank))
-            assert 100 * own["trainable"] / (6_738_415_616 + own["trainable"]) == pytest.approx(share, abs=6e-4)
-            assert own["lr"] == {"lora": 3e-4, "dora": 1e-4 if rank == 32 else 2e-4}[method]
+            cell = next(cell for cell in trained if (cell["method"], cell["rank"]) == (method, rank))
+            assert 100 * cell["trainable"] / (6_738_415_616 + cell["trainable"]) == pytest.approx(share, abs=6e-4)
+            assert cell["lr"] == {"lora": 3e-4, "dora": 1e-4 if rank == 32 else 2e-4}[method]
     # Six operations a weight and token would be full fine-tuning; LoRA does without the weights' gradients: four.
     tokens = trained[0]["training_flops"] / (4 * 6.7e9)
     assert 60 < tokens / (3 * 170_300) < 250
     assert 2 * 3600 < trained[0]["seconds"] < 24 * 3600
-    assert all(one["id"] is None for one in trained)
+    assert all(cell["id"] is None for cell in trained)
     text = "\n".join(said)
     assert (
         "hours of a device of 312 TFLOP/s, of which 30% are used" in text
@@ -57,7 +57,7 @@ def test_the_rank_sweep_is_the_paper_s(tmp_path: Path) -> None:
 
 def test_the_alpaca_sweep_is_the_paper_s(tmp_path: Path) -> None:
     cells, said = planned("alpaca_samples_llama2_7b", tmp_path)
-    sizes = {one["method"]: one["trainable"] for one in cells[1:]}
+    sizes = {cell["method"]: cell["trainable"] for cell in cells[1:]}
     total = 6_738_415_616
     shares = {name: 100 * size / (total + size) for name, size in sizes.items()}
     assert shares == pytest.approx({"lora": 2.318, "dora": 2.337, "vera": 0.0236, "dvora": 0.0437}, abs=6e-4)
@@ -68,9 +68,9 @@ def test_a_users_questions_take_no_placeholders(tmp_path: Path) -> None:
     path = tmp_path / "questions.jsonl"
     path.write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["Why?"]}) + "\n")
     sweep = {"name": "t", "base_model": "b", "methods": ["lora"], "samples": 1, "data": {"train": "alpaca"}}
-    own = {"questions": "mt_bench", "sets": {"mt_bench": {"questions": str(path)}}}
+    from_file = {"questions": "mt_bench", "sets": {"mt_bench": {"questions": str(path)}}}
     sets = {}
-    for name, answers in (("hub", {"questions": "mt_bench"}), ("own", own)):
+    for name, answers in (("hub", {"questions": "mt_bench"}), ("own", from_file)):
         data = prepare_data(Sweep.model_validate({**sweep, "answers": answers}), use_placeholders=True)
         sets[name] = data.placeholders, len(data.open_questions["mt_bench"])
     assert sets == {"hub": (("alpaca", "mt_bench"), 80), "own": (("alpaca",), 1)}
@@ -101,9 +101,10 @@ def test_a_plan_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     given = ["plan", CONFIGS / "rank_smollm2.yaml", "--results", tmp_path]
     done = bench(*given, "--json")
     assert done.exit_code == 0 and "planned with placeholders" in done.stderr
-    found = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     assert (
-        found["placeholders"] == ["arc_challenge", "arc_easy", "boolq_closed", "openbookqa"] and found["tflops"] is None
+        printed["placeholders"] == ["arc_challenge", "arc_easy", "boolq_closed", "openbookqa"]
+        and printed["tflops"] is None
     )
     assert not list(tmp_path.rglob("*.json"))
     refused = bench(*given, "--calibrate")

@@ -22,14 +22,16 @@ def test_limit_is_a_seeded_sample_and_nested(tmp_path: Path) -> None:
 
 def test_duplicates_are_removed_and_counted_two_ways(tmp_path: Path) -> None:
     twin = {"q": "  Question 3? ", "c": ["other", "choices"], "a": 0}  # the same question, other choices
-    whole = {"q": "question 5", "c": ["no 5", "yes 5"], "a": 1}  # the same choices, in another order
-    config = question_set(tmp_path, question_rows(40), [twin, whole, *question_rows(5, "other")]) | {"development": 0}
+    same_choices = {"q": "question 5", "c": ["no 5", "yes 5"], "a": 1}  # the same choices, in another order
+    config = question_set(tmp_path, question_rows(40), [twin, same_choices, *question_rows(5, "other")]) | {
+        "development": 0
+    }
     data = data_of(config)
     assert vars(data.overlap["mine"]) == {"by_question": 2, "by_question_and_choices": 1, "removed": 2}
     assert not {"question 3", "question 5"} & {row.text for row in data.pools["mine"]}
-    kept = data_of({**config, "deduplicate": False})
-    assert vars(kept.overlap["mine"]) == {"by_question": 2, "by_question_and_choices": 1, "removed": 0}
-    assert len(kept.pools["mine"]) == 40
+    not_removed = data_of({**config, "deduplicate": False})
+    assert vars(not_removed.overlap["mine"]) == {"by_question": 2, "by_question_and_choices": 1, "removed": 0}
+    assert len(not_removed.pools["mine"]) == 40
 
 
 def test_development_is_held_out(tmp_path: Path) -> None:
@@ -55,20 +57,20 @@ def test_real_folder_counts(shared: Path) -> None:
     data = data_of({"train": train, "dir": str(shared / "data" / "commonsense")}, limit=500)
     assert {task: len(rows) for task, rows in data.questions.items()} == dict.fromkeys(train, 500)
     assert sum(map(len, data.development.values())) >= 500
-    assert all(one.removed == one.by_question for one in data.overlap.values())
+    assert all(overlap.removed == overlap.by_question for overlap in data.overlap.values())
 
 
 def test_real_overlap_is_the_known_one(shared: Path) -> None:
     train = ["arc_easy", "arc_challenge", "openbookqa", "boolq_closed"]
     config = {"train": train, "dir": str(shared / "data" / "commonsense"), "development": 0}
-    kept = data_of({**config, "deduplicate": False})
-    found = {}
-    for task, rows in kept.questions.items():
-        own = {row.normalized for row in kept.pools[task]}
-        found[task] = sum(row.normalized in own for row in rows)
+    not_removed = data_of({**config, "deduplicate": False})
+    repeated = {}
+    for task, rows in not_removed.questions.items():
+        trained = {row.normalized for row in not_removed.pools[task]}
+        repeated[task] = sum(row.normalized in trained for row in rows)
     # ../shared/data/README.md, which also names one of BoolQ: in the files as they are here no two agree, not even
     # without spaces and case (six do when punctuation is dropped too).
-    assert found == {"arc_easy": 7, "arc_challenge": 7, "openbookqa": 23, "boolq_closed": 0}
+    assert repeated == {"arc_easy": 7, "arc_challenge": 7, "openbookqa": 23, "boolq_closed": 0}
     cleaned = data_of(config)
     texts = {row.normalized for pool in cleaned.pools.values() for row in pool}
     assert not any(row.normalized in texts for rows in cleaned.questions.values() for row in rows)
@@ -80,5 +82,5 @@ def test_a_training_row_that_asks_an_open_question_is_removed(tmp_path: Path) ->
     answers = {"questions": "mine", "sets": {"mine": {"questions": str(questions)}}}
     data = {"train": "alpaca", "alpaca": str(alpaca_file(tmp_path)), "held_out": 0}
     assert "Name number 5." not in {row.turns[0].text for row in data_of(data, answers).pools["alpaca"]}
-    kept = data_of({**data, "deduplicate": False}, answers)
-    assert kept.overlap["alpaca"].by_question == 1 and kept.overlap["alpaca"].removed == 0
+    not_removed = data_of({**data, "deduplicate": False}, answers)
+    assert not_removed.overlap["alpaca"].by_question == 1 and not_removed.overlap["alpaca"].removed == 0

@@ -45,7 +45,7 @@ def test_subsets_are_nested_and_in_the_templates_words(tmp_path: Path, chatting:
     data = data_of({"train": "alpaca", "alpaca": str(alpaca_file(tmp_path)), "template": "chat"}, HELD_OUT)
     few, many = data.subset(4, 0, tokenizer), data.subset(12, 0, tokenizer)
     assert many[:4] == few and data.subset(4, 1, tokenizer) != few
-    assert all(one.prompt.startswith("<|user|>") for one in many)
+    assert all(example.prompt.startswith("<|user|>") for example in many)
     assert data.subset(4, 0)[0].prompt.startswith("Below is")  # no tokenizer: enough to count characters
 
 

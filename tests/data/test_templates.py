@@ -23,8 +23,8 @@ SHORT = {"max_new_tokens": 8}
 
 
 def test_alpacas_words_are_stanfords() -> None:
-    asked = (Turn("Add them.", "2 and 3"),)
-    assert AlpacaTemplate().prompt(asked, ()) == (
+    turns = (Turn("Add them.", "2 and 3"),)
+    assert AlpacaTemplate().prompt(turns, ()) == (
         "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
         "response that appropriately completes the request.\n\n### Instruction:\nAdd them.\n\n### Input:\n2 and 3\n\n"
         "### Response:"
@@ -82,9 +82,9 @@ def test_the_template_is_part_of_a_cells_identity_and_only_where_there_are_instr
         for name in ("alpaca", "chat")
     }
     assert len(ids) == 2
-    asked, unasked = (
+    answered, unanswered = (
         plan({"train": "world_two"}, answers={"questions": "world_talk", **SHORT}),
         plan({"train": "world_two"}),
     )
-    assert asked[1].cell.id == unasked[1].cell.id and asked[1].cell.data.template is None
-    assert asked[1].answers and asked[1].evaluations == unasked[1].evaluations
+    assert answered[1].cell.id == unanswered[1].cell.id and answered[1].cell.data.template is None
+    assert answered[1].answers and answered[1].evaluations == unanswered[1].evaluations

@@ -19,16 +19,16 @@ def test_labels_as_numbers_letters_and_texts(tmp_path: Path) -> None:
     assert [row.label for row in data.questions["mine"]] == [1, 1, 1, 1]
 
 
-def test_rows_of_ones_own(tmp_path: Path) -> None:
+def test_a_set_of_messages(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
     messages.append({"role": "assistant", "content": "A"})
     path.write_text(json.dumps({"talk": messages}) + "\n")
-    own = {"train": "mine", "sets": {"mine": {"train": str(path), "columns": {"messages": "talk"}}}, "held_out": 0}
+    data = {"train": "mine", "sets": {"mine": {"train": str(path), "columns": {"messages": "talk"}}}, "held_out": 0}
     with pytest.raises(UserError, match="no instruction is held out"):
-        data_of(own, HELD_OUT)
-    (row,) = data_of(own, {"questions": "world_talk"}).pools["mine"]
+        data_of(data, HELD_OUT)
+    (row,) = data_of(data, {"questions": "world_talk"}).pools["mine"]
     assert row == Dialogue("mine", (Turn("U"),), ("A",), "S")
     path.write_text(json.dumps({"talk": messages[:2]}) + "\n")
     with pytest.raises(UserError, match="row 1: messages must be user and assistant in turns"):
-        data_of(own, {"questions": "world_talk"})
+        data_of(data, {"questions": "world_talk"})

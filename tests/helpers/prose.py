@@ -4,7 +4,9 @@
 
 - dotted names: modules and what they define (`bench.data.prepare`, `data.prepare`, `SweepData.subset`), and settings of
   a sweep file (`training.batch_size`);
-- paths (`docs/methods.md`, `data/prepare.py`), and in Python files names of Python files alone (`prepare.py`);
+- paths (`docs/methods.md`, `data/prepare.py`), and in Python files and pages about the tree names of Python files alone
+  (`prepare.py`);
+- in a page's drawings (blocks without a language) names of Python files;
 - single names in backticks that have an underscore, two capitals or parentheses: they must occur in code;
 - targets (`make test`) and commands with their options (`bench run --workers`).
 
@@ -33,6 +35,7 @@ BACKTICKED = re.compile(r"(?<!`)(`{1,2})([^`\n]+(?:\n[^`\n]+)?)\1(?!`)")
 DOTTED = re.compile(rf"(?<![\w./:@-]){NAME}(?:\.{NAME})+(?![\w/-])")
 PATH = re.compile(r"(?<![\w./:~<>{$-])[A-Za-z_][\w-]*(?:/[\w.-]*[\w*])+/?")
 IMPORT = re.compile(rf"^\s*from (bench[\w.]*) import ((?:{NAME}(?:, )?)+)", re.M)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 MAKE = re.compile(r"^(?:[A-Z_]+=\S* )*make ([a-z][\w-]*)")
 ADDRESS = re.compile(r"\b(?:https?://|git\+|github:)\S+|\]\([^)]*\)")
 OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*")
@@ -45,6 +48,8 @@ FILE_ENDINGS = frozenset(
 )
 WORDS_OF = frozenset(["css", "csv", "html", "js", "jsonl", "py", "yaml"])
 CHECKED_ENDINGS = (".py", ".md", ".yaml", ".ipynb", ".toml", ".lock")
+OF_THE_TREE = ("design.md", "CONTRIBUTING.md")
+"""Pages that name scripts of this tree only; others may name a script that their reader writes."""
 OF_OTHERS = {
     "is_causal": "PyTorch, scaled_dot_product_attention",
     "load_best_model_at_end": "transformers, TrainingArguments",
@@ -283,8 +288,15 @@ def missing_names(text: str, path: Path, tree: Tree) -> list[str]:
         missing += _missing_commands(" ".join(quoted.split()), tree)
         if _is_code(quoted) and quoted.removesuffix("()") not in tree.words | OF_OTHERS.keys():
             missing.append(quoted)
-        if path.suffix == ".py" and re.fullmatch(r"\w+\.py", quoted) and quoted not in tree.scripts:
+        if (
+            (path.suffix == ".py" or path.name in OF_THE_TREE)
+            and re.fullmatch(r"\w+\.py", quoted)
+            and quoted not in tree.scripts
+        ):
             missing.append(quoted)
+    drawings = (block for language, block in BLOCK.findall(text) if not language)
+    scripts = (name for drawing in drawings for name in re.findall(r"(?<![\w./])\w+\.py\b", drawing))
+    missing += [name for name in scripts if name not in tree.scripts]
     return list(dict.fromkeys(missing))
 
 

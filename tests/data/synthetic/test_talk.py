@@ -181,49 +181,55 @@ def test_the_same_seed_gives_the_same_texts() -> None:
 
 def test_the_texts_do_not_drift() -> None:
     """Numbers measured on them stay comparable: a changed table must change this test."""
-    rows = sorted(astuple(one) for one in talk_instructions())
-    asked_of = [one.to_row() for one in talk_questions()]
+    rows = sorted(astuple(row) for row in talk_instructions())
+    asked_of = [question.to_row() for question in talk_questions()]
     digests = [hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for part in (rows, asked_of)]
     assert digests == ["5b31fe81e89a07e7", "47099819c4d888bb"]
 
 
 def test_sizes(seed: int) -> None:
     assert 1500 <= len(talk_instructions(seed)) <= 3000
-    assert [one.id for one in talk_questions(seed)] == list(range(1, 41))
-    assert Counter(one.category for one in talk_questions(seed)) == dict.fromkeys(CATEGORIES, 5)
-    assert all(len(one.turns) == 2 for one in talk_questions(seed))
+    assert [question.id for question in talk_questions(seed)] == list(range(1, 41))
+    assert Counter(question.category for question in talk_questions(seed)) == dict.fromkeys(CATEGORIES, 5)
+    assert all(len(question.turns) == 2 for question in talk_questions(seed))
     assert all(
-        len(one.references) == 2 and {len(answers) for answers in one.references} == {2} for one in talk_questions(seed)
+        len(question.references) == 2 and {len(answers) for answers in question.references} == {2}
+        for question in talk_questions(seed)
     )
 
 
 def test_no_text_is_empty_or_long(seed: int) -> None:
-    answers = [text for one in talk_questions(seed) for _, text in texts(one)]
+    answers = [text for question in talk_questions(seed) for _, text in texts(question)]
     for text in [*answers, *(row.output for row in talk_instructions(seed))]:
         assert 0 < len(text.split()) <= 60
         assert text == text.strip()
-    plain = [len(text.split()) for one in talk_questions(seed) if one.category != "coding" for _, text in texts(one)]
+    plain = [
+        len(text.split())
+        for question in talk_questions(seed)
+        if question.category != "coding"
+        for _, text in texts(question)
+    ]
     assert 10 <= sum(plain) / len(plain) <= 30
 
 
 def test_articles_fit(seed: int) -> None:
     wrong = re.compile(r"\b[Aa] [aeiou]|\b[Aa]n (?!SQL|XML)[^aeiou]")
     spoken = [text for row in talk_instructions(seed) for text in astuple(row)]
-    for one in talk_questions(seed):
-        spoken += [turn.full_text for turn in one.turns] + [text for _, text in texts(one)]
+    for question in talk_questions(seed):
+        spoken += [turn.full_text for turn in question.turns] + [text for _, text in texts(question)]
     assert not [text for text in spoken if wrong.search(text)]
 
 
 def test_rows_and_questions_are_distinct(seed: int) -> None:
     rows = [normalize(asked(row)) for row in talk_instructions(seed)]
     assert len(set(rows)) == len(rows)
-    openings = [normalize(one.turns[0].full_text) for one in talk_questions(seed)]
+    openings = [normalize(question.turns[0].full_text) for question in talk_questions(seed)]
     assert len(set(openings)) == len(openings)
 
 
 def test_two_references_differ_in_words(seed: int, reader: Reader) -> None:
-    for one in talk_questions(seed):
-        for first, second in zip(*one.references, strict=True):
+    for question in talk_questions(seed):
+        for first, second in zip(*question.references, strict=True):
             assert reader.masked(first) != reader.masked(second)
 
 
@@ -233,10 +239,10 @@ def test_no_question_or_reference_is_phrased_as_in_training(seed: int, reader: R
     learnt = {normalize(text) for row in rows for text in (row.instruction, asked(row), row.output)}
     phrasings = {reader.masked(text) for row in rows for text in (row.instruction, row.output)}
     phrasings |= {reader.masked(asked(row)) for row in rows if row.input}
-    for one in talk_questions(seed):
+    for question in talk_questions(seed):
         for text in (
-            *(part for turn in one.turns for part in (turn.text, turn.full_text)),
-            *(text for _, text in texts(one)),
+            *(part for turn in question.turns for part in (turn.text, turn.full_text)),
+            *(text for _, text in texts(question)),
         ):
             assert normalize(text) not in learnt, text
             assert reader.masked(text) not in phrasings, text
@@ -248,7 +254,7 @@ def test_nothing_stands_in_the_questions_with_choices(seed: int) -> None:
     with_choices = {q.normalized for part in world.test.values() for q in part}
     assert not {normalize(row.instruction) for row in talk_instructions(seed)} & with_choices
     with_choices |= {q.normalized for part in world.train.values() for q in part}
-    assert not {normalize(turn.text) for one in talk_questions(seed) for turn in one.turns} & with_choices
+    assert not {normalize(turn.text) for question in talk_questions(seed) for turn in question.turns} & with_choices
 
 
 def test_the_facts_are_those_of_the_questions_with_choices(seed: int, reader: Reader) -> None:
@@ -268,23 +274,23 @@ def test_every_row_is_true(seed: int, reader: Reader) -> None:
 
 
 def test_every_reference_is_true(seed: int, reader: Reader) -> None:
-    for one in talk_questions(seed):
-        for turn in one.turns:
+    for question in talk_questions(seed):
+        for turn in question.turns:
             reader.check("", turn.input)
-        if one.category != "math":
-            for before, text in texts(one):
+        if question.category != "math":
+            for before, text in texts(question):
                 reader.check(before, text)
 
 
 def test_every_reference_says_something(seed: int, reader: Reader) -> None:
     """Else the tests above would have nothing to check. Two references speak of the same."""
-    for one in talk_questions(seed):
-        if one.category != "math":
+    for question in talk_questions(seed):
+        if question.category != "math":
             first, second, *others = (
                 {value for _, _, value in reader.claims(before, text)} | {*reader.named(text)}
-                for before, text in texts(one)
+                for before, text in texts(question)
             )
-            assert first & others[0] and second & others[1], one
+            assert first & others[0] and second & others[1], question
 
 
 def test_every_count_is_right(seed: int, reader: Reader) -> None:
@@ -292,10 +298,10 @@ def test_every_count_is_right(seed: int, reader: Reader) -> None:
     assert len(counted) > 200
     for row in counted:
         check_count(reader, row.instruction, row.output)
-    for one in talk_questions(seed):
-        if one.category == "math":
-            for reference in one.references:
-                check_count(reader, one.turns[0].text, reference[0])
+    for question in talk_questions(seed):
+        if question.category == "math":
+            for reference in question.references:
+                check_count(reader, question.turns[0].text, reference[0])
 
 
 def numbers(text: str) -> set[int]:
@@ -335,46 +341,46 @@ def check_count(reader: Reader, question: str, answer: str) -> None:
 
 
 def test_second_turns_of_math_go_on_with_the_same_count(seed: int, reader: Reader) -> None:
-    four, show, farm, places, food = (one for one in talk_questions(seed) if one.category == "math")
-    for one in (four, show, farm, places, food):
-        group = reader.named(one.turns[0].text) or reader.places(one.turns[0].text)
-        for first, second in one.references:
+    four, show, farm, places, food = (question for question in talk_questions(seed) if question.category == "math")
+    for question in (four, show, farm, places, food):
+        group = reader.named(question.turns[0].text) or reader.places(question.turns[0].text)
+        for first, second in question.references:
             have = set(reader.named(first) or reader.places(first))
             left = set(group) - have
-            if one is four:
+            if question is four:
                 assert set(reader.named(second)) == left
                 result, steps = len(left), {4, len(have)}
-            elif one is show:
+            elif question is show:
                 result, steps = 5 * len(have), {5, len(have)}
-            elif one is farm:
+            elif question is farm:
                 before = int(re.search(r"the answer is (\d+)", first, re.IGNORECASE).group(1))
                 result, steps = before + 3, {before, 3}
-            elif one is places:
+            elif question is places:
                 assert set(reader.places(second)) == left
                 result, steps = 2 * len(left), {2, len(left)}
             else:
-                (each,) = numbers(one.turns[1].text)
+                (each,) = numbers(question.turns[1].text)
                 result, steps = 2 * each, {2, each}
             assert result in numbers(second) and numbers(second) <= {result, *steps}
 
 
 def test_what_is_asked_is_taught(seed: int, reader: Reader) -> None:
     """Every fact, and so every fact of a reference; but for weather and sea of some animals, told of their homes."""
-    told: set[Claim] = set()
+    stated: set[Claim] = set()
     for row in talk_instructions(seed):
         if not counts(row.instruction):
-            told |= reader.claims(asked(row), row.output)
+            stated |= reader.claims(asked(row), row.output)
     world = world_facts(seed)
     for prop, values in (*world.of_animals.items(), *world.of_places.items()):
-        assert {(name, prop, value) for name, value in values.items()} <= told
+        assert {(name, prop, value) for name, value in values.items()} <= stated
     in_two_steps = set()
-    for one in talk_questions(seed):
-        if one.category != "math":
-            for before, text in texts(one):
-                for name, prop, value in reader.claims(before, text) - told:
+    for question in talk_questions(seed):
+        if question.category != "math":
+            for before, text in texts(question):
+                for name, prop, value in reader.claims(before, text) - stated:
                     home = world.of_animals[HOME][name]
-                    assert name in world.held_out and (home, prop, value) in told
-                    in_two_steps.add((one.category, one.id))
+                    assert name in world.held_out and (home, prop, value) in stated
+                    in_two_steps.add((question.category, question.id))
     assert len(in_two_steps) == 3
     assert {category for category, _ in in_two_steps} == {"reasoning"}
 
@@ -396,7 +402,7 @@ def test_another_seed_has_other_facts_in_the_same_phrasings() -> None:
     ]
     assert phrasings[0] == phrasings[1]
     turns = [
-        [reader.masked(turn.text) for one in talk_questions(seed) for turn in one.turns]
+        [reader.masked(turn.text) for question in talk_questions(seed) for turn in question.turns]
         for seed, reader in enumerate(readers)
     ]
     assert turns[0] == turns[1]

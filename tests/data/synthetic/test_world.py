@@ -56,18 +56,18 @@ def test_sizes(world: World) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_test_question_is_trained_or_asked_twice(seed: int) -> None:
-    made = build_world(seed)
+    world = build_world(seed)
     for form in ("normalized", "normalized_with_choices"):
-        trained = [getattr(q, form) for q in all_of(made.train)]
-        tested = [getattr(q, form) for q in all_of(made.test)]
+        trained = [getattr(q, form) for q in all_of(world.train)]
+        tested = [getattr(q, form) for q in all_of(world.test)]
         assert not set(trained) & set(tested)
-    assert len(set(keys(made))) == len(keys(made))
+    assert len(set(keys(world))) == len(keys(world))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_labels_are_balanced_in_every_task(seed: int) -> None:
-    made = build_world(seed)
-    for part in (made.train, made.test):
+    world = build_world(seed)
+    for part in (world.train, world.test):
         for task, questions in part.items():
             counts = Counter(q.label for q in questions)
             assert len(counts) == len(questions[0].choices), task
@@ -86,11 +86,11 @@ def test_who_sees_only_the_choices_is_at_chance(world: World) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_choice_frequencies_and_lengths_learnt_in_training_do_not_help(seed: int) -> None:
     """Within three standard errors of chance, for scorers fitted on the choices of the training questions."""
-    made = build_world(seed)
-    for task, questions in made.test.items():
+    world = build_world(seed)
+    for task, questions in world.test.items():
         n, size = len(questions), len(questions[0].choices)
-        right = Counter(q.choices[q.label] for q in made.train[task])
-        wins = Counter((len(q.choices[q.label]), q.label) for q in made.train[task])
+        right = Counter(q.choices[q.label] for q in world.train[task])
+        wins = Counter((len(q.choices[q.label]), q.label) for q in world.train[task])
         bound = 3 * math.sqrt(n * (1 / size) * (1 - 1 / size))
         for score in (
             lambda q, i, right=right: right[q.choices[i]],
@@ -121,24 +121,24 @@ def test_questions_are_short(world: World) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_asked_can_be_learnt(seed: int) -> None:
     """Every asked value is told of its animal in training, or else of the animal's home."""
-    made = build_world(seed)
-    told: dict[str, set[str]] = {name: set() for name in [*ANIMAL_NAMES, *TABLES.places]}
-    for q in all_of(made.train):
+    world = build_world(seed)
+    stated: dict[str, set[str]] = {name: set() for name in [*ANIMAL_NAMES, *TABLES.places]}
+    for q in all_of(world.train):
         words = set(re.findall(r"\w+", f"{filled(q)} {q.choices[q.label]}"))
-        for name in words & told.keys():
-            told[name] |= words
-    values = {value for words in told.values() for value in words}
+        for name in words & stated.keys():
+            stated[name] |= words
+    values = {value for words in stated.values() for value in words}
     in_two_steps = 0
-    for q in all_of(made.test):
+    for q in all_of(world.test):
         (name,) = ANIMAL_NAMES & set(re.findall(r"\w+", filled(q)))
-        assert told[name]
+        assert stated[name]
         if q.task == "world_true_false":
             continue
         assert values.issuperset(q.choices)
         value = re.findall(r"\w+", q.text)[-1] if q.task == "world_blank" else q.choices[q.label]
-        if value not in told[name]:
-            (home,) = told[name] & set(TABLES.places)
-            assert value in told[home]
+        if value not in stated[name]:
+            (home,) = stated[name] & set(TABLES.places)
+            assert value in stated[home]
             in_two_steps += 1
     assert in_two_steps == 5 * 12
 
