@@ -17,9 +17,14 @@ from bench.sweep.sections import TrainingConfig
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml")]
 FILES = sorted(
     path
-    for folder in ("bench", "tests", "configs", "docs")
+    for folder, suffixes in {
+        "bench": (".py", ".yaml"),
+        "tests": (".py",),
+        "configs": (".yaml",),
+        "docs": (".md",),
+    }.items()
     for path in (ROOT / folder).rglob("*")
-    if path.suffix in (".py", ".yaml", ".md")
+    if path.suffix in suffixes
 ) + [path for path in PAGES if path.is_file()]
 
 
