@@ -14,6 +14,14 @@ from bench.errors import UserError
 from bench.runner.options import RunOptions
 
 
+def test_a_finished_sweep_is_read_as_tables(finished: tuple[Path, Path]) -> None:
+    assert bench.load_sweep(finished[0], ("seeds=[1]",)).seeds == (1,)
+    tables = bench.load_results(finished[1])
+    assert set(tables.cells["method"]) == {"base", "lora", "dora", "full"} and len(tables.cells) == 6
+    assert len(tables.scores) == 6 * 4 and len(tables.questions) == 6 * 4 * 6
+
+
+@pytest.mark.slow
 def test_a_sweep_is_loaded_run_read_and_reported(finished: tuple[Path, Path], tmp_path: Path) -> None:
     """On a finished sweep: all that is recorded is kept, and one removed cell is run again to the same scores."""
     config, results = finished
