@@ -91,13 +91,13 @@ class _Builder:
         self.cells.append(
             self._planned(untuned, self.trainings[0], self._wanted(True), timed=self.sweep.costs.inference)
         )
-        for entry in self.sweep.methods:
-            if entry["method"] == "base":
+        for name, entry in zip(self.sweep.method_names, self.sweep.methods, strict=True):
+            if name == "base":
                 continue  # in every sweep already
-            method = get(entry["method"])
+            method = get(name)
             settings = {key: value for key, value in entry.items() if key != "method"}
             for combination in product_of_lists(method.Options, settings):
-                self._add_setting(entry["method"], method, combination)
+                self._add_setting(name, method, combination)
 
     def _add_setting(self, name: str, method: Method, settings: Settings) -> None:
         """Add the cells of a method under one combination of its settings."""

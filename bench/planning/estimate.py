@@ -80,8 +80,12 @@ class Estimator:
         the measured speed of this one."""
         self.plan, self.recorded, self.machine, self.tflops = plan, list(recorded), machine, tflops
         self.skeletons: dict[str, PreTrainedModel] = {}
-        self.works: dict[tuple[str, int], ModelFlops] = {}
-        """By base and number of parameters, which many cells share: counting takes milliseconds each."""
+        self.works: dict[tuple[str, int, int], ModelFlops] = {}
+        """By base and numbers of parameters, which many cells share: counting takes milliseconds each."""
+        self.speeds: dict[str, float] = {}
+        """FLOP/s, by dtype."""
+        self.evaluation_seconds: dict[tuple[str, int, str, str, bool], float] = {}
+        """By what decides the time of scoring a task by arithmetic: a sweep of thousands of cells has few of these."""
         self.lengths: dict[int, float] = {}
         """Tokens of a training example, by seed."""
         self.estimates: dict[str, Estimate] = {}
@@ -178,20 +182,27 @@ class Estimator:
         base = planned.base.id
         if base not in self.skeletons:
             self.skeletons[base] = load_skeleton(base, planned.base.revision)
-        if (base, planned.total) not in self.works:
-            self.works[base, planned.total] = ModelFlops.of(self.skeletons[base], total=planned.total)
-        work = self.works[base, planned.total]
-        return replace(work, trained=min(planned.trainable, work.body + work.added))
+        key = (base, planned.total, planned.trainable)
+        if key not in self.works:
+            work = ModelFlops.of(self.skeletons[base], total=planned.total)
+            self.works[key] = replace(work, trained=min(planned.trainable, work.body + work.added))
+        return self.works[key]
 
     def _speed(self, cell: Cell) -> float:
         """FLOP/s of a training or a forward pass."""
+        dtype = cell.base.dtype
+        if dtype not in self.speeds:
+            self.speeds[dtype] = self._measure_speed(dtype)
+        return self.speeds[dtype]
+
+    def _measure_speed(self, dtype: str) -> float:
         from bench.costs import matmul_speed
         from bench.models.device import compute_device
 
         if self.tflops is not None:
             return self.tflops * 1e12 * GUESSED_UTILISATION["cuda"]
         utilisation = GUESSED_UTILISATION.get(compute_device().type, OTHER_UTILISATION)
-        return matmul_speed(cell.base.dtype) * utilisation
+        return matmul_speed(dtype) * utilisation
 
     def _reading(self, planned: PlannedCell) -> float:
         """Seconds in which a GPU reads the weights once; 0 for a CPU, whose products take longer."""
@@ -237,6 +248,12 @@ class Estimator:
 
     def _evaluation(self, planned: PlannedCell, evaluation: EvaluationIdentity, count: int) -> float:
         """Seconds of scoring so many questions, by arithmetic."""
+        key = (planned.base.id, planned.total, planned.cell.base.dtype, evaluation.id, planned.trial)
+        if key not in self.evaluation_seconds:
+            self.evaluation_seconds[key] = self._compute_evaluation(planned, evaluation, count)
+        return self.evaluation_seconds[key]
+
+    def _compute_evaluation(self, planned: PlannedCell, evaluation: EvaluationIdentity, count: int) -> float:
         questions = self.plan.data_of(planned).questions.get(evaluation.task, ())[:SCORED_SAMPLES]
         characters = [len(question.text) + sum(map(len, question.choices)) for question in questions]
         length = sum(characters) / max(1, len(characters)) or SCORED_CHARACTERS

@@ -17,7 +17,7 @@ from bench.hashing import short_hash
 from bench.sweep.sections import Strict, TrainingConfig
 
 Settings = dict[str, JsonValue]
-"""Settings of a method or of the training, resolved, as JSON has them."""
+"""Settings of a method or of the training, as JSON has them."""
 
 RECIPE = 1
 """Raised when the harness itself trains differently with the same settings; part of the identity."""

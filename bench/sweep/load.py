@@ -1,14 +1,14 @@
-"""Sweep files (YAML): what they extend, overrides of the command line, and what does not fit."""
+"""Reads sweep files (YAML), the files that they extend, and overrides of the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
+from bench.sweep.cell import Settings
 from bench.sweep.schema import Sweep, describe
 
 
@@ -27,7 +27,7 @@ def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
         raise UserError(f"{path}: {describe(error)}", "docs/sweep_file.md has every key with what it takes.") from None
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, seen: tuple[Path, ...]) -> Settings:
     if path.resolve() in seen:
         raise UserError(f"{path} extends itself", "Remove one of the `extends` lines.")
     try:
@@ -46,34 +46,45 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _merged(_read(path.parent / parent, (*seen, path.resolve())), raw)
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merged(below: Settings, above: Settings) -> Settings:
     """Mappings are merged key by key; anything else is replaced."""
-    both = dict(below)
+    merged = dict(below)
     for key, value in above.items():
-        if isinstance(value, dict) and isinstance(both.get(key), dict):
-            value = _merged(both[key], value)
-        both[key] = value
-    return both
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
+    return merged
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _override(raw: Settings, override: str) -> None:
+    """Set one `key.path=value`; a path into a list counts from 0."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override!r} is not key=value", "For example: --set training.epochs=2")
     *parents, last = key.strip().split(".")
-    at: Any = raw
+    at: JsonValue = raw
     try:
         for part in parents:
             if isinstance(at, dict) and at.get(part) is None:  # a section that is off
                 at[part] = {}
-            at = at[int(part)] if isinstance(at, list) else at[part]
+            at = _child(at, part)
         value = yaml.safe_load(text)
         if isinstance(at, list):
             at[int(last)] = value
-        else:
+        elif isinstance(at, dict):
             at[last] = value
+        else:
+            raise TypeError
     except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
         raise UserError(
             f"--set {override!r} fits nowhere in the sweep",
             "A path into a list counts from 0: methods.0.rank=[4,8]",
         ) from None
+
+
+def _child(value: JsonValue, part: str) -> JsonValue:
+    """An item of a list or a mapping. Raises KeyError, IndexError, ValueError or TypeError."""
+    if isinstance(value, list):
+        return value[int(part)]
+    if isinstance(value, dict):
+        return value[part]
+    raise TypeError

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
 
+from bench.sweep.cell import Settings
 from bench.sweep.sections import (
     AnswersConfig,
     BaseModelConfig,
     CostsConfig,
     DataConfig,
     EvaluationConfig,
+    OneOrMore,
     ReportConfig,
     RunConfig,
     Strict,
@@ -36,14 +38,14 @@ class Sweep(Strict):
     base_model: tuple[BaseModelConfig, ...]
     """An alias, folder or hub id, or {id, revision, dtype}; a list for several."""
     data: DataConfig = DataConfig()
-    methods: tuple[dict[str, Any], ...]
+    methods: tuple[Settings, ...]
     """Each a name or {method: name, setting: value or list of values}."""
-    samples: tuple[int | Literal["all"], ...]
+    samples: OneOrMore[int | Literal["all"]]
     """Training examples per cell; subsets are nested within a seed."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: OneOrMore[int] = (0,)
     tune: TuneConfig | None = None
     """Without it, each method runs at the rate that it is given, or its default."""
-    training: dict[str, Any] = Field(default_factory=dict)
+    training: Settings = Field(default_factory=dict)
     """The section below; a list in a field makes a cell for each value."""
     evaluation: EvaluationConfig = EvaluationConfig()
     answers: AnswersConfig | None = None
@@ -54,64 +56,66 @@ class Sweep(Strict):
 
     @field_validator("base_model", mode="before")
     @classmethod
-    def _bases(cls, value: Any) -> Any:
-        many = value if isinstance(value, (list, tuple)) else [value]
-        return tuple({"id": one} if isinstance(one, str) else one for one in many)
+    def _expand_bases(cls, value: object) -> object:
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        return tuple({"id": entry} if isinstance(entry, str) else entry for entry in entries)
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _methods(cls, value: Any) -> Any:
-        many = value if isinstance(value, (list, tuple)) else [value]
-        entries = tuple({"method": one} if isinstance(one, str) else one for one in many)
-        entries = tuple(
-            {"method": "peft", **one} if isinstance(one, dict) and "peft" in one else one for one in entries
-        )
-        for entry in entries:
+    def _expand_methods(cls, value: object) -> object:
+        entries = []
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            entry = {"method": item} if isinstance(item, str) else item
+            if isinstance(entry, dict) and "peft" in entry:
+                entry = {"method": "peft", **entry}
             if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
                 raise ValueError(f"a method must be a name or {{method: name, ...}}; got {entry!r}")
-        return entries
-
-    @field_validator("samples", "seeds", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return value if isinstance(value, (list, tuple)) else (value,)
+            entries.append(entry)
+        return tuple(entries)
 
     @field_validator("samples")
     @classmethod
-    def _positive(cls, samples: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        if any(isinstance(n, int) and n < 1 for n in samples):
+    def _check_positive(cls, samples: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        if any(isinstance(count, int) and count < 1 for count in samples):
             raise ValueError("samples must be at least 1; the untuned base is in every sweep already")
         return samples
 
     @model_validator(mode="after")
-    def _baseline_is_there(self) -> Sweep:
-        methods = [one["method"] for one in self.methods]
+    def _check_baseline(self) -> Sweep:
+        methods = self.method_names
         if self.report.baseline is not None and self.report.baseline not in methods:
-            raise ValueError(f"report.baseline {self.report.baseline!r} is none of the methods: {', '.join(methods)}")
+            raise ValueError(
+                f"report.baseline {self.report.baseline!r} is not one of the methods: {', '.join(methods)}"
+            )
         if self.report.baseline_rank is not None and self.report.baseline is None:
             raise ValueError("report.baseline_rank is a rank of report.baseline, which names no method")
         return self
 
     @model_validator(mode="after")
-    def _tuned_and_not_given(self) -> Sweep:
+    def _check_tuning(self) -> Sweep:
         if self.tune is None:
             return self
-        given = [one["method"] for one in self.methods if "lr" in one]
-        if given:
-            raise ValueError(f"tune chooses the learning rates; leave out lr of {', '.join(given)}")
+        with_rate = [str(entry["method"]) for entry in self.methods if "lr" in entry]
+        if with_rate:
+            raise ValueError(f"tune chooses the learning rates; leave out lr of {', '.join(with_rate)}")
         if self.tune.seed in self.seeds:
-            raise ValueError(f"tune.seed {self.tune.seed} is one of the seeds; the trials need one of their own")
-        strangers = set(self.tune.lr) - {one["method"] for one in self.methods} if self.tune.lr != "grid" else set()
-        if strangers:
-            raise ValueError(f"tune.lr names what is none of the methods: {', '.join(sorted(strangers))}")
+            raise ValueError(f"tune.seed {self.tune.seed} is one of the seeds; the trials need another one")
+        unknown = set() if self.tune.lr == "grid" else set(self.tune.lr) - set(self.method_names)
+        if unknown:
+            raise ValueError(f"tune.lr names methods that are not in the sweep: {', '.join(sorted(unknown))}")
         return self
+
+    @property
+    def method_names(self) -> list[str]:
+        """The methods' names, in the order of the sweep file."""
+        return [str(entry["method"]) for entry in self.methods]
 
     def resolved(self) -> dict[str, JsonValue]:
         """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""
         return self.model_dump(mode="json")
 
     @model_validator(mode="after")
-    def _training_is_valid(self) -> Sweep:
+    def _check_training(self) -> Sweep:
         for settings in product_of_lists(TrainingConfig, self.training):
             TrainingConfig.model_validate(settings)
         return self
@@ -129,23 +133,24 @@ def describe(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def product_of_lists(model: type[BaseModel], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def product_of_lists(model: type[BaseModel], settings: Settings) -> Iterator[Settings]:
     """Every combination of the list-valued settings.
 
     A field that is a list by its own type is multiplied only where the value is a list of lists.
     """
-    axes = []
+    axes: list[list[tuple[str, JsonValue]]] = []
     for key, value in settings.items():
+        if not isinstance(value, list):
+            axes.append([(key, value)])
+            continue
         field = model.model_fields.get(key)
-        listed = isinstance(value, list)
-        if listed and field is not None and _takes_list(field.annotation):
-            listed = any(isinstance(one, list) for one in value)
-        axes.append([(key, one) for one in value] if listed else [(key, value)])
+        is_value = field is not None and _takes_list(field.annotation) and not any(isinstance(v, list) for v in value)
+        axes.append([(key, value)] if is_value else [(key, item) for item in value])
     for combination in itertools.product(*axes):
         yield dict(combination)
 
 
-def _takes_list(annotation: Any) -> bool:
+def _takes_list(annotation: object) -> bool:
     if get_origin(annotation) in (list, tuple):
         return True
     return any(_takes_list(part) for part in get_args(annotation))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from bench.errors import unknown
 
@@ -15,6 +15,17 @@ MT_BENCH = "mt_bench"
 
 TemplateName = Literal["alpaca", "chat"]
 
+Item = TypeVar("Item")
+
+
+def _as_tuple(value: object) -> object:
+    """A single value as a tuple of one; null stays."""
+    return value if value is None or isinstance(value, (list, tuple)) else (value,)
+
+
+OneOrMore = Annotated[tuple[Item, ...], BeforeValidator(_as_tuple)]
+"""A list that may be written as a single value."""
+
 
 class Strict(BaseModel):
     """Frozen, and an unknown key is refused with the nearest known one."""
@@ -23,7 +34,7 @@ class Strict(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_keys(cls, data: Any) -> Any:
+    def _known_keys(cls, data: object) -> object:
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
@@ -63,7 +74,7 @@ class OwnSet(Strict):
 
     @field_validator("columns")
     @classmethod
-    def _columns(cls, columns: dict[str, Any]) -> dict[str, Any]:
+    def _columns(cls, columns: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
         known = ({"question", "choices", "label"}, {"prompt", "answer"}, {"instruction", "output"}, {"messages"})
         if set(columns) - {"input"} not in known or ("input" in columns and "instruction" not in columns):
             raise ValueError(
@@ -81,7 +92,7 @@ class OwnSet(Strict):
 class DataConfig(Strict):
     """What the methods learn from."""
 
-    train: tuple[str, ...] = ("world",)
+    train: OneOrMore[str] = ("world",)
     """Training sets: `world` (built in), `commonsense` (the eight tasks), names of tasks or of own sets; of
     instructions `alpaca` and `world_talk` (built in)."""
     dir: str | None = None
@@ -109,11 +120,6 @@ class DataConfig(Strict):
     """Remove training rows whose question stands in a test or development set."""
     append_eos: bool = True
     """End every training answer with the end-of-text token."""
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 class ValidationConfig(Strict):
@@ -184,19 +190,17 @@ class TrainingConfig(Strict):
     """Steps between two lines of training.jsonl; default: about 50 lines a cell."""
     checkpoint_minutes: float | None = Field(15.0, ge=0)
     """Minutes between two checkpoints of a training, from which a killed cell goes on (on one device); null: none."""
-    report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    report_to: OneOrMore[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = ()
     """Trackers that Trainer reports to besides training.jsonl."""
 
     @field_validator("report_to", mode="before")
     @classmethod
-    def _none_or_many(cls, value: Any) -> Any:
-        if value in (None, "none"):
-            return ()
-        return (value,) if isinstance(value, str) else value
+    def _none_is_empty(cls, value: object) -> object:
+        return () if value in (None, "none") else value
 
     @model_validator(mode="before")
     @classmethod
-    def _rate_is_the_methods(cls, data: Any) -> Any:
+    def _rate_is_the_methods(cls, data: object) -> object:
         if isinstance(data, dict) and {"lr", "learning_rate"} & set(data):
             raise ValueError("the learning rate is set per method, e.g. methods: [{method: lora, lr: 3e-4}]")
         return data
@@ -237,7 +241,7 @@ LM_EVAL = "lm_eval:"
 class EvaluationConfig(Strict):
     """How every cell is scored."""
 
-    tasks: tuple[str, ...] | None = None
+    tasks: OneOrMore[str] | None = None
     """Default: the tasks of the training sets. `lm_eval:NAME` is a multiple-choice task of lm-eval's own."""
     limit: int | None = Field(None, ge=1)
     """Questions per task: a seeded sample, the same for every cell; never the first N."""
@@ -249,14 +253,9 @@ class EvaluationConfig(Strict):
     batch_size: int | None = Field(None, ge=1)
     """Rows per forward pass at most; default: as many as fit the device. Changes no identity."""
 
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
     @field_validator("protocol")
     @classmethod
-    def _any(cls, value: Any) -> Any:
+    def _any(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if not value:
             raise ValueError("at least one protocol is needed, e.g. loglikelihood")
         return value
@@ -285,7 +284,7 @@ class OpenSet(Strict):
 class AnswersConfig(Strict):
     """Open questions that every cell answers; judges score the answers (`bench judge`)."""
 
-    questions: tuple[str, ...] = ("held_out",)
+    questions: OneOrMore[str] = ("held_out",)
     """`held_out` (the instructions that `data.held_out` keeps from training), `mt_bench` (from the hub), `world_talk`
     (built in) or names of `sets`."""
     sets: dict[str, OpenSet] = Field(default_factory=dict)
@@ -310,11 +309,6 @@ class AnswersConfig(Strict):
             if one.questions is None and name != MT_BENCH:
                 raise ValueError(f"answers.sets.{name} needs questions, a file")
         return sets
-
-    @field_validator("questions", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 class ReportConfig(Strict):

@@ -1,4 +1,4 @@
-"""A night with everything in it: a 24-cell sweep of a tiny model, killed at random every few seconds.
+"""A 24-cell sweep of a tiny model whose processes are killed at random every few seconds.
 
     python tests/drills/kills.py [--seed 0] [--every 4]
 
@@ -76,7 +76,7 @@ def workers_of(parents: list[subprocess.Popen[str]]) -> list[psutil.Process]:
 
 
 def disturbed(sweep: Path, results: Path, every: float, chance: random.Random) -> Counter[str]:
-    """Run the sweep to its end under fire; returns how often what was done."""
+    """Run the sweep to its end while its processes are killed; returns how often each disturbance happened."""
     did: Counter[str] = Counter()
     begun, parents = time.monotonic(), [start(sweep, results)]
     while True:
@@ -89,7 +89,7 @@ def disturbed(sweep: Path, results: Path, every: float, chance: random.Random) -
             parents.append(start(sweep, results))
             did["starts"] += 1
         time.sleep(chance.uniform(0.5, 2) * every)
-        # A run needs a while to start, so that workers are what there is to shoot at.
+        # A run needs a while to start, so mostly workers are killed.
         what = chance.choices(("worker", "parent", "Ctrl-C", "nothing"), (12, 1, 1, 2))[0]
         if what == "worker":
             alive = workers_of(parents)
@@ -144,7 +144,7 @@ def same(folder: Path, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
-    parser.add_argument("--every", type=float, default=3.0, help="seconds between shots, about")
+    parser.add_argument("--every", type=float, default=3.0, help="seconds between kills, about")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.paths import matching
 from helpers.sweeps import bench, sweep_file
 
 from bench.planning import memory
@@ -19,7 +20,7 @@ def alone(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     """A finished sweep whose cells had the machine to themselves, whatever the tests beside them did."""
     path, results = finished
     shutil.copytree(results, tmp_path / "tiny")
-    for file in (tmp_path / "tiny").glob("cells/*/metrics.json"):
+    for file in matching(tmp_path / "tiny", "cells/*/metrics.json"):
         metrics = json.loads(file.read_text())
         metrics["costs"]["shared"] = False
         file.write_text(json.dumps(metrics))
@@ -67,7 +68,7 @@ def test_times_come_from_recorded_cells_of_the_setting(alone: tuple[Path, Path])
 
 def test_merging_and_timing_answers_are_expected_of_those_that_do(alone: tuple[Path, Path]) -> None:
     path, results = alone
-    for file in (results / "tiny").glob("cells/*/metrics.json"):
+    for file in matching(results / "tiny", "cells/*/metrics.json"):
         metrics = json.loads(file.read_text())
         metrics["costs"] |= {"merging_seconds": 50.0, "wall_seconds": metrics["costs"]["wall_seconds"] + 50.0}
         if file.parent.name.startswith("base-"):
@@ -86,7 +87,7 @@ def test_merging_and_timing_answers_are_expected_of_those_that_do(alone: tuple[P
 
 def test_a_cell_that_shared_its_device_says_nothing_of_time(alone: tuple[Path, Path]) -> None:
     path, results = alone
-    for file in (results / "tiny").glob("cells/*/metrics.json"):
+    for file in matching(results / "tiny", "cells/*/metrics.json"):
         metrics = json.loads(file.read_text())
         metrics["costs"]["shared"] = True
         file.write_text(json.dumps(metrics))
@@ -114,6 +115,7 @@ def test_flops_are_those_that_the_cell_then_records(alone: tuple[Path, Path]) ->
             assert cell["training_flops"] == pytest.approx(costs["training_flops"], rel=0.35), name
 
 
+@pytest.mark.slow
 def test_calibration_runs_small_cells_of_each_setting(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     settings = ("--set", "samples=1600", "--set", "methods=[{method: lora, rank: [2, 4], lr: [1e-3, 1e-2]}]")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from helpers.paths import matching
 from helpers.sweeps import bench, sweep_file
 
 from bench import methods
@@ -69,7 +70,7 @@ BASE: dict[str, Any] = {"name": "x", "base_model": "b", "methods": ["lora", "dor
     [
         ({"methods": [{"method": "lora", "lr": 1e-3}], "tune": {}}, "leave out lr of lora"),
         ({"seeds": [0, 7919], "tune": {}}, "tune.seed 7919 is one of the seeds"),
-        ({"tune": {"lr": {"vera": [1e-3, 2e-3, 3e-3]}}}, "names what is none of the methods: vera"),
+        ({"tune": {"lr": {"vera": [1e-3, 2e-3, 3e-3]}}}, "names methods that are not in the sweep: vera"),
         ({"tune": {"trials": 1}}, "greater than or equal to 2"),
     ],
 )
@@ -97,12 +98,13 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[t
     return arguments, folder / "tiny", done.output
 
 
+@pytest.mark.slow
 def test_final_cells_run_at_the_rate_of_the_best_trial(tuned: tuple[tuple[Any, ...], Path, str]) -> None:
     arguments, folder, said = tuned
     assert "10 to run, 6 pending" in said and "learning rates chosen" in said
     cells = [json.loads(path.read_text()) for path in folder.glob("cells/*/cell.json")]
     trials: dict[tuple[str, int], dict[float, tuple[float, float]]] = {}
-    for path in folder.glob("cells/*-s7919-*"):
+    for path in matching(folder, "cells/*-s7919-*"):
         cell, metrics = (json.loads((path / f"{name}.json").read_text()) for name in ("cell", "metrics"))
         scores = [one["score"] for one in metrics["evaluations"].values()]
         key = (cell["method"], cell["options"]["rank"])
@@ -122,16 +124,18 @@ def test_final_cells_run_at_the_rate_of_the_best_trial(tuned: tuple[tuple[Any, .
     assert "16 recorded already, 0 to run" in again.output, again.output
 
 
+@pytest.mark.slow
 def test_trials_see_no_test_question_and_finals_no_development_question(
     tuned: tuple[tuple[Any, ...], Path, str],
 ) -> None:
     _, folder, _ = tuned
     asked: dict[bool, set[str]] = {True: set(), False: set()}
-    for path in folder.glob("cells/*/items/*.parquet"):
+    for path in matching(folder, "cells/*/items/*.parquet"):
         asked["-s7919-" in path.parts[-3]] |= set(pd.read_parquet(path)["question_id"])
     assert asked[True] and asked[False] and not asked[True] & asked[False]
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_trials_apart(tuned: tuple[tuple[Any, ...], Path, str]) -> None:
     _, folder, _ = tuned
     read = read_results(Results(folder))
@@ -159,6 +163,7 @@ def test_trials_of_fewer_samples_say_so(tmp_path: Path, tiny_model: Path) -> Non
     assert "The trials saw 16 samples, and the final cells up to 32: short runs favour high rates." in page
 
 
+@pytest.mark.slow
 def test_a_setting_whose_trials_all_fail_stays_pending(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     arguments = ("--set", "methods=[{method: full}, {method: lora, rank: 2}]", "--set", "training.max_grad_norm=1e30")
@@ -171,6 +176,7 @@ def test_a_setting_whose_trials_all_fail_stays_pending(tmp_path: Path, tiny_mode
     assert dict(zip(read.cells["name"], read.cells["status"], strict=True))["lora-r2-n32-s0"] == "done"
 
 
+@pytest.mark.slow
 def test_no_rate_is_chosen_while_a_failed_trial_waits_to_be_tried_again(
     tuned: tuple[tuple[Any, ...], Path, str], tmp_path: Path
 ) -> None:

@@ -310,7 +310,7 @@ def test_the_baseline_and_the_margin_of_a_tie_are_the_sweeps(finished: tuple[Pat
         "tie_margin": 2.5,
     }
     done = bench("plan", config, "--set", "report.baseline=vera")
-    assert done.exit_code == 2 and "report.baseline 'vera' is none of the methods: lora, dora, full" in done.output
+    assert done.exit_code == 2 and "report.baseline 'vera' is not one of the methods: lora, dora, full" in done.output
     done = bench("plan", config, "--set", "report.baseline=dora", "--set", "report.baseline_rank=7")
     assert done.exit_code == 2 and "report.baseline_rank 7: this sweep trains dora at rank 2, 4" in done.output
     done = bench("plan", config, "--set", "report.baseline_rank=2")

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from helpers.paths import matching
 from helpers.sweeps import bench
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -82,6 +83,7 @@ def test_more_tasks_without_training(folder: Path, task_file: Path) -> None:
     assert metrics_of(folder) == after
 
 
+@pytest.mark.slow
 def test_a_task_of_lm_eval_scores_as_in_lm_eval_alone(folder: Path, task_file: Path, tiny_model: Path) -> None:
     """The untuned base: every log-likelihood (fp32, 1e-4 nats) and both accuracies are those of lm-eval's own run."""
     import lm_eval
@@ -118,7 +120,7 @@ def test_what_cannot_be_added_is_refused(folder: Path, tmp_path: Path) -> None:
     ):
         done = bench("evaluate", folder, "--tasks", tasks)
         assert done.exit_code == 2 and problem in done.output, done.output
-    for adapter in folder.glob("cells/*/adapter"):
+    for adapter in matching(folder, "cells/*/adapter"):
         shutil.rmtree(adapter)
     done = bench("evaluate", folder, "--tasks", "world_three")
     assert done.exit_code == 2 and "5 of 5 trained cells have not kept" in done.output
@@ -155,6 +157,7 @@ def test_tasks_that_would_be_scored_wrongly_are_refused_in_the_plan(
     assert done.exit_code == 2 and problem in done.output, done.output
 
 
+@pytest.mark.slow
 def test_a_task_that_fails_takes_nothing_from_a_finished_cell(
     folder: Path, task_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_a_task_that_fails_takes_nothing_from_a_finished_cell(
     assert all(one["status"] == "done" for one in metrics_of(folder).values())
 
 
+@pytest.mark.slow
 def test_a_fill_in_task_has_its_answer_where_others_have_their_text(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +203,6 @@ def test_a_fill_in_task_has_its_answer_where_others_have_their_text(
     path.write_text(yaml.safe_dump(task))
     done = bench("evaluate", folder, "--tasks", f"lm_eval:{path}")
     assert done.exit_code == 0, done.output
-    for cell in folder.glob("cells/*"):
+    for cell in matching(folder, "cells/*"):
         (items,) = (pd.read_parquet(one) for one in cell.glob("items/lm_eval*"))
         assert sorted(items["gold"]) == [0, 0, 0, 1, 1, 1]

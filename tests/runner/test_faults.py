@@ -1,4 +1,4 @@
-"""What a night can do to a sweep, done for real: processes killed, hanging, out of memory, two parents at once."""
+"""Faults of a run, done for real: processes that are killed, crash or hang, and two runs of a sweep at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.paths import matching
 from helpers.sweeps import bench, sweep_file
 
 from bench.analysis.result_tables import read_results
@@ -44,7 +45,7 @@ RATES = (1e-2, 2e-2)
 
 @pytest.fixture
 def faulty(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a sweep of two faulty cells and the untuned one under a fault; returns the run and the cells by status."""
+    """Runs a sweep of two faulty cells and the base under a fault; returns the run and the cells by name."""
     (tmp_path / "faulty.py").write_text(FAULTY)
     (tmp_path / "marks").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
@@ -72,6 +73,7 @@ def test_a_killed_worker_is_replaced_and_its_cell_begun_again(faulty: Any) -> No
     assert "3 recorded already, 0 to run" in again.output
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_always_killed_is_recorded_and_the_same_command_tries_again(faulty: Any) -> None:
     done, cells = faulty("killed always")
     assert done.exit_code == 1 and "2 of 3 cells failed" in done.output, done.output
@@ -82,6 +84,7 @@ def test_a_cell_that_is_always_killed_is_recorded_and_the_same_command_tries_aga
     assert done.exit_code == 0 and {cell.status for cell in cells.values()} == {"done"}, done.output
 
 
+@pytest.mark.slow
 def test_a_crash_leaves_the_last_lines_of_its_log(faulty: Any, tmp_path: Path) -> None:
     done, cells = faulty("crashed", "--fail-fast")
     assert done.exit_code == 1
@@ -91,10 +94,9 @@ def test_a_crash_leaves_the_last_lines_of_its_log(faulty: Any, tmp_path: Path) -
     assert not any(str(tmp_path) in line for line in crashed[0].traceback)
 
 
+@pytest.mark.slow
 def test_a_cell_that_hangs_is_stopped_and_says_where(faulty: Any) -> None:
-    begun = time.monotonic()
     done, cells = faulty("hangs", "--set", "run.silence_timeout=0.08", "--only", "*-r2-*")
-    assert time.monotonic() - begun < 60
     assert done.exit_code == 1 and "hung (no progress for" in done.output, done.output
     hung = next(cell for name, cell in cells.items() if "-r2-" in name)
     assert hung.status == "hung" and any("after_step" in line for line in hung.traceback), hung.traceback
@@ -105,6 +107,7 @@ def test_a_cell_that_hangs_is_stopped_and_says_where(faulty: Any) -> None:
     assert done.exit_code == 0 and {cell.status for cell in cells.values()} == {"done"}, done.output
 
 
+@pytest.mark.slow
 def test_a_time_limit_for_one_cell(faulty: Any) -> None:
     done, cells = faulty("hangs", "--set", "run.cell_timeout=0.08", "--only", "*-r2-*")
     assert done.exit_code == 1 and "run.cell_timeout" in done.output
@@ -115,6 +118,7 @@ def command(path: Path, results: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(results), *more]
 
 
+@pytest.mark.slow
 def test_two_parents_share_the_work_and_do_no_cell_twice(
     finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -131,6 +135,7 @@ def test_two_parents_share_the_work_and_do_no_cell_twice(
     assert len(told) == 6, said
 
 
+@pytest.mark.slow
 def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, tiny_model: Path) -> None:
     import psutil
 
@@ -155,6 +160,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, tiny_model: Pa
     assert lines == {log: len(log.read_text().splitlines()) for log in lines}
 
 
+@pytest.mark.slow
 def test_the_order_of_cells_changes_nothing(finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path) -> None:
     """Weights bit for bit, and all rows: no state passes from one cell to the next in a worker."""
     import pandas as pd
@@ -165,7 +171,7 @@ def test_the_order_of_cells_changes_nothing(finished: tuple[Path, Path], tmp_pat
     turned += "{method: lora, rank: [4, 2], lr: 1e-2}]"
     done = bench("run", path, "--results", tmp_path, "--set", turned)
     assert done.exit_code == 0, done.output
-    for cell in sorted(finished[1].glob("cells/*")):
+    for cell in matching(finished[1], "cells/*"):
         twin = tmp_path / "tiny" / "cells" / cell.name
         for file in (cell / "adapter").glob("*.safetensors"):
             ours, theirs = load_file(file), load_file(twin / "adapter" / file.name)
@@ -195,7 +201,7 @@ def test_a_cell_that_cannot_be_done_in_time_is_not_begun(finished: tuple[Path, P
 
     path, results = finished
     shutil.copytree(results, tmp_path / "tiny")
-    for file in (tmp_path / "tiny").glob("cells/*/metrics.json"):  # whatever ran beside them
+    for file in matching(tmp_path / "tiny", "cells/*/metrics.json"):  # whatever ran beside them
         metrics = json.loads(file.read_text())
         metrics["costs"]["shared"] = False
         file.write_text(json.dumps(metrics))
@@ -205,6 +211,7 @@ def test_a_cell_that_cannot_be_done_in_time_is_not_begun(finished: tuple[Path, P
     assert "1 of 3 cells are left" in done.output
 
 
+@pytest.mark.slow
 def test_a_run_is_told_to_a_url(faulty: Any) -> None:
     import http.server
     import threading
@@ -233,11 +240,12 @@ def test_a_run_is_told_to_a_url(faulty: Any) -> None:
     assert done.exit_code == 0 and "POST failed" in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["merge", "save"])
 def test_a_worker_killed_in_scoring_or_while_writing(
     verb: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing half is believed, and what was whole is not done again."""
+    """No incomplete file is used, and no complete one is made again."""
     (tmp_path / "fatal_verb.py").write_text(
         "import os, signal\n"
         "from pathlib import Path\n"
@@ -273,6 +281,7 @@ def test_a_worker_killed_in_scoring_or_while_writing(
     assert not list(cell.glob("*.part")) and not list(cell.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     running = subprocess.Popen(
@@ -287,12 +296,13 @@ def test_ctrl_c_twice(tmp_path: Path, tiny_model: Path) -> None:
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=60)[0]
     assert running.returncode in (130, -signal.SIGINT), said
-    for file in (tmp_path / "tiny").glob("cells/*/*.json"):
+    for file in matching(tmp_path / "tiny", "cells/*/*.json"):
         json.loads(file.read_text())
     done = bench("run", path, "--results", tmp_path, "--set", "samples=1600", "--only", "lora-r2*")
     assert done.exit_code == 0 and ": done, average" in done.output, done.output
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back(
     finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import ROOT, matching
 from helpers.sweeps import outcome, sweep_file
 
 pytest.importorskip("ray", reason="needs ray, of the extra of that name")
@@ -24,6 +24,7 @@ def short(folder: Path, model: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_no_cell(finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path) -> None:
     """And results come back where no folder is shared: `make drill` loses a node where one is."""
     command = [sys.executable, str(DRIVER), str(short(tmp_path, tiny_model)), str(tmp_path), "apart"]
@@ -32,7 +33,7 @@ def test_a_lost_node_costs_no_cell(finished: tuple[Path, Path], tmp_path: Path, 
     assert "was lost; it will be started again" in done.stderr, done.stderr
     found, expected = outcome(tmp_path / "tiny"), outcome(finished[1])
     assert len(found) == 3 and all(expected[name] == one for name, one in found.items())
-    for twin in (tmp_path / "tiny").glob("cells/*"):
+    for twin in matching(tmp_path / "tiny", "cells/*"):
         cell = finished[1] / "cells" / twin.name
         names = {path.relative_to(cell).as_posix() for path in cell.rglob("*") if path.is_file()}
         assert names == {path.relative_to(twin).as_posix() for path in twin.rglob("*") if path.is_file()}

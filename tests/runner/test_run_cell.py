@@ -1,4 +1,4 @@
-"""The whole flow on a tiny model: run, resume after kills, bad nights, report."""
+"""The whole flow on a tiny model: run, resume after kills, failures, report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import ROOT, matching
 from helpers.sweeps import bench, outcome, sweep_file
 
 from bench.analysis.result_tables import read_results
@@ -30,7 +30,7 @@ def test_every_cell_is_done_and_recorded(finished: tuple[Path, Path]) -> None:
     assert not read.problems
     assert len(read.scores) == 6 * 4
     assert (read.cells["average"].between(0, 100)).all()
-    for cell in results.glob("cells/*"):
+    for cell in matching(results, "cells/*"):
         assert {"cell.json", "metrics.json", "environment.json", "items"} <= {path.name for path in cell.iterdir()}
         assert not list(cell.rglob("*.tmp")) and not (cell / "work").exists()
         environment = json.loads((cell / "environment.json").read_text())
@@ -45,7 +45,7 @@ def test_every_cell_is_done_and_recorded(finished: tuple[Path, Path]) -> None:
 
 
 def test_costs_and_the_exactness_of_merging_are_recorded(finished: tuple[Path, Path]) -> None:
-    for path in finished[1].glob("cells/*/metrics.json"):
+    for path in matching(finished[1], "cells/*/metrics.json"):
         metrics = json.loads(path.read_text())
         assert metrics["merge_max_abs_diff"]["float32"] < 1e-5
         half = resolve_dtype("auto").value  # compared where the device computes in it
@@ -70,6 +70,7 @@ def test_flips_are_counted_and_those_beyond_the_margin_apart() -> None:
     assert count_flips(before, after, margin=0.5) == expected
 
 
+@pytest.mark.slow
 def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_model: Path) -> None:
     """In bfloat16, whose forward passes are autocast: the trained weights stay in float32."""
     path = sweep_file(tmp_path, tiny_model)
@@ -78,7 +79,7 @@ def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_
     arguments = ("run", path, "--results", tmp_path, "--set", entries, "--set", "base_model.dtype=bfloat16")
     done = bench(*arguments)
     assert done.exit_code == 0, done.output
-    for path in (tmp_path / "tiny").glob("cells/*/metrics.json"):
+    for path in matching(tmp_path / "tiny", "cells/*/metrics.json"):
         metrics = json.loads(path.read_text())
         if "base" in path.parent.name:
             continue
@@ -86,7 +87,7 @@ def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_
         assert not any(one["merged"] for one in metrics["evaluations"].values())
     # Scored again from the saved adapters: the same rows.
     before = {}
-    for cell in (tmp_path / "tiny").glob("cells/*-r*"):
+    for cell in matching(tmp_path / "tiny", "cells/*-r*"):
         before |= {file: pd.read_parquet(file) for file in (cell / "items").iterdir()}
         shutil.rmtree(cell / "items")
         metrics = json.loads((cell / "metrics.json").read_text())
@@ -96,6 +97,7 @@ def test_what_cannot_merge_is_scored_unmerged_and_says_why(tmp_path: Path, tiny_
         pd.testing.assert_frame_equal(pd.read_parquet(file), rows)
 
 
+@pytest.mark.slow
 def test_merging_is_measured_where_scores_are_unmerged(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     entries = ("--set", "methods=[{method: dora, rank: 2, lr: 1e-2}]", "--set", "evaluation.merge=never")
@@ -176,6 +178,7 @@ def run_and_kill(path: Path, results: Path, when: Callable[[], bool], how: int) 
     return process.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "how"),
     [("training", signal.SIGKILL), ("evaluation", signal.SIGKILL), ("training", signal.SIGINT)],
@@ -243,6 +246,7 @@ def test_a_failed_cell_is_recorded_reported_and_can_be_tried_again(
     assert after[0].status == "done"
 
 
+@pytest.mark.slow
 def test_a_failed_scoring_keeps_the_training_and_no_rows_outlive_their_weights(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +279,7 @@ def test_a_failed_scoring_keeps_the_training_and_no_rows_outlive_their_weights(
     assert all(file.stat().st_mtime_ns != before for file, before in rows.items())
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_is_scored_alike_after_a_reload(tmp_path: Path, tiny_model: Path) -> None:
     """In bfloat16: Trainer's autocast must not outlive the training."""
     path = sweep_file(tmp_path, tiny_model)
@@ -305,7 +310,7 @@ def test_adapters_are_kept_by_policy(finished: tuple[Path, Path], tmp_path: Path
     path, results = finished
     shutil.copytree(results, tmp_path / "tiny")
     right: dict[str, dict[str, float]] = {}
-    for file in (tmp_path / "tiny").glob("cells/*/metrics.json"):
+    for file in matching(tmp_path / "tiny", "cells/*/metrics.json"):
         method = file.parent.name.split("-")[0]
         if method != "base":
             right.setdefault(method, {})[file.parent.name] = json.loads(file.read_text())["development"]["acc"]
@@ -323,7 +328,7 @@ def test_adapters_are_kept_by_policy(finished: tuple[Path, Path], tmp_path: Path
     assert "6 recorded already, 0 to run" in bench("run", path, "--results", tmp_path).output
 
 
-def test_a_damaged_record_is_not_believed(finished: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_corrupt_record_is_kept_aside_and_its_cell_run_again(finished: tuple[Path, Path], tmp_path: Path) -> None:
     path, results = finished
     shutil.copytree(results, tmp_path / "tiny")
     metrics = next((tmp_path / "tiny").glob("cells/lora-r2-*/metrics.json"))
@@ -376,6 +381,7 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path, tiny_model: Path, m
     assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"]
 
 
+@pytest.mark.slow
 def test_a_hub_model_that_is_not_cached(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     command = [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(tmp_path / "out")]
@@ -393,6 +399,7 @@ def test_an_unwritable_results_folder(tmp_path: Path, tiny_model: Path) -> None:
     assert done.exit_code == 2 and "cannot write" in done.output
 
 
+@pytest.mark.slow
 def test_a_full_disk(
     tmp_path: Path, tiny_model: Path, finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,17 @@
-"""The reference of sweep files, docs/sweep_file.md, made from the classes that read them.
+"""Writes docs/sweep_file.md, the reference of sweep files, from the classes that read them.
 
-python -m bench.sweep.reference_page > docs/sweep_file.md
+    python docs/generate_sweep_file.py
+
+The page is made from the fields themselves and not from pydantic's JSON Schema, which writes a setting that may be one
+value or a list, and a bound that excludes its end, in ways that no reader would.
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -38,7 +42,7 @@ unknown key is an error that names the nearest known one. `--set KEY=VALUE` over
 (`--set training.epochs=2`), and `extends: other.yaml` builds on another file. `bench plan FILE` says what it comes to.
 The settings of each method are in [methods.md](methods.md).
 
-This page is made from the code: `python -m bench.sweep.reference_page`.
+This page is made from the code: `python docs/generate_sweep_file.py`.
 """
 PRIMITIVES = {int: "a whole number", float: "a number", str: "text", bool: "true, false"}
 
@@ -47,8 +51,8 @@ def page() -> str:
     """The whole page (Markdown)."""
     parts = [HEAD]
     for key, model in SECTIONS:
-        told = " ".join((model.__doc__ or "").split())
-        parts.append(f"## {f'`{key}`' if key else 'Top level'}\n\n{told}\n")
+        description = " ".join((model.__doc__ or "").split())
+        parts.append(f"## {f'`{key}`' if key else 'Top level'}\n\n{description}\n")
         rows = ["| key | takes | default | |", "|---|---|---|---|"]
         rows += [f"| {' | '.join(row)} |" for row in _rows(model)]
         parts.append("\n".join(rows) + "\n")
@@ -57,29 +61,31 @@ def page() -> str:
 
 def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     for name, field in model.model_fields.items():
-        says = " ".join((field.description or "").split()).replace("|", "\\|")
-        yield f"`{name}`", _takes(field), _default(field), says
+        description = " ".join((field.description or "").split()).replace("|", "\\|")
+        yield f"`{name}`", _takes(field), _default(field), description
 
 
 def _takes(field: FieldInfo) -> str:
     """The type of a value in words, with its bounds."""
     bounds = []
-    for one in field.metadata:
+    for constraint in field.metadata:
         for attribute, words in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
-            if getattr(one, attribute, None) is not None:
-                bounds.append(f"{words} {getattr(one, attribute):g}")
+            if getattr(constraint, attribute, None) is not None:
+                bounds.append(f"{words} {getattr(constraint, attribute):g}")
     return _words(field.annotation) + (f" {', '.join(bounds)}" if bounds else "")
 
 
 def _words(annotation: Any) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(inner[0])
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)
     if origin in (Union, types.UnionType):
-        return " or ".join(_words(one) for one in inner if one is not type(None))
+        return " or ".join(_words(part) for part in inner if part is not type(None))
     if origin in (tuple, list):
         return f"one or a list: {_words(inner[0])}"
-    if origin is dict or annotation is Any:
+    if origin is dict:
         return "a mapping"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a section, below"
@@ -94,10 +100,10 @@ def _default(field: FieldInfo) -> str:
         return ""
     values = value if isinstance(value, tuple) else (value,)
     return ", ".join(
-        f"`{str(one).lower() if isinstance(one, bool) else f'{one:g}' if isinstance(one, float) else one}`"
-        for one in values
+        f"`{str(item).lower() if isinstance(item, bool) else f'{item:g}' if isinstance(item, float) else item}`"
+        for item in values
     )
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    Path(__file__).with_name("sweep_file.md").write_text(page(), encoding="utf-8")
