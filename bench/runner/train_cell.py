@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -18,13 +16,11 @@ from bench.progress import Advance
 from bench.runner.cell_costs import add_training_costs, parameter_costs
 from bench.runner.cell_run import CellRun
 from bench.store.files import write_text
-from bench.store.records import Costs
+from bench.store.records import Costs, TrainingLogRow
 from bench.sweep.sections import TrainingConfig
-from bench.training import checkpoint, distributed
+from bench.training.checkpoint import latest_checkpoint
+from bench.training.distributed import TrainingJob, train_on_devices
 from bench.training.trainer import TrainingResult, micro_batches, train
-
-TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
-"""The environment variable from which Trainer takes the folder of tensorboard's files."""
 
 
 def train_cell(run: CellRun) -> Costs:
@@ -73,11 +69,11 @@ def _attach(run: CellRun) -> tuple[nn.Module, Costs]:
 def _first_micro_batch(run: CellRun) -> int | None:
     """The micro-batch to begin with: that of the last checkpoint, if there is one; its time counts as the cell's."""
     config = run.planned.training
-    found = checkpoint.latest(run.folder.work)
+    found = latest_checkpoint(run.folder.work)
     if found is None or config.devices > 1:
         return config.micro_batch
-    run.started -= found.so_far["cost"]["seconds"]
-    return min(found.so_far["micro_batch"], config.micro_batch or config.per_device)
+    run.started -= found.progress.cost.seconds
+    return min(found.progress.micro_batch, config.micro_batch or config.per_device)
 
 
 def _train(run: CellRun, model: nn.Module | None, config: TrainingConfig) -> TrainingResult:
@@ -87,28 +83,28 @@ def _train(run: CellRun, model: nn.Module | None, config: TrainingConfig) -> Tra
     """
     rows: list[str] = []
 
-    def log(row: Mapping[str, float | None]) -> None:
-        rows.append(json.dumps(row))
+    def log(row: TrainingLogRow) -> None:
+        rows.append(json.dumps(row.model_dump(exclude_unset=True)))
         write_text(run.folder.path / "training.jsonl", "\n".join(rows) + "\n")
 
     try:
         examples = run.data.subset(run.cell.samples, run.cell.seed, run.tokenizer)
         advance = run.listener.stage(f"{run.cell.name} training")
-        with _tensorboard_folder(run):
-            if model is None:
-                return _train_on_several(run, config, examples, log, advance)
-            return train(
-                model,
-                run.tokenizer,
-                run.method,
-                run.cell,
-                config,
-                examples,
-                run.folder.work,
-                log,
-                advance,
-                Meter(run.level),
-            )
+        if model is None:
+            return _train_on_several(run, config, examples, log, advance)
+        return train(
+            model,
+            run.tokenizer,
+            run.method,
+            run.cell,
+            config,
+            examples,
+            run.folder.work,
+            log,
+            advance,
+            Meter(run.level),
+            _tensorboard_folder(run),
+        )
     except Exception as error:
         if not isinstance(error, UserError) or isinstance(error, CellProblem):
             shutil.rmtree(run.folder.work, ignore_errors=True)
@@ -119,7 +115,7 @@ def _train_on_several(
     run: CellRun,
     config: TrainingConfig,
     examples: Sequence[Example],
-    log: Callable[[Mapping[str, float | None]], None],
+    log: Callable[[TrainingLogRow], None],
     advance: Advance,
 ) -> TrainingResult:
     """Train and save in a process for each device."""
@@ -127,8 +123,8 @@ def _train_on_several(
     shutil.rmtree(work, ignore_errors=True)
     saved = work / "adapter"
     saved.mkdir(parents=True)
-    job = distributed.Job(run.cell, config, run.base, tuple(examples), work, saved)
-    result = distributed.train(job, log, advance)
+    job = TrainingJob(run.cell, config, run.base, tuple(examples), work, saved, _tensorboard_folder(run))
+    result = train_on_devices(job, log, advance)
     run.folder.save_adapter(
         lambda folder: shutil.copytree(saved, folder, copy_function=shutil.move, dirs_exist_ok=True)
     )
@@ -142,15 +138,5 @@ def _save_adapter(run: CellRun, model: nn.Module) -> None:
     run.folder.save_adapter(save)
 
 
-@contextmanager
-def _tensorboard_folder(run: CellRun) -> Iterator[None]:
-    """Tensorboard's files go to the cell's folder; transformers 5 takes the folder from the environment alone."""
-    before = os.environ.get(TENSORBOARD)
-    os.environ[TENSORBOARD] = str(run.folder.path / "tensorboard")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[TENSORBOARD]
-        else:
-            os.environ[TENSORBOARD] = before
+def _tensorboard_folder(run: CellRun) -> Path:
+    return run.folder.path / "tensorboard"

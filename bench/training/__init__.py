@@ -1,1 +1,1 @@
-"""How a model is trained: batches in their order, the loop with its loss, its log, checkpoints and several devices."""
+"""How a model is trained: the order of the examples, the loop and its loss, the log, checkpoints, several devices."""

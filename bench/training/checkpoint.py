@@ -1,9 +1,9 @@
-"""A training in the middle: all that the rest of it follows from, so that a killed cell goes on instead of anew.
+"""Checkpoints: all that the rest of a training depends on, so that a killed cell is resumed and not started again.
 
-Kept are what is trained and every buffer, the optimizer's, the schedule's and the scaler's state, the states of all
-random generators, where Trainer is, and what the training had come to by then (its log, its costs). The order of the
-examples follows from the seed. Tensors are safetensors, the rest is JSON; a checkpoint is a folder that is put in place
-whole. On a CPU the resumed training ends with the weights, bit for bit, of one that was never stopped.
+A checkpoint holds the trained parameters and all buffers, the state of the optimizer, the schedule and the gradient
+scaler, the states of all random generators, Trainer's state, and the log and costs so far. The order of the examples
+follows from the seed. Tensors are safetensors, the rest is JSON, and the folder is written atomically. On a CPU, a
+resumed training ends with the same weights, bit for bit, as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -14,77 +14,130 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, JsonValue
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from bench.costs import Reading
 from bench.store.files import writing_folder
+from bench.store.records import TrainingLogRow
+from bench.training.throughput import ThroughputState
+from bench.training.validation import ValidationState
+
+if TYPE_CHECKING:
+    from torch.amp import GradScaler
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 PREFIX = "checkpoint-"
 STATE, TENSORS = "state.json", "tensors.safetensors"
 
 
-class NotKept(Exception):
-    """What a training holds cannot be written as tensors and JSON."""
+class CannotCheckpoint(Exception):
+    """The state of a training cannot be written as tensors and JSON."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingProgress(_Frozen):
+    """How far a training has come, besides its tensors."""
+
+    resumed: int
+    """How often it was resumed."""
+    micro_batch: int
+    """Examples of a forward pass."""
+    pace: ThroughputState
+    cost: Reading
+    """Of all parts of the training."""
+    log: tuple[TrainingLogRow, ...]
+    validation: ValidationState | None
+    """None without validation."""
+
+
+class OptimizerState(_Frozen):
+    """The part of an optimizer's `state_dict` that is no tensor."""
+
+    state: dict[int, dict[str, JsonValue]]
+    """By the parameter's number."""
+    param_groups: list[dict[str, JsonValue]]
+
+
+class CheckpointState(_Frozen):
+    """The content of a checkpoint's JSON file."""
+
+    step: int
+    """Optimizer steps."""
+    optimizer: OptimizerState
+    schedule: dict[str, JsonValue]
+    scaler: dict[str, JsonValue] | None
+    """Of float16's gradient scaler."""
+    python: tuple[int, tuple[int, ...], float | None]
+    """`random.getstate()`."""
+    numpy: tuple[str, list[int], int, int, float]
+    """`numpy.random.get_state()`."""
+    so_far: TrainingProgress
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that lies on the disk."""
+    """A checkpoint on disk."""
 
     path: Path
-    content: Mapping[str, Any]
+    state: CheckpointState
 
     @property
     def step(self) -> int:
-        """Optimizer steps that were done."""
-        return self.content["step"]
+        """Optimizer steps."""
+        return self.state.step
 
     @property
-    def so_far(self) -> Mapping[str, Any]:
-        """What `save` was given."""
-        return self.content["so_far"]
+    def progress(self) -> TrainingProgress:
+        return self.state.so_far
 
     def tensors(self, prefix: str) -> dict[str, torch.Tensor]:
-        """Those whose names begin so, without it."""
-        held = load_file(self.path / TENSORS)
-        return {name.removeprefix(prefix): one for name, one in held.items() if name.startswith(prefix)}
+        """The tensors whose names start with the prefix, by their names without it."""
+        tensors = load_file(self.path / TENSORS)
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def latest(folder: Path) -> Checkpoint | None:
-    """The last checkpoint in a folder that can be read."""
-    found = sorted(folder.glob(f"{PREFIX}*"), key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
-    for path in found:
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The last checkpoint in a folder that can be read; None without one."""
+    paths = sorted(folder.glob(f"{PREFIX}*"), key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
+    for path in paths:
         try:
-            return Checkpoint(path, json.loads((path / STATE).read_text(encoding="utf-8")))
+            content = json.loads((path / STATE).read_text(encoding="utf-8"))
+            return Checkpoint(path, CheckpointState.model_validate(content))
         except (OSError, ValueError):
             continue
     return None
 
 
-def save(
+def save_checkpoint(
     folder: Path,
     step: int,
     model: nn.Module,
-    optimizer: Any,
-    schedule: Any,
-    scaler: Any,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    scaler: GradScaler | None,
     trainer_state: TrainerState,
-    so_far: Mapping[str, Any],
+    progress: TrainingProgress,
     best: Mapping[str, torch.Tensor],
 ) -> None:
-    """Keep a training, instead of the checkpoint before it; `best`: the weights of the lowest validation loss.
+    """Write a checkpoint and remove the one before it; `best`: the weights of the lowest validation loss.
 
-    Raises NotKept for an optimizer's state that is neither numbers nor tensors, and UserError where it cannot be
-    written.
+    Raises CannotCheckpoint if the optimizer's state holds anything but numbers and tensors, and UserError if the folder
+    cannot be written.
     """
-    tensors = {f"model.{name}": one for name, one in _held(model).items()}
-    tensors |= {f"best.{name}": one for name, one in best.items()}
+    tensors = {f"model.{name}": tensor for name, tensor in _trained_and_buffers(model).items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     state = optimizer.state_dict()
     plain: dict[str, dict[str, Any]] = {}
     for number, values in state["state"].items():
@@ -93,8 +146,8 @@ def save(
                 tensors[f"optimizer.{number}.{name}"] = value
             else:
                 plain.setdefault(str(number), {})[name] = value
-    tensors |= {f"random.{name}": one for name, one in _generators().items()}
-    kind, keys, *rest = np.random.get_state()
+    tensors |= {f"random.{name}": tensor for name, tensor in _generator_states().items()}
+    kind, keys, *rest = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     content = {
         "step": step,
         "optimizer": {"state": plain, "param_groups": state["param_groups"]},
@@ -102,14 +155,14 @@ def save(
         "scaler": scaler.state_dict() if scaler is not None else None,
         "python": random.getstate(),
         "numpy": [kind, keys.tolist(), *rest],
-        "so_far": so_far,
+        "so_far": progress.model_dump(exclude_unset=True),
     }
     try:
         text = json.dumps(content)
     except TypeError as error:
-        raise NotKept(str(error)) from None
+        raise CannotCheckpoint(str(error)) from None
     with writing_folder(folder / f"{PREFIX}{step}") as part:
-        copies = {name: one.detach().to("cpu", copy=True).contiguous() for name, one in tensors.items()}
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         save_file(copies, part / TENSORS)
         (part / STATE).write_text(text, encoding="utf-8")
         trainer_state.save_to_json(str(part / TRAINER_STATE_NAME))
@@ -119,52 +172,52 @@ def save(
 
 
 def restore_model(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put what was trained, and the buffers, back in place."""
-    held, kept = _held(model), checkpoint.tensors("model.")
-    if held.keys() != kept.keys():
-        raise RuntimeError(f"the checkpoint is of another model: {sorted(held.keys() ^ kept.keys())[:3]}")
+    """Restore the trained parameters and the buffers in place."""
+    tensors, saved = _trained_and_buffers(model), checkpoint.tensors("model.")
+    if tensors.keys() != saved.keys():
+        raise RuntimeError(f"the checkpoint is of another model: {sorted(tensors.keys() ^ saved.keys())[:3]}")
     with torch.no_grad():
-        for name, place in held.items():
-            place.copy_(kept[name])
+        for name, tensor in tensors.items():
+            tensor.copy_(saved[name])
 
 
-def restore_optimizer(checkpoint: Checkpoint, optimizer: Any, schedule: Any, scaler: Any) -> None:
-    """Put the state of the optimizer, the schedule and the scaler back."""
-    states: dict[int, dict[str, Any]] = {
-        int(number): dict(values) for number, values in checkpoint.content["optimizer"]["state"].items()
-    }
+def restore_optimizer(
+    checkpoint: Checkpoint, optimizer: Optimizer, schedule: LRScheduler, scaler: GradScaler | None
+) -> None:
+    """Restore the state of the optimizer, the schedule and the gradient scaler."""
+    state = checkpoint.state
+    states: dict[int, dict[str, Any]] = {number: dict(values) for number, values in state.optimizer.state.items()}
     for name, value in checkpoint.tensors("optimizer.").items():
         number, key = name.split(".", 1)
         states.setdefault(int(number), {})[key] = value
     groups = [
-        {key: tuple(value) if key == "betas" else value for key, value in group.items()}
-        for group in checkpoint.content["optimizer"]["param_groups"]
+        {key: tuple(value) if key == "betas" and isinstance(value, list) else value for key, value in group.items()}
+        for group in state.optimizer.param_groups
     ]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
-    schedule.load_state_dict(checkpoint.content["schedule"])
-    if scaler is not None and checkpoint.content["scaler"]:
-        scaler.load_state_dict(checkpoint.content["scaler"])
+    schedule.load_state_dict(dict(state.schedule))
+    if scaler is not None and state.scaler:
+        scaler.load_state_dict(dict(state.scaler))
 
 
 def restore_generators(checkpoint: Checkpoint) -> None:
-    """Have every random generator go on where it was."""
-    version, numbers, gauss = checkpoint.content["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, keys, *rest = checkpoint.content["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    """Restore the states of all random generators."""
+    random.setstate(checkpoint.state.python)
+    kind, keys, position, has_gauss, gauss = checkpoint.state.numpy
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     states = checkpoint.tensors("random.")
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
 
 
-def _held(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters that are trained, and all buffers, each once."""
-    trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
-    return trained | {name: one for name, one in model.named_buffers() if name not in trained}
+def _trained_and_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The trained parameters and all buffers, by name."""
+    tensors: dict[str, torch.Tensor] = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    return tensors | {name: value for name, value in model.named_buffers() if name not in tensors}
 
 
-def _generators() -> dict[str, torch.Tensor]:
+def _generator_states() -> dict[str, torch.Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()

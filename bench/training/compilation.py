@@ -1,4 +1,4 @@
-"""A model's layers under `torch.compile`, and plain again afterwards."""
+"""Compiles the layers of a model with `torch.compile` for the duration of a training."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bench.models.hooks import causal_lm
 def compiled(model: nn.Module) -> Iterator[None]:
     """While entered, the forward of each decoder layer is compiled, for rows of any length.
 
-    Of each layer and not of the model: like layers share what was compiled, so that it is done a few times whatever the
-    depth (the first layer's input may need no gradient; batches without padding have no mask), and the hooks stay
-    outside. That of the output head has other positions at each pass, and the model around it would be compiled anew
-    for every batch. Raises CellProblem where no layers are found.
+    Layers are compiled and not the model: equal layers share compiled code, so that compilation happens a few times
+    whatever the depth (the first layer's input may need no gradient; batches without padding have no mask), and hooks
+    stay outside. The hook of the output head has other positions at each pass; a compiled model around it would be
+    compiled again for every batch. Raises CellProblem if there are no decoder layers.
     """
-    # Whatever the architecture calls them, transformers marks its layers so.
-    layers = [one for one in causal_lm(model).modules() if isinstance(one, GradientCheckpointingLayer)]
+    # In every architecture, transformers' decoder layers have this class.
+    layers = [module for module in causal_lm(model).modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise CellProblem("training.compile finds no decoder layers in the base model", "Set it to false.")
     for layer in layers:
@@ -32,7 +32,7 @@ def compiled(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            del layer.forward  # the class's is found again
-        # What was compiled belongs to the code of all cells together, and beyond a number of variants there (8) torch
-        # compiles no more: the next cell starts with none.
+            del layer.forward  # the class has its own
+        # Compiled variants are counted for all cells of the process together, and torch stops compiling after 8 of
+        # them: the next cell starts with none.
         torch.compiler.reset()

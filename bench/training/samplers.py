@@ -1,25 +1,36 @@
-"""In which order a training sees its examples: batches of like length, so that little is computed for padding; and
-how a batch is dealt out to several processes."""
+"""The order of the examples in a training: batches of examples of similar length, so that little padding is computed,
+and how the examples of a batch are distributed over several processes."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from torch.utils.data import Sampler
 
 MEGA_BATCH = 50
 """Batches within which examples are sorted by length: enough that a batch has hardly any padding, and few enough that
-batches of one task alone, whose rows are all short or all long, stay rare."""
+batches of a single task, whose rows are all short or all long, stay rare."""
 
 
-class ByLength(Sampler[int]):
+class EpochSampler(Protocol):
+    """A sampler of a known length whose order depends on the epoch."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[int]: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+class LengthGroupedSampler(Sampler[int]):
     """Indices of examples, batch after batch: shuffled, sorted by length within mega-batches, the batches shuffled.
 
-    A function of the lengths (tokens), the batch size, the seed and the epoch alone, so that all methods see the same
-    batches in the same order, however a batch is split in micro-batches (the longest first, which are of like length).
-    Each epoch begins with the batch of its longest example, so that what does not fit in memory fails at once, and
-    ends with the one that is not full.
+    The order depends on the lengths (tokens), the batch size, the seed and the epoch only. All methods therefore see
+    the same batches in the same order, however a batch is split into micro-batches (of similar lengths, the longest
+    first). Each epoch starts with the batch of its longest example, so that what does not fit in memory fails at once,
+    and ends with the batch that is not full.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -34,36 +45,36 @@ class ByLength(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        # Seeded by a text: Python seeds from it by hashing, the same on every machine and version since 3.2.
-        chance = random.Random(f"{self.seed}:order:{self.epoch}")
+        # Python hashes a text to a seed, in the same way on every machine and version since 3.2.
+        generator = random.Random(f"{self.seed}:order:{self.epoch}")
         order = list(range(len(self)))
-        chance.shuffle(order)
+        generator.shuffle(order)
         size = self.batch_size
         batches: list[list[int]] = []
         for begin in range(0, len(order), MEGA_BATCH * size):
             part = sorted(order[begin : begin + MEGA_BATCH * size], key=lambda index: -self.lengths[index])
-            batches += [part[at : at + size] for at in range(0, len(part), size)]
+            batches += [part[start : start + size] for start in range(0, len(part), size)]
         rest = [batches.pop()] if batches and len(batches[-1]) < size else []
-        chance.shuffle(batches)
-        longest = max(range(len(batches)), key=lambda at: self.lengths[batches[at][0]], default=None)
+        generator.shuffle(batches)
+        longest = max(range(len(batches)), key=lambda index: self.lengths[batches[index][0]], default=None)
         if longest is not None:
             batches.insert(0, batches.pop(longest))
         return iter([index for batch in [*batches, *rest] for index in batch])
 
 
-class Dealt(Sampler[int]):
-    """An order as accelerate needs it so that several processes train on the batches of one.
+class DistributedSampler(Sampler[int]):
+    """An order from which accelerate gives several processes, together, the batches that one process would have.
 
-    accelerate cuts what a sampler yields into micro-batches and gives them to the processes in turn; what is short at
-    the end it fills up with examples from the beginning, which would be trained on twice. So each batch of `order` is
-    laid out here as whole rounds of `processes` micro-batches, its examples divided evenly (the numbers of two
-    processes differ by one at most), and a place that is left is `nothing`, the index after the last example: the data
-    set must have a row there that nothing is supervised at.
+    accelerate cuts an order into micro-batches, gives them to the processes in turn, and fills the end up with examples
+    from the beginning, which would be trained on twice. Here, each batch of `order` is laid out as complete rounds of
+    `processes` micro-batches. Its examples are divided evenly (the numbers of two processes differ by at most one), and
+    an empty place has the index `padding_index`, the one after the last example: the data set must have a row there
+    without supervised tokens.
     """
 
-    def __init__(self, order: Sampler[int], batch_size: int, micro_batch: int, processes: int) -> None:
+    def __init__(self, order: EpochSampler, batch_size: int, micro_batch: int, processes: int) -> None:
         self.order, self.batch_size, self.micro_batch, self.processes = order, batch_size, micro_batch, processes
-        self.nothing = len(order)
+        self.padding_index = len(order)
 
     def __len__(self) -> int:
         last = self._rounds(range(len(self.order) % self.batch_size))
@@ -79,17 +90,17 @@ class Dealt(Sampler[int]):
             for micro_batch in self._rounds(order[begin : begin + self.batch_size]):
                 yield from micro_batch
 
-    def places_left(self, process: int) -> int:
-        """Places without an example that a process has in an epoch, all of them in its last batch."""
+    def empty_places(self, process: int) -> int:
+        """Places without an example that a process has in an epoch, all in the last batch."""
         last = self._rounds(range(len(self.order) % self.batch_size))
-        return sum(micro_batch.count(self.nothing) for micro_batch in last[process :: self.processes])
+        return sum(micro_batch.count(self.padding_index) for micro_batch in last[process :: self.processes])
 
     def _rounds(self, batch: Sequence[int]) -> list[list[int]]:
         """A batch as micro-batches, those of all processes in turn."""
-        found = []
+        rounds = []
         size, n = self.micro_batch * self.processes, self.processes
-        for part in (batch[at : at + size] for at in range(0, len(batch), size)):
+        for part in (batch[start : start + size] for start in range(0, len(batch), size)):
             for process in range(n):
-                mine = part[len(part) * process // n : len(part) * (process + 1) // n]
-                found.append([*mine, *[self.nothing] * (self.micro_batch - len(mine))])
-        return found
+                share = part[len(part) * process // n : len(part) * (process + 1) // n]
+                rounds.append([*share, *[self.padding_index] * (self.micro_batch - len(share))])
+        return rounds

@@ -1,6 +1,6 @@
-"""Validation in training: examples of the cell's own that it is not trained on, and the weights of their lowest loss.
+"""Validation during training on held-out examples of the cell, and the weights with the lowest validation loss.
 
-As LLM-Adapters' and DoRA's released scripts do it (120 examples held out, every 80 steps, `load_best_model_at_end`).
+As in the released scripts of LLM-Adapters and DoRA (120 held-out examples, every 80 steps, `load_best_model_at_end`).
 """
 
 from __future__ import annotations
@@ -8,82 +8,94 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from bench.errors import Diverged
+from bench.store.records import TrainingLogRow
 
 Row = TypeVar("Row")
-Loss = Callable[[nn.Module, Sequence[Any]], tuple[float, int]]
-"""Of a model and some examples: the sum of the losses of their supervised tokens, and how many these are."""
 
 
-def split(rows: Sequence[Row], held_out: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """What is trained on, in its order, and what is held out: as many as asked, drawn by the seed alone."""
-    chosen = set(random.Random(f"{seed}:validation").sample(range(len(rows)), held_out))
-    return [one for at, one in enumerate(rows) if at not in chosen], [rows[at] for at in sorted(chosen)]
+def split_validation(rows: Sequence[Row], held_out: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """The rows to train on, in their order, and `held_out` rows drawn by the seed alone."""
+    indices = set(random.Random(f"{seed}:validation").sample(range(len(rows)), held_out))
+    return [row for index, row in enumerate(rows) if index not in indices], [rows[index] for index in sorted(indices)]
 
 
-class Validator(TrainerCallback):
-    """Every so many steps, and after the last one: the mean loss of the supervised tokens of `rows`; keeps a copy of
-    what is trained (in the processor's memory) where it was lowest."""
+class ValidationState(BaseModel):
+    """What a checkpoint records of the validation so far, besides the best weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    best_loss: float | None
+    """None before the first validation."""
+    best_step: int
+
+
+class Validator(TrainerCallback, Generic[Row]):
+    """Every `steps` steps and after the last one, computes the mean loss of the supervised tokens of `rows`; keeps a
+    copy of the trained parameters (in the processor's memory) at the lowest loss.
+
+    `loss(model, rows)` returns the sum of the losses of the rows' supervised tokens, and their number.
+    """
 
     def __init__(
         self,
-        rows: Sequence[Any],
+        rows: Sequence[Row],
         steps: int,
         batch_size: int,
-        loss: Loss,
-        log: Callable[[dict[str, Any]], None],
+        loss: Callable[[nn.Module, Sequence[Row]], tuple[float, int]],
+        log: Callable[[TrainingLogRow], None],
     ) -> None:
         self.rows, self.steps, self.batch_size, self.loss, self.log = rows, steps, batch_size, loss, log
         self.best_loss, self.best_step = math.inf, 0
         self.best: dict[str, torch.Tensor] = {}
 
-    @property
-    def so_far(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it, beside the tensors of `best`."""
-        return {"best_loss": self.best_loss if self.best else None, "best_step": self.best_step}
+    def state(self) -> ValidationState:
+        """For a checkpoint, which also holds the tensors of `best`."""
+        return ValidationState(best_loss=self.best_loss if self.best else None, best_step=self.best_step)
 
-    def go_on(self, so_far: Mapping[str, Any], best: Mapping[str, torch.Tensor]) -> None:
-        """From what a checkpoint kept."""
-        if so_far["best_loss"] is not None:
-            self.best_loss, self.best_step, self.best = so_far["best_loss"], so_far["best_step"], dict(best)
+    def resume(self, state: ValidationState, best: Mapping[str, torch.Tensor]) -> None:
+        """Continue from a checkpoint."""
+        if state.best_loss is not None:
+            self.best_loss, self.best_step, self.best = state.best_loss, state.best_step, dict(best)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: nn.Module
+    ) -> None:
+        model = kwargs["model"]
         if state.global_step % self.steps and state.global_step != state.max_steps:
             return
         loss = self._mean(model)
-        self.log({"step": state.global_step, "validation_loss": loss})
-        if loss < self.best_loss:  # never where it is not a number
+        self.log(TrainingLogRow(step=state.global_step, validation_loss=loss))
+        if loss < self.best_loss:  # false for NaN
             self.best_loss, self.best_step = loss, state.global_step
-            self.best = {name: one.detach().to("cpu", copy=True) for name, one in _trained(model).items()}
+            self.best = {name: value.detach().to("cpu", copy=True) for name, value in _trained(model).items()}
 
     def _mean(self, model: nn.Module) -> float:
         was_training = model.training
         model.eval()
         with torch.no_grad():
             parts = [
-                self.loss(model, self.rows[at : at + self.batch_size])
-                for at in range(0, len(self.rows), self.batch_size)
+                self.loss(model, self.rows[start : start + self.batch_size])
+                for start in range(0, len(self.rows), self.batch_size)
             ]
         model.train(was_training)
         return sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
 
     def restore(self, model: nn.Module) -> None:
-        """Put the best weights in place of the last ones.
-
-        Raises Diverged where no validation gave a number.
-        """
+        """Replace the last weights by the best ones. Raises Diverged if every validation loss was NaN."""
         if not self.best:
             raise Diverged("no validation loss was a number")
         with torch.no_grad():
-            for name, place in _trained(model).items():
-                place.copy_(self.best[name])
+            for name, parameter in _trained(model).items():
+                parameter.copy_(self.best[name])
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: one for name, one in model.named_parameters() if one.requires_grad}
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}

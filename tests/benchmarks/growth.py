@@ -33,8 +33,9 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     from bench.models.locate import find_base
     from bench.planning.build import make_plan
     from bench.progress import ignore_progress
+    from bench.store.records import TrainingLogRow
     from bench.sweep.schema import Sweep
-    from bench.training.samplers import ByLength
+    from bench.training.samplers import LengthGroupedSampler
     from bench.training.trainer import train
 
     tasks = spec.get("tasks", TASKS[:3])
@@ -53,16 +54,16 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
         examples = of_one_length(tokenizer, examples, spec["length"], spec["samples"])
     rows = encode_all(tokenizer, examples, config.max_length, append_eos=True)
     model = method.attach(load_model(base, cell.base.dtype, "sdpa"), cell)
-    log: list[dict[str, Any]] = []
+    log: list[TrainingLogRow] = []
     with tempfile.TemporaryDirectory() as folder:
         where = (Path(folder), log.append, ignore_progress)
         result = train(model, tokenizer, method, cell, config, examples, *where)
     lengths = [len(row.ids) for row in rows]
-    order = list(ByLength(lengths, spec["batch"], cell.seed))
+    order = list(LengthGroupedSampler(lengths, spec["batch"], cell.seed))
     seen, tokens = [], 0
     for step, line in enumerate(log):
         tokens += sum(lengths[i] for i in order[step * spec["batch"] : (step + 1) * spec["batch"]])
-        seen.append({"samples": (step + 1) * spec["batch"], "tokens": tokens, "seconds": line["seconds"]})
+        seen.append({"samples": (step + 1) * spec["batch"], "tokens": tokens, "seconds": line.seconds})
     return {
         "tokens_per_second": round(result.tokens_per_second, 1),
         "peak_mb": round(result.cost.peak_bytes / 1e6) if result.cost.peak_bytes is not None else None,

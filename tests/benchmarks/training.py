@@ -72,13 +72,14 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
 
 def ours(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
     from bench.progress import ignore_progress
+    from bench.store.records import TrainingLogRow
     from bench.training.trainer import train
 
-    rows: list[dict[str, Any]] = []
+    rows: list[TrainingLogRow] = []
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         train(model, tokenizer, method, cell, config, examples, Path(folder), rows.append, ignore_progress)
-        return time.perf_counter() - begun, [row["loss"] for row in rows]
+        return time.perf_counter() - begun, [row.loss for row in rows]
 
 
 def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examples: list[Any], spec: Any) -> Any:
@@ -87,7 +88,7 @@ def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examp
 
     from bench.data.encoding import encode
     from bench.models.device import compute_device
-    from bench.training.samplers import ByLength
+    from bench.training.samplers import LengthGroupedSampler
 
     rows = []
     for one in examples:
@@ -117,7 +118,7 @@ def stock(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, examp
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
         )
         if spec["how"] == "same batches":
-            order = ByLength([len(row["input_ids"]) for row in rows], BATCH, cell.seed)
+            order = LengthGroupedSampler([len(row["input_ids"]) for row in rows], BATCH, cell.seed)
             trainer._get_train_sampler = lambda *_: order
         begun = time.perf_counter()
         trainer.train()
@@ -137,11 +138,11 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     from bench.models.device import compute_device
     from bench.models.dtype import computing_in
     from bench.models.hooks import HeadAt, drop_prompt_mask
-    from bench.training.samplers import ByLength
+    from bench.training.samplers import LengthGroupedSampler
 
     device = compute_device()
     rows = [encode(tokenizer, one, config.max_length, append_eos=True) for one in examples]
-    order = list(ByLength([len(row.ids) for row in rows], BATCH, cell.seed))
+    order = list(LengthGroupedSampler([len(row.ids) for row in rows], BATCH, cell.seed))
     collate, steps = Collator(tokenizer.pad_token_id, config.loss), math.ceil(len(rows) / BATCH)
     trained = [one for one in model.parameters() if one.requires_grad]
     optimizer = method.optimizer(model, cell) or torch.optim.AdamW(trained, lr=cell.options["lr"], weight_decay=0.0)
@@ -208,13 +209,13 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     from bench.data.encoding import encode
     from bench.models.load import load_config, load_skeleton, load_tokenizer
     from bench.models.locate import find_base
-    from bench.training.samplers import ByLength
+    from bench.training.samplers import LengthGroupedSampler
 
     cell, config, examples = cell_and_examples({**spec, "method": "lora"})
     base = find_base(BASE, None)
     tokenizer = load_tokenizer(base)
     rows = [encode(tokenizer, one, config.max_length, append_eos=True) for one in examples[:EXAMPLES]]
-    order = list(ByLength([len(row.ids) for row in rows], BATCH, cell.seed))
+    order = list(LengthGroupedSampler([len(row.ids) for row in rows], BATCH, cell.seed))
     batches = [[len(rows[i].ids) for i in order[at : at + BATCH]] for at in range(0, len(rows), BATCH)]
     config = load_config(BASE, None)
     tokens = sum(len(row.ids) for row in rows)

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from bench.data.encoding import encode
 from bench.data.prepare import prepare_data
 from bench.sweep.load import load_sweep
-from bench.training.samplers import ByLength
+from bench.training.samplers import LengthGroupedSampler
 
 GREEDY = """
 import torch
@@ -53,7 +53,7 @@ def test_tokens_add_up_to_the_datas(finished: tuple[Path, Path], tiny_model: Pat
     """Tokenized and batched again, example by example."""
     data, tokenizer = prepare_data(load_sweep(finished[0])), AutoTokenizer.from_pretrained(tiny_model)
     rows = [encode(tokenizer, one, 256, True) for one in data.subset(32, 0)]
-    order = list(ByLength([len(row.ids) for row in rows], 8, seed=0))
+    order = list(LengthGroupedSampler([len(row.ids) for row in rows], 8, seed=0))
     batches = [[len(rows[i].ids) for i in order[at : at + 8]] for at in range(0, 32, 8)]
     for cell in ("lora-r2", "dora-r4", "full"):
         costs = costs_of(finished[1], cell)

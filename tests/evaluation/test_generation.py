@@ -203,7 +203,10 @@ UNMERGED = {
 rates move the texts, and leave them different from one another."""
 
 
-@pytest.mark.parametrize("method", list(UNMERGED))
+@pytest.mark.parametrize(
+    "method",
+    [name if name in ("loreft", "prefix") else pytest.param(name, marks=pytest.mark.slow) for name in UNMERGED],
+)
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # peft 0.21.2 in its own `generate`
 def test_unmerged_methods_generate_batched_as_one_by_one(method: str, tmp_path: Path, sharp: Path) -> None:
     """Greedy and by beams, against PEFT's own `generate` at batch 1 (float32, token for token)."""

@@ -369,7 +369,9 @@ def test_llm_adapters_v1_is_transformers_beam_search(talker: Path) -> None:
     assert (items["parsed"] != "").any()
 
 
-@pytest.mark.parametrize("method", ["loreft", "prefix", "prompt", "loreft+dora"])
+@pytest.mark.parametrize(
+    "method", ["prefix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("loreft", "prompt", "loreft+dora"))]
+)
 def test_unmerged_methods_answer_batched_as_one_by_one(method: str, tmp_path: Path, talker: Path) -> None:
     """Through the whole protocol, every column of the rows (float32)."""
     options = {} if "+" in method else {"lr": 1e-3}
@@ -387,6 +389,7 @@ def test_unmerged_methods_answer_batched_as_one_by_one(method: str, tmp_path: Pa
     assert len(texts) > 1
 
 
+@pytest.mark.slow
 def test_a_sweep_scores_by_several_protocols(talker: Path, tmp_path: Path) -> None:
     """From the file to the report: rows of both kinds, averages of the first protocol, and nothing is done twice."""
     path = tmp_path / "both.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,16 @@ from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.evaluation.sharing_check import passed
 from bench.sweep.sections import EvaluationConfig
 
+FAST_CASES = (("question", "any", "sdpa"), ("question", "context", "eager"))
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("share", ["any", "context", "none"])
-@pytest.mark.parametrize("format", ["question", "llm_adapters"])
+
+@pytest.mark.parametrize(
+    ("format", "share", "attention"),
+    [
+        pytest.param(*case, marks=[] if case in FAST_CASES else pytest.mark.slow)
+        for case in itertools.product(("question", "llm_adapters"), ("any", "context", "none"), ("sdpa", "eager"))
+    ],
+)
 def test_scores_are_those_of_a_plain_hflm(format: str, share: str, attention: str, tiny_model: Path) -> None:
     """Per-choice log-likelihoods at batch 8 equal a stock HFLM's at batch 1 (fp32: 1e-4 nats), accuracies exactly."""
     from lm_eval.api.instance import Instance
@@ -208,6 +215,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny_model: Path, monkeypatch: pyte
         lm.loglikelihood(requests)
 
 
+@pytest.mark.slow
 def test_half_precision_flips_near_ties_only(tiny_model: Path) -> None:
     """bfloat16 against the same model's scores at batch 1: answers differ only within 0.5 nats of a tie."""
     from lm_eval.models.huggingface import HFLM

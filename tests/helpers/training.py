@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from bench import methods
 from bench.data.examples import Example
 from bench.progress import ignore_progress
+from bench.store.records import TrainingLogRow
 from bench.sweep.cell import BaseIdentity, Cell, CellData
 from bench.sweep.sections import TrainingConfig
 from bench.training.trainer import train
@@ -30,6 +32,11 @@ def cell_of(method: str, model: Any, epochs: float = 1, batch_size: int = 16, **
     )
 
 
+def append_to(log: list[dict[str, Any]]) -> Callable[[TrainingLogRow], None]:
+    """Appends the rows of a training's log as they are in its file."""
+    return lambda row: log.append(row.model_dump(exclude_unset=True))
+
+
 def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **options: Any) -> tuple[Any, list[dict]]:
     attention = settings.get("attn_implementation", "sdpa")
     model = AutoModelForCausalLM.from_pretrained(tiny, attn_implementation=attention)
@@ -40,5 +47,5 @@ def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **o
     model = methods.get(method).attach(model, cell)
     log: list[dict] = []
     config = TrainingConfig(**{"logging_steps": 1, **settings})
-    train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, log.append, ignore_progress)
+    train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, append_to(log), ignore_progress)
     return model, log

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
+from helpers.training import append_to
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, LlamaForCausalLM, set_seed
 
@@ -198,7 +199,7 @@ def trained(folder: Path, tiny: Path, settings: dict[str, Any], dtype: str = "fl
     model = method.attach(model, cell)
     log: list[dict] = []
     config = TrainingConfig(logging_steps=1, **settings)
-    train(model, tokenizer, method, cell, config, EXAMPLES, folder, log.append, ignore_progress)
+    train(model, tokenizer, method, cell, config, EXAMPLES, folder, append_to(log), ignore_progress)
     return model, log
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.sweeps import make_tiny_model
-from helpers.training import EXAMPLES, cell_of
+from helpers.training import EXAMPLES, append_to, cell_of
 from transformers import AutoTokenizer
 
 from bench import methods
@@ -49,7 +49,7 @@ def test_a_quantized_base_trains_saves_and_loads(method: str, quantization: str,
     model = tested.attach(fresh, cell)
     log: list[dict] = []
     config = TrainingConfig(batch_size=4, epochs=2, logging_steps=1)
-    train(model, tokenizer, tested, cell, config, EXAMPLES, tmp_path, log.append, ignore_progress)
+    train(model, tokenizer, tested, cell, config, EXAMPLES, tmp_path, append_to(log), ignore_progress)
     assert sum(row["loss"] for row in log[-3:]) < sum(row["loss"] for row in log[:3])
     for name, value in model.named_parameters():
         if not value.requires_grad:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.methods import SETTINGS, TRAINED
+from helpers.methods import SETTINGS, TRAINED, slow_beyond_families
 from helpers.sweeps import bench, sweep_file
 from helpers.training import EXAMPLES, cell_of
 from safetensors.torch import load_file
@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.progress import ignore_progress
+from bench.store.records import TrainingLogRow
 from bench.sweep.sections import TrainingConfig
-from bench.training import checkpoint
+from bench.training.checkpoint import STATE, latest_checkpoint
 from bench.training.trainer import TrainingResult, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
@@ -44,9 +45,9 @@ def trained(
     model = methods.get(method).attach(model, cell)
     log: list[dict[str, Any]] = []
 
-    def hear(row: dict[str, Any]) -> None:
-        log.append({key: row[key] for key in ("step", "loss", "lr", "grad_norm")})
-        if row["step"] == stop:
+    def hear(row: TrainingLogRow) -> None:
+        log.append(row.model_dump(include={"step", "loss", "lr", "grad_norm"}))
+        if row.step == stop:
             raise Stopped
 
     try:
@@ -57,14 +58,14 @@ def trained(
     return kept | {name: one.clone() for name, one in model.named_buffers()}, log, result
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("method", slow_beyond_families(TRAINED))
 def test_a_resumed_training_is_the_uninterrupted_one(method: str, tiny_model: Path, tmp_path: Path) -> None:
     reason = methods.get(method).facts.no_checkpoint
     weights, log, whole = trained(method, tiny_model, tmp_path / "whole", None)
     steps = len(log)
     assert not list((tmp_path / "whole").glob("checkpoint-*"))
     _, part, _ = trained(method, tiny_model, tmp_path / "parts", 0, stop=steps // 2 - 1)
-    found = checkpoint.latest(tmp_path / "parts")
+    found = latest_checkpoint(tmp_path / "parts")
     if reason:
         assert found is None
         return
@@ -80,21 +81,23 @@ def test_a_resumed_training_is_the_uninterrupted_one(method: str, tiny_model: Pa
 @pytest.mark.parametrize(
     "settings", [{"order": "random"}, {"micro_batch": 2}, {"gradient_checkpointing": True}], ids=str
 )
-@pytest.mark.parametrize("at", [0, 1], ids=["in an epoch", "between epochs"])
+@pytest.mark.parametrize(
+    "at", [pytest.param(0, id="in an epoch"), pytest.param(1, id="between epochs", marks=pytest.mark.slow)]
+)
 def test_other_orders_and_micro_batches(settings: dict[str, Any], at: int, tiny_model: Path, tmp_path: Path) -> None:
     weights, log, _ = trained("lora", tiny_model, tmp_path / "whole", None, **settings)
     half = len(log) // 2
     trained("lora", tiny_model, tmp_path / "parts", 0, stop=half + at, **settings)
-    assert checkpoint.latest(tmp_path / "parts").step == half + at - 1
+    assert latest_checkpoint(tmp_path / "parts").step == half + at - 1
     again, rest, _ = trained("lora", tiny_model, tmp_path / "parts", 0, **settings)
     assert rest == log and all(weights[name].equal(again[name]) for name in weights)
 
 
 def test_a_damaged_checkpoint_is_not_believed(tiny_model: Path, tmp_path: Path) -> None:
     trained("lora", tiny_model, tmp_path, 0, stop=4)
-    found = checkpoint.latest(tmp_path)
-    (found.path / checkpoint.STATE).write_text("{")
-    assert checkpoint.latest(tmp_path) is None
+    found = latest_checkpoint(tmp_path)
+    (found.path / STATE).write_text("{")
+    assert latest_checkpoint(tmp_path) is None
     _weights, log, result = trained("lora", tiny_model, tmp_path, 0)
     assert result.resumed == 0 and log[0]["step"] == 1
 
@@ -107,6 +110,7 @@ def test_no_pickle_and_one_checkpoint_at_a_time(tiny_model: Path, tmp_path: Path
     assert [row["step"] for row in so_far["log"]] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_killed_cell_goes_on(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker killed at step 10 of 12: the cell is not begun anew, and comes to what it would have come to."""
     (tmp_path / "fatal.py").write_text(

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.data_loader import BatchSamplerShard
 from helpers.sweeps import bench, sweep_file
-from helpers.training import EXAMPLES, cell_of
-from torch.multiprocessing import ProcessExitedException
-from torch.utils.data import BatchSampler
+from helpers.training import EXAMPLES, append_to, cell_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
-from bench.errors import CellProblem, Diverged, out_of_memory
 from bench.models.locate import find_base
 from bench.planning.build import make_plan
 from bench.progress import ignore_progress
 from bench.store.folder import Results
+from bench.store.records import TrainingLogRow
 from bench.sweep.load import load_sweep
 from bench.sweep.sections import TrainingConfig
 from bench.training import distributed
-from bench.training.distributed import Job, Tell
-from bench.training.samplers import ByLength, Dealt
+from bench.training.distributed import TrainingJob
+from bench.training.process_group import Send, launch
 from bench.training.trainer import TrainingResult, train
 
 TRAININGS: dict[str, dict[str, Any]] = {
@@ -45,7 +41,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 
 
-def job_of(folder: Path, tiny: Path, name: str, devices: int) -> Job:
+def job_of(folder: Path, tiny: Path, name: str, devices: int) -> TrainingJob:
     asked = {"examples": len(EXAMPLES), "lr": 1e-2, **TRAININGS[name]}
     method, options = asked.pop("method"), {"lr": asked.pop("lr")}
     options |= {"dropout": 0} if method == "lora" else {}
@@ -60,13 +56,13 @@ def job_of(folder: Path, tiny: Path, name: str, devices: int) -> Job:
     cell = cell.model_copy(update={"samples": len(examples)})
     adapter = folder / f"{name} {devices}"
     adapter.mkdir()
-    return Job(cell, config, base, examples, folder / "work", adapter)
+    return TrainingJob(cell, config, base, examples, folder / "work", adapter)
 
 
-def several(rank: int, tell: Tell, jobs: dict[str, Job]) -> None:
+def several(rank: int, send: Send, jobs: dict[str, TrainingJob]) -> None:
     """Trainings one after the other in the same processes: starting them takes longer than the trainings."""
     for name, job in jobs.items():
-        distributed.work(rank, lambda word, content, name=name: tell(word, (name, content)), job)
+        distributed.train_share(rank, lambda message, name=name: send((name, message)), job)
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +70,20 @@ def two(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str,
     """By name of a training: its adapter, its log, and its result, in two processes."""
     folder = tmp_path_factory.mktemp("two")
     jobs = {name: job_of(folder, tiny_model, name, 2) for name in TRAININGS}
-    told: dict[str, list[tuple[str, Any]]] = {name: [] for name in jobs}
-    distributed.launch(several, 2, lambda word, content: told[content[0]].append((word, content[1])), jobs)
+    messages: dict[str, list[Any]] = {name: [] for name in jobs}
+
+    def receive(message: Any) -> None:
+        name, content = message
+        messages[name].append(content)
+
+    launch(several, 2, receive, jobs)
     return {
         name: (
             jobs[name].adapter,
-            [content for word, content in said if word == "log"],
-            distributed.combined([content for word, content in said if word == "result"]),
+            [row.model_dump(exclude_unset=True) for row in received if isinstance(row, TrainingLogRow)],
+            distributed.combine_results([content for content in received if isinstance(content, TrainingResult)]),
         )
-        for name, said in told.items()
+        for name, received in messages.items()
     }
 
 
@@ -93,7 +94,9 @@ def alone(folder: Path, tiny: Path, name: str) -> tuple[Path, list[dict], Traini
     model = AutoModelForCausalLM.from_pretrained(tiny)
     set_seed(job.cell.seed)
     model = method.attach(model, job.cell)
-    result = train(model, tokenizer, method, job.cell, job.config, job.examples, job.work, log.append, ignore_progress)
+    result = train(
+        model, tokenizer, method, job.cell, job.config, job.examples, job.work, append_to(log), ignore_progress
+    )
     method.save(model, job.adapter)
     return job.adapter, log, result
 
@@ -104,6 +107,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: one for file in folder.rglob("*.safetensors") for name, one in load_file(file).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_processes_train_as_one(
     name: str, two: dict[str, tuple[Path, list[dict], Any]], tiny_model: Path, tmp_path: Path
@@ -130,56 +134,7 @@ def test_two_processes_train_as_one(
         assert result.optimizer_bytes == expected.optimizer_bytes
 
 
-@pytest.mark.parametrize("n", [1, 4, 5, 16, 19, 24])
-@pytest.mark.parametrize(("micro", "processes"), [(4, 2), (2, 2), (1, 4), (1, 8), (2, 1)])
-def test_every_example_is_dealt_once_a_batch_and_evenly(n: int, micro: int, processes: int) -> None:
-    order = ByLength([5] * n, 8, seed=0)
-    dealt = Dealt(order, 8, micro, processes)
-    shards = [
-        list(BatchSamplerShard(BatchSampler(dealt, micro, drop_last=False), processes, process))
-        for process in range(processes)
-    ]
-    assert len(dealt) == sum(len(one) for shard in shards for one in shard)
-    steps = [math.ceil(min(8, n - begin) / (micro * processes)) for begin in range(0, n, 8)]
-    assert {len(shard) for shard in shards} == {sum(steps)}
-    flat, at = list(order), 0
-    for begin, rounds in zip(range(0, n, 8), steps, strict=True):
-        mine = [[i for one in shard[at : at + rounds] for i in one if i != dealt.nothing] for shard in shards]
-        assert sorted(i for one in mine for i in one) == sorted(flat[begin : begin + 8])
-        at += rounds
-        assert max(map(len, mine)) - min(map(len, mine)) <= 1
-    for process, shard in enumerate(shards):
-        assert dealt.places_left(process) == sum(one.count(dealt.nothing) for one in shard)
-
-
-def failing(rank: int, tell: Tell) -> None:
-    if rank == 1:
-        raise Diverged("loss is nan")
-    torch.distributed.barrier()  # until the other one has gone
-
-
-def test_the_error_of_a_process_is_that_of_the_training() -> None:
-    with pytest.raises(Diverged, match="loss is nan"):
-        distributed.launch(failing, 2, lambda *message: None)
-    first, later = (1, "MemoryError", "no room"), (0, "RuntimeError", " at x.py:3: connection closed")
-    assert out_of_memory(distributed._error([first, later], Exception()))
-    assert "process 0 at x.py:3" in str(distributed._error([later], Exception()))
-    killed = ProcessExitedException("process 0 terminated", 0, 1, -9, "SIGKILL")
-    assert out_of_memory(distributed._error([], killed))
-
-
-def attached(method: str, tiny: Path) -> torch.nn.Module:
-    model = AutoModelForCausalLM.from_pretrained(tiny)
-    return methods.get(method).attach(model, cell_of(method, model))
-
-
-def test_what_sharding_would_break_is_refused(tiny_model: Path) -> None:
-    """CPT and OSF change gradients by hooks, VB-LoRA's bank serves all layers; neither reaches the process group."""
-    for method, why in (("cpt", "hooks"), ("osf", "hooks"), ("vblora", "layers share")):
-        with pytest.raises(CellProblem, match=f"{method} cannot be trained sharded.*{why}"):
-            distributed.shard(attached(method, tiny_model), 2, method)
-
-
+@pytest.mark.slow
 def test_a_cell_on_two_devices_is_the_same_cell(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     entries = "methods=[{method: lora, rank: 2, lr: 1e-2}]"

@@ -77,6 +77,7 @@ def run(folder: Path, model: Path, rows: int, monkeypatch: pytest.MonkeyPatch, *
     return done, next((folder / "tiny").glob("cells/scarce*"))
 
 
+@pytest.mark.slow
 def test_the_micro_batch_is_halved_and_nothing_else_changes(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_the_micro_batch_is_halved_and_nothing_else_changes(
     assert [json.loads(row)["loss"] for row in mine] == [json.loads(row)["loss"] for row in other]
 
 
+@pytest.mark.slow
 def test_a_cell_of_which_no_example_fits_is_out_of_memory(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ sys.exit(done.exit_code)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's address space as Linux does")
 def test_real_memory_that_runs_out(tmp_path: Path, tiny_model: Path) -> None:
     """A process that may take 150 MB more than it has after a first small cell: 1,024 examples at once need more."""

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 from helpers.training import EXAMPLES, cell_of
+from torch.utils.data import BatchSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
 from bench.progress import ignore_progress
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
-from bench.training.samplers import MEGA_BATCH, ByLength
+from bench.training.samplers import MEGA_BATCH, DistributedSampler, LengthGroupedSampler
 from bench.training.trainer import FineTuner, train
 
 CHANCE = random.Random(0)
 LENGTHS = [CHANCE.choice([8, 20, 40, 90, 200]) + i % 7 for i in range(1999)]
 
 
-def batches(order: ByLength) -> list[list[int]]:
+def batches(order: LengthGroupedSampler) -> list[list[int]]:
     flat = list(order)
     return [flat[at : at + order.batch_size] for at in range(0, len(flat), order.batch_size)]
 
@@ -33,7 +36,7 @@ def padding(found: list[list[int]]) -> float:
 
 
 def test_an_epoch_has_every_example_once_and_little_padding() -> None:
-    order = ByLength(LENGTHS, 16, seed=0)
+    order = LengthGroupedSampler(LENGTHS, 16, seed=0)
     found = batches(order)
     assert sorted(i for one in found for i in one) == list(range(1999)) and len(order) == 1999
     assert [len(one) for one in found] == [16] * 124 + [15]
@@ -45,7 +48,7 @@ def test_an_epoch_has_every_example_once_and_little_padding() -> None:
 
 def test_long_and_short_batches_are_mixed() -> None:
     """Not from long to short: the means of the thirds of an epoch are alike."""
-    means = [sum(LENGTHS[i] for i in one) / len(one) for one in batches(ByLength(LENGTHS, 16, seed=0))]
+    means = [sum(LENGTHS[i] for i in one) / len(one) for one in batches(LengthGroupedSampler(LENGTHS, 16, seed=0))]
     thirds = [sum(means[at : at + 41]) / 41 for at in (0, 41, 82)]
     assert max(thirds) < 1.5 * min(thirds)
     # A mega-batch is a random draw: examples far apart in the shuffled order do not meet.
@@ -53,9 +56,9 @@ def test_long_and_short_batches_are_mixed() -> None:
 
 
 def test_seed_and_epoch_alone_decide() -> None:
-    one, other = ByLength(LENGTHS, 16, seed=3), ByLength(LENGTHS, 16, seed=3)
+    one, other = LengthGroupedSampler(LENGTHS, 16, seed=3), LengthGroupedSampler(LENGTHS, 16, seed=3)
     first = list(one)
-    assert first == list(one) == list(other) != list(ByLength(LENGTHS, 16, seed=4))
+    assert first == list(one) == list(other) != list(LengthGroupedSampler(LENGTHS, 16, seed=4))
     one.set_epoch(1)
     assert list(one) != first
     one.set_epoch(0)
@@ -64,7 +67,7 @@ def test_seed_and_epoch_alone_decide() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 15, 16, 17])
 def test_few_examples(n: int) -> None:
-    assert sorted(ByLength(LENGTHS[:n], 16, seed=0)) == list(range(n))
+    assert sorted(LengthGroupedSampler(LENGTHS[:n], 16, seed=0)) == list(range(n))
 
 
 @pytest.mark.parametrize("micro", [None, 2])
@@ -101,3 +104,25 @@ def test_a_random_order_is_what_it_was_before_it_had_a_name(tiny_model: Path) ->
     before = {key: value for key, value in cell.training.items() if key != "order"}
     ids = {order: Cell(**{**dict(cell), "training": training}).id for order, training in named.items()}
     assert ids["random"] == Cell(**{**dict(cell), "training": before}).id != ids["length"]
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 16, 19, 24])
+@pytest.mark.parametrize(("micro", "processes"), [(4, 2), (2, 2), (1, 4), (1, 8), (2, 1)])
+def test_every_example_is_dealt_once_a_batch_and_evenly(n: int, micro: int, processes: int) -> None:
+    order = LengthGroupedSampler([5] * n, 8, seed=0)
+    sampler = DistributedSampler(order, 8, micro, processes)
+    shards = [
+        list(BatchSamplerShard(BatchSampler(sampler, micro, drop_last=False), processes, process))
+        for process in range(processes)
+    ]
+    assert len(sampler) == sum(len(one) for shard in shards for one in shard)
+    steps = [math.ceil(min(8, n - begin) / (micro * processes)) for begin in range(0, n, 8)]
+    assert {len(shard) for shard in shards} == {sum(steps)}
+    flat, at = list(order), 0
+    for begin, rounds in zip(range(0, n, 8), steps, strict=True):
+        shares = [[i for one in shard[at : at + rounds] for i in one if i != sampler.padding_index] for shard in shards]
+        assert sorted(i for one in shares for i in one) == sorted(flat[begin : begin + 8])
+        at += rounds
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    for process, shard in enumerate(shards):
+        assert sampler.empty_places(process) == sum(one.count(sampler.padding_index) for one in shard)

@@ -26,7 +26,7 @@ from bench.data.encoding import Collator, Encoded, encode, encode_pair
 from bench.data.examples import Example
 from bench.errors import Diverged
 from bench.models.hooks import HeadAt, drop_prompt_mask
-from bench.training.samplers import ByLength
+from bench.training.samplers import LengthGroupedSampler
 
 
 @pytest.mark.parametrize("bos", [False, True])
@@ -147,7 +147,7 @@ def test_loss_curves_are_the_stock_trainers_on_the_same_batches(method: str, tmp
     )
     collate = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100)
     trainer = Trainer(model=theirs, args=arguments, train_dataset=labelled, data_collator=collate)
-    order = ByLength([len(row.ids) for row in rows], 4, seed=0)
+    order = LengthGroupedSampler([len(row.ids) for row in rows], 4, seed=0)
     trainer._get_train_sampler = lambda *_: order
     trainer.remove_callback(PrinterCallback)
     trainer.train()

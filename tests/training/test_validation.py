@@ -9,17 +9,25 @@ import pytest
 import torch
 from helpers.sweeps import bench, sweep_file
 from helpers.training import EXAMPLES, cell_of
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
 from bench import methods
 from bench.data.encoding import encode
 from bench.errors import Diverged
 from bench.progress import ignore_progress
+from bench.store.records import TrainingLogRow
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
-from bench.training import checkpoint
+from bench.training.checkpoint import latest_checkpoint
 from bench.training.trainer import TrainingResult, train
-from bench.training.validation import Validator, split
+from bench.training.validation import Validator, split_validation
 
 HELD_OUT = 6
 
@@ -40,9 +48,9 @@ def trained(
     model = methods.get("lora").attach(model, cell)
     log: list[dict[str, Any]] = []
 
-    def hear(row: dict[str, Any]) -> None:
-        log.append({key: one for key, one in row.items() if key != "seconds"})
-        if "loss" in row and row["step"] == stop:
+    def hear(row: TrainingLogRow) -> None:
+        log.append(row.model_dump(exclude_unset=True, exclude={"seconds"}))
+        if row.loss is not None and row.step == stop:
             raise Stopped
 
     try:
@@ -55,7 +63,7 @@ def trained(
 def loss_on_held_out(model: Any, tiny: Path) -> float:
     """Mean over the answers' tokens, one example after the other, by transformers' own loss."""
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    _, held_out = split(EXAMPLES, HELD_OUT, 0)
+    _, held_out = split_validation(EXAMPLES, HELD_OUT, 0)
     total, count = 0.0, 0
     model.eval()
     for example in held_out:
@@ -89,10 +97,10 @@ def test_validation_changes_nothing_of_the_training(tiny_model: Path, tmp_path: 
 
 
 def test_what_is_held_out_is_not_trained_on(tiny_model: Path, tmp_path: Path) -> None:
-    kept, held_out = split(EXAMPLES, HELD_OUT, 0)
+    kept, held_out = split_validation(EXAMPLES, HELD_OUT, 0)
     assert len(held_out) == HELD_OUT and not set(kept) & set(held_out) and set(kept) | set(held_out) == set(EXAMPLES)
     assert kept == [one for one in EXAMPLES if one in kept]
-    assert split(EXAMPLES, HELD_OUT, 0) == (kept, held_out) != split(EXAMPLES, HELD_OUT, 1)
+    assert split_validation(EXAMPLES, HELD_OUT, 0) == (kept, held_out) != split_validation(EXAMPLES, HELD_OUT, 1)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     _, _, result = trained(tiny_model, tmp_path, epochs=1)
     assert result.tokens == sum(len(encode(tokenizer, one, 256, append_eos=True).ids) for one in kept)
@@ -101,7 +109,7 @@ def test_what_is_held_out_is_not_trained_on(tiny_model: Path, tmp_path: Path) ->
 def test_a_resumed_training_knows_the_best_weights(tiny_model: Path, tmp_path: Path) -> None:
     model, log, whole = trained(tiny_model, tmp_path / "whole")
     _, _, nothing = trained(tiny_model, tmp_path / "parts", stop=15)
-    assert nothing is None and checkpoint.latest(tmp_path / "parts").step == 14 > whole.best_step
+    assert nothing is None and latest_checkpoint(tmp_path / "parts").step == 14 > whole.best_step
     again, rest, result = trained(tiny_model, tmp_path / "parts")
     assert rest == log and result.resumed == 1
     assert (result.best_step, result.validation_loss) == (whole.best_step, whole.validation_loss)
@@ -111,8 +119,8 @@ def test_a_resumed_training_knows_the_best_weights(tiny_model: Path, tmp_path: P
 
 def test_a_loss_that_is_no_number_is_never_the_best() -> None:
     validator = Validator([1], 1, 1, lambda *_: (float("nan"), 1), lambda _: None)
-    state = type("State", (), {"global_step": 1, "max_steps": 1})
-    validator.on_step_end(None, state, None, torch.nn.Linear(1, 1))
+    state = TrainerState(global_step=1, max_steps=1)
+    validator.on_step_end(TrainingArguments(use_cpu=True), state, TrainerControl(), model=torch.nn.Linear(1, 1))
     with pytest.raises(Diverged):
         validator.restore(torch.nn.Linear(1, 1))
 
@@ -124,6 +132,7 @@ def test_a_method_that_takes_weights_away_cannot_be_validated(tiny_model: Path, 
     assert refused.exit_code == 2 and "adalora does not support training.validation" in refused.output
 
 
+@pytest.mark.slow
 def test_a_sweep_validates(tiny_model: Path, tmp_path: Path) -> None:
     """The command line: it is another cell, its loss stands in its record; too few samples are refused."""
     path = sweep_file(tmp_path, tiny_model)

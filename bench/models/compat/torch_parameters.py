@@ -72,3 +72,11 @@ def set_orthogonal_columns(layer: nn.Module, columns: torch.Tensor) -> None:
     )
     assert isinstance(base, torch.Tensor)
     base[:, : columns.shape[1]] = columns
+
+
+require(hasattr(torch.empty(0), "_backward_hooks"), "torch", "Tensor._backward_hooks", LINK + "../_tensor.py")
+
+
+def has_gradient_hook(tensor: torch.Tensor) -> bool:
+    """Whether `tensor.register_hook` was called."""
+    return bool(tensor._backward_hooks)
