@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from bench.errors import UserError
 
@@ -85,6 +84,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write a JSON file whole, readable and with its keys in their order."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -26,18 +26,17 @@ cell.json is read from its loose files alone. Whoever changes a packed cell make
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import JsonValue
 
-from bench.errors import UserError, first_line
+from bench.errors import UserError
 from bench.store import packed
 from bench.store.files import write_bytes, write_json, write_text, writing, writing_folder
 from bench.store.packed import Pack
@@ -146,13 +145,6 @@ class CellFolder:
         path = self.path / "training.jsonl"
         return [parse_record(path, line, TrainingLogRow) for line in text.split("\n")[:-1] if line]
 
-    def metrics(self) -> dict[str, Any]:
-        """What the cell came to so far; an empty mapping where nothing is recorded.
-
-        Raises UserError for a file that is no JSON mapping (truncated, or edited by hand).
-        """
-        return _mapping(self.path / "metrics.json", self.read_text("metrics.json")) or {}
-
     def set_aside(self) -> bool:
         """If metrics.json is corrupt, rename it to metrics.damaged.json, so that the cell is run again; return whether
         it was. Raises NewerSchema for one that a newer version wrote."""
@@ -165,9 +157,6 @@ class CellFolder:
             (self.path / "metrics.json").replace(self.path / "metrics.damaged.json")
             return True
         return False
-
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
-        write_json(self.path / "metrics.json", metrics)
 
     def items(self, file: str) -> pd.DataFrame | None:
         """The rows of an evaluation; None if they are missing."""
@@ -217,7 +206,7 @@ class CellFolder:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / ".adapter.part", ignore_errors=True)
 
-    def save_adapter(self, save: Any) -> None:
+    def save_adapter(self, save: Callable[[Path], object]) -> None:
         """Call `save(folder)` on a temporary folder, which then becomes `adapter/`."""
         with writing_folder(self.adapter) as part:
             save(part)
@@ -278,21 +267,6 @@ class Results:
         if found is None:
             raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
         return found
-
-    def plan(self) -> dict[str, Any]:
-        """The recorded plan as a mapping."""
-        plan = self.plan_record().model_dump(mode="json", by_alias=True)
-        plan["trials"] = [{**trial, "lr": trial["options"].get("lr")} for trial in plan["trials"]]
-        return plan
-
-
-def _mapping(path: Path, text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is corrupt: {first_line(error)}", RESTORE) from None
 
 
 def _text(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bench.errors import UserError, first_line
-from bench.store.migrate import migrated
+from bench.store.migrate import Content, migrated
 from bench.store.records import SCHEMA, Record
 from bench.sweep.cell import Cell
 from bench.sweep.schema import describe
@@ -73,7 +73,7 @@ def check_schema(path: Path, schema: object) -> None:
         )
 
 
-def _content(path: Path, text: str) -> dict[str, Any]:
+def _content(path: Path, text: str) -> Content:
     content = json.loads(text)
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")

@@ -68,7 +68,7 @@ def record(folder: Path) -> None:
     recorded = Results(folder.parent / "source")
     shutil.copytree(RECORDED, recorded.path, ignore=shutil.ignore_patterns("report", "locks"))
     unpack(recorded)
-    plan = recorded.plan()
+    plan = content_of(recorded.plan_record())
     base = next(cell for cell in plan["cells"] if cell["method"] == "base")
     shutil.copytree(recorded.path / "cells" / base["folder"], folder / "cells" / base["folder"])
     shutil.copy(RECORDED / "sweep.yaml", folder)
@@ -85,7 +85,7 @@ def record(folder: Path) -> None:
         cells.append({**entry, **changed, "folder": cell.folder, "name": cell.name, "rank": rank})
         target = CellFolder(folder / "cells" / cell.folder)
         (target.path / "items").mkdir(parents=True)
-        metrics = source.metrics()
+        metrics = content_of(source.record())
         for one in metrics["evaluations"].values():
             items = other_answers(pd.read_parquet(source.path / "items" / one["file"]), random)
             items.to_parquet(target.path / "items" / one["file"], index=False)

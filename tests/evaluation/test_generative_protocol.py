@@ -404,12 +404,12 @@ evaluation: {{limit: 6, tasks: [world_two, world_true_false], protocol: [generat
     done = bench("run", path, "--results", tmp_path)
     assert done.exit_code == 0, done.output
     results = Results(tmp_path / "both")
-    assert results.plan()["protocols"] == ["generative-v2", "loglikelihood"]
+    assert results.plan_record().protocols == ["generative-v2", "loglikelihood"]
     read_back = read_results(results)
     assert read_back.problems == ()
     cells = read_back.cells
     for folder in results.folders():
-        evaluations = list(folder.metrics()["evaluations"].values())
+        evaluations = list(content_of(folder.record())["evaluations"].values())
         assert [one["protocol"] for one in evaluations] == ["generative-v2"] * 2 + ["loglikelihood"] * 2
         for one in evaluations:
             items = folder.items(one["file"])

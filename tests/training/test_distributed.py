@@ -17,6 +17,7 @@ from bench.models.locate import find_base
 from bench.planning.build import make_plan
 from bench.progress import ignore_progress
 from bench.store.folder import Results
+from bench.store.record_json import content_of
 from bench.store.records import TrainingLogRow
 from bench.sweep.load import load_sweep
 from bench.sweep.sections import TrainingConfig
@@ -140,7 +141,7 @@ def test_a_cell_on_two_devices_is_the_same_cell(tmp_path: Path, tiny_model: Path
     entries = "methods=[{method: lora, rank: 2, lr: 1e-2}]"
     done = bench("run", path, "--results", tmp_path, "--set", entries, "--set", "training.devices=2")
     assert done.exit_code == 0, done.output
-    cells = {one.path.name: one.metrics() for one in Results(tmp_path / "tiny").folders()}
+    cells = {one.path.name: content_of(one.record()) for one in Results(tmp_path / "tiny").folders()}
     assert cells.keys() == {one.cell.folder for one in make_plan(load_sweep(path, (entries,))).cells}
     (found,) = (one["costs"] for name, one in cells.items() if name.startswith("lora"))
     assert (found["devices"], found["micro_batch"], found["steps"]) == (2, 4, 4)
