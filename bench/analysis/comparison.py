@@ -170,16 +170,20 @@ def _compared(
         for (base, rank, samples, _), group in paired.groupby(keys, sort=False, dropna=False):
             pairs = [(row, answers.get(row.folder), answers.get(row.folder_baseline)) for row in group.itertuples()]
             pairs = [
-                (row, own, other)
-                for row, own, other in pairs
-                if (missing_rows if own is None or other is None else own.question_set == other.question_set)
+                (row, treatment, reference)
+                for row, treatment, reference in pairs
+                if (
+                    missing_rows
+                    if treatment is None or reference is None
+                    else treatment.question_set == reference.question_set
+                )
             ]
             if not pairs:
                 continue
             values = [row.average - row.average_baseline for row, _, _ in pairs]
             first = pairs[0][0]
-            answered = [(own, other) for _, own, other in pairs]
-            low, high, p = _over_questions(answered)
+            answer_pairs = [(treatment, reference) for _, treatment, reference in pairs]
+            low, high, p = _over_questions(answer_pairs)
             rows.append(
                 PairedDifference(
                     series=first.series,
@@ -196,7 +200,7 @@ def _compared(
                 )
             )
             family.append(values)
-            steps.append(min(side.step if side is not None else 0.0 for pair in answered for side in pair))
+            steps.append(min(side.step if side is not None else 0.0 for pair in answer_pairs for side in pair))
     adjusted = statistics.holm([row.mcnemar_p for row in rows])
     rows = [replace(row, mcnemar_p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
     rows = _over_seeds(rows, family, steps, margin)
@@ -252,15 +256,18 @@ def _over_questions(
 ) -> tuple[float | None, float | None, float | None]:
     """The second component of a difference, from the cells of each seed: the bootstrap's interval of its mean over
     seeds (low and high, points) and, of one seed, McNemar's p. None where the rows of a cell could not be read."""
-    known = [(own, other) for own, other in pairs if own is not None and other is not None]
-    if len(known) < len(pairs):
+    readable = [
+        (treatment, reference) for treatment, reference in pairs if treatment is not None and reference is not None
+    ]
+    if len(readable) < len(pairs):
         return None, None, None
-    resampled = 100 * np.mean([own.averages - other.averages for own, other in known], axis=0)
+    resampled = 100 * np.mean([treatment.averages - reference.averages for treatment, reference in readable], axis=0)
     interval = statistics.percentile_interval(resampled)
     p = None
-    if len(known) == 1:
-        ((own, other),) = known
-        p = statistics.mcnemar(int((own.correct > other.correct).sum()), int((own.correct < other.correct).sum()))
+    if len(readable) == 1:
+        ((treatment, reference),) = readable
+        first, second = treatment.correct, reference.correct
+        p = statistics.mcnemar(int((first > second).sum()), int((first < second).sum()))
     return interval.low, interval.high, p
 
 

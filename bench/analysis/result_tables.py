@@ -209,13 +209,13 @@ def _answering_columns(recorded: Sequence[AnswersRecord]) -> dict[str, float | N
 
 def _total(values: Sequence[float | None]) -> float | None:
     """None where there are none, or one is not known."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+    recorded_values = [value for value in values if value is not None]
+    return sum(recorded_values) if recorded_values and len(recorded_values) == len(values) else None
 
 
 def _total_seconds(evaluations: Iterable[EvaluationRecord]) -> float | None:
-    known = [evaluation.seconds for evaluation in evaluations if evaluation.seconds is not None]
-    return round(sum(known), 1) if known else None
+    recorded_values = [evaluation.seconds for evaluation in evaluations if evaluation.seconds is not None]
+    return round(sum(recorded_values), 1) if recorded_values else None
 
 
 def _merge_columns(record: CellRecord) -> dict[str, object]:

@@ -52,14 +52,14 @@ def judge_warnings(panels: Sequence[JudgePanel], judgments: JudgmentTables) -> l
     """The reasons not to trust a judge's scores, and problems of reading them."""
     warnings = []
     for label, judge in judgments.judges.items():
-        own = [panel for panel in panels if panel.judge == label]
+        of_judge = [panel for panel in panels if panel.judge == label]
         checks = judgments.checks.get(label, [])
-        if any(panel.failed_check for panel in own):
+        if any(panel.failed_check for panel in of_judge):
             warnings.append(
                 f"{judge.name} cannot tell gold answers from others (its check is below): none of its scores says "
                 "anything"
             )
-        elif not checks and own:
+        elif not checks and of_judge:
             warnings.append(f"{judge.name} was not checked: `bench judge FOLDER --check` says whether it can judge")
         warnings += [
             f"the check of {judge.name} on {check.set} has {check.rated} of {check.wanted} judgments: `bench judge "
@@ -73,7 +73,7 @@ def judge_warnings(panels: Sequence[JudgePanel], judgments: JudgmentTables) -> l
         warnings += [
             f"{panel.title}: {', '.join(panel.partial[:3])}{' and others' if len(panel.partial) > 3 else ''} lack more "
             "than a fifth of their judgments and are not compared"
-            for panel in own
+            for panel in of_judge
             if panel.partial
         ]
     return [*warnings, *judgments.problems]

@@ -124,8 +124,8 @@ def _verdict_text(row: PairedDifference) -> str:
 def best_setting(table: pd.DataFrame) -> pd.Series | None:
     """The trained row with the most right answers to development questions. Of equals that with the fewest trainable
     parameters, then samples, then by name: test questions have no part in it. None where nothing trained has them."""
-    known = table[(table["kind"] == "trained") & table["development"].notna()]
-    if known.empty:
+    candidates = table[(table["kind"] == "trained") & table["development"].notna()]
+    if candidates.empty:
         return None
     keys = ["development", "trainable", "samples", "series", "rank"]
-    return known.sort_values(keys, ascending=[False, True, True, True, True]).iloc[0]
+    return candidates.sort_values(keys, ascending=[False, True, True, True, True]).iloc[0]

@@ -54,10 +54,10 @@ def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTab
     keys = [
         {"method": row.series, "rank": "" if pd.isna(row.rank) else f"{row.rank:g}"} for row in settings.itertuples()
     ]
-    shown = filled_table("Ranked", columns, note)
-    of_tasks = [head.removeprefix(TASK) if head.startswith(TASK) else "" for head in shown.heads]
-    heads = [head.removeprefix(TASK) for head in shown.heads]
-    return [replace(shown, heads=heads, keys=keys, tasks=of_tasks)]
+    table = filled_table("Ranked", columns, note)
+    of_tasks = [head.removeprefix(TASK) if head.startswith(TASK) else "" for head in table.heads]
+    heads = [head.removeprefix(TASK) for head in table.heads]
+    return [replace(table, heads=heads, keys=keys, tasks=of_tasks)]
 
 
 def task_tables(read: ResultTables) -> list[ReportTable]:
@@ -95,8 +95,8 @@ def interval_table(read: ResultTables) -> list[ReportTable]:
         return []
     several = scores["protocol"].nunique() > 1
     heads = scores["task"] + (" " + scores["protocol"] if several else "")
-    shown = scores.assign(head=heads, shown=ranges_text(scores["low"], scores["high"], ".1f"))
-    wide = shown.pivot(index="folder", columns="head", values="shown")[list(dict.fromkeys(heads))]
+    labelled = scores.assign(head=heads, interval=ranges_text(scores["low"], scores["high"], ".1f"))
+    wide = labelled.pivot(index="folder", columns="head", values="interval")[list(dict.fromkeys(heads))]
     rows = [
         [label, *("-" if pd.isna(interval) else interval for interval in wide.loc[folder])]
         for folder, label in labels.items()

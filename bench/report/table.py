@@ -28,8 +28,8 @@ class ReportTable:
 
 def filled_table(title: str, columns: Mapping[str, list[str]], note: str) -> ReportTable:
     """A table of those columns in which a value is known."""
-    shown = {head: values for head, values in columns.items() if set(values) != {"-"}}
-    return ReportTable(title, list(shown), [list(row) for row in zip(*shown.values(), strict=True)], note)
+    filled = {head: values for head, values in columns.items() if set(values) != {"-"}}
+    return ReportTable(title, list(filled), [list(row) for row in zip(*filled.values(), strict=True)], note)
 
 
 def number_text(value: float | None, form: str) -> str:

@@ -38,18 +38,18 @@ def method_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
     if trained.empty or (trained["method"].nunique() < 3 and set(trained["series"]) == in_rank_figure):
         return None
     trained = trained.assign(label=setting_labels(trained))
-    rows = [(label, mine["average"].mean(), mine) for label, mine in trained.groupby("label")]
+    rows = [(label, runs["average"].mean(), runs) for label, runs in trained.groupby("label")]
     rows.sort(key=lambda row: -row[1])
     with styled():
         figure = Figure(layout="constrained")
         ax = figure.subplots()
-        for place, (_, mean, mine) in enumerate(rows):
-            colour, marker = method_look(mine["method"].iloc[0])
-            noise = mine["question_noise"].mean()
+        for place, (_, mean, runs) in enumerate(rows):
+            colour, marker = method_look(runs["method"].iloc[0])
+            noise = runs["question_noise"].mean()
             ax.errorbar(mean, place, xerr=noise, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.55)
             ax.plot(mean, place, color=colour, marker=marker, ms=6, ls="none")
-            if len(mine) > 1:
-                ax.plot(mine["average"], [place] * len(mine), color=colour, marker=".", ms=5, ls="none", alpha=0.55)
+            if len(runs) > 1:
+                ax.plot(runs["average"], [place] * len(runs), color=colour, marker=".", ms=5, ls="none", alpha=0.55)
         labels = [wrapped(label, 44) for label, _, _ in rows]
         ax.set_yticks(range(len(rows)), labels)
         ax.tick_params(axis="y", length=0)

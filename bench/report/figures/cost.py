@@ -68,33 +68,31 @@ def setting_costs(cells: pd.DataFrame) -> pd.DataFrame:
     done["latency"] = done["latency"].fillna(
         done.groupby(["series", "rank"], dropna=False)["latency"].transform("mean")
     )
-    kept = dict.fromkeys(("average", *(axis.column for axis in COSTS)), "mean")
-    rows = done.groupby("label", sort=False).agg({"series": "first", **kept})
+    aggregates = dict.fromkeys(("average", *(axis.column for axis in COSTS)), "mean")
+    rows = done.groupby("label", sort=False).agg({"series": "first", **aggregates})
     return rows.reset_index()
 
 
 def front(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     """The rows that none beats: none is better at no more cost, or as good at less. By rising cost."""
-    known = rows[rows[cost].notna()].sort_values([cost, "average"], ascending=[True, False], kind="stable")
-    best, kept = -math.inf, []
-    for place, score in known["average"].items():
+    measured = rows[rows[cost].notna()].sort_values([cost, "average"], ascending=[True, False], kind="stable")
+    best, places = -math.inf, []
+    for place, score in measured["average"].items():
         if score > best + ROUNDING:
             best = score
-            kept.append(place)
-    return known.loc[kept]
+            places.append(place)
+    return measured.loc[places]
 
 
 def front_sentences(cells: pd.DataFrame) -> list[str]:
     """The cells of each front, cheapest first."""
     rows = setting_costs(cells)
-    found = []
+    sentences = []
     for cost in COSTS:
-        mine = front(rows, cost.column)
         if rows[cost.column].notna().sum() > 1:
-            found.append(
-                f"On the front of quality against {cost.words}, the cheapest first: {', '.join(mine['label'])}."
-            )
-    return found
+            labels = ", ".join(front(rows, cost.column)["label"])
+            sentences.append(f"On the front of quality against {cost.words}, the cheapest first: {labels}.")
+    return sentences
 
 
 def draw(cells: pd.DataFrame) -> list[ReportFigure]:
@@ -143,10 +141,10 @@ def _figure(rows: pd.DataFrame, costs: list[CostAxis]) -> Figure:
 
 def _panel(ax: Axes, rows: pd.DataFrame, cost: CostAxis, look: dict[str, tuple[str, str]]) -> None:
     best = front(rows, cost.column)
-    for series, own in rows.groupby("series", sort=False):
+    for series, runs in rows.groupby("series", sort=False):
         colour, marker = look[series]
-        plain = own.index.isin(best.index) | (colour != NEUTRAL)
-        for points, alpha, label in ((own[plain], 1.0, series), (own[~plain], 0.35, None)):
+        plain = runs.index.isin(best.index) | (colour != NEUTRAL)
+        for points, alpha, label in ((runs[plain], 1.0, series), (runs[~plain], 0.35, None)):
             x, y = points[cost.column], points["average"]
             ax.plot(x, y, ls="none", label=label, color=colour, marker=marker, ms=6, alpha=alpha)
     ax.plot(best[cost.column], best["average"], color="#8A8A8A", lw=1.1, zorder=1, drawstyle="steps-post")
@@ -193,8 +191,8 @@ class LabelPlace:
 
 def _name_front(ax: Axes, rows: pd.DataFrame, cost: CostAxis) -> None:
     """The names of the front's points, inside the panel, beside one another and not over other points."""
-    known = rows[rows[cost.column].notna()]
-    at = ax.transData.transform(known[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
+    measured = rows[rows[cost.column].notna()]
+    at = ax.transData.transform(measured[[cost.column, "average"]].to_numpy(dtype=float))  # (points, 2) pixels
     points = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at]
     figure = ax.get_figure(root=True)
     assert figure is not None

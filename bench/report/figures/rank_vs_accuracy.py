@@ -55,18 +55,18 @@ def series_with_ranks(cells: pd.DataFrame) -> list[str]:
 def rank_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
     """Average accuracy (points) against rank: a line a series (its mean over seeds), a dot a seed, the untuned base
     as a line; one panel a sample count. None where no series has two ranks."""
-    shown = series_with_ranks(cells)
-    if not shown:
+    plotted = series_with_ranks(cells)
+    if not plotted:
         return None
     done = cells[(cells["status"] == "done") & cells["average"].notna()]
-    trained = done[done["series"].isin(shown)]
+    trained = done[done["series"].isin(plotted)]
     ranked = trained[trained["rank"].notna()]
     with styled():
         panels = sorted(ranked["samples"].unique())
         # Not through pyplot, which keeps every figure that it makes.
         figure = Figure(layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
-        looks = series_looks(shown)
+        looks = series_looks(plotted)
         for ax, samples in zip(axes[0], panels, strict=True):
             _panel(ax, ranked[ranked["samples"] == samples], looks)
             for series, rows in trained[trained["rank"].isna() & (trained["samples"] == samples)].groupby("series"):
@@ -87,17 +87,17 @@ def rank_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
 def _panel(ax: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
     names = [name for name in looks if name in set(rows["series"])]
     for place, name in enumerate(names):
-        mine = rows[rows["series"] == name]
+        runs = rows[rows["series"] == name]
         # Side by side, so that intervals of one rank do not cover one another.
         shift = 2 ** (min(0.05, 0.6 / len(names)) * (place - (len(names) - 1) / 2))
-        means = mine.groupby("rank")["average"].mean()
-        noise = mine.groupby("rank")["question_noise"].mean()
+        means = runs.groupby("rank")["average"].mean()
+        noise = runs.groupby("rank")["question_noise"].mean()
         colour, marker = looks[name]
         at = [rank * shift for rank in means.index]
         ax.errorbar(at, means, yerr=noise, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.55)
         ax.plot(at, means, color=colour, marker=marker, ms=6, lw=1.6, label=name)
-        if mine.groupby("rank").size().max() > 1:
-            ax.plot(mine["rank"] * shift, mine["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)
+        if runs.groupby("rank").size().max() > 1:
+            ax.plot(runs["rank"] * shift, runs["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)
     ranks = sorted(rows["rank"].unique())
     ax.set_xscale("log", base=2)
     numbered: list[float] = []

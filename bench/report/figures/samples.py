@@ -24,7 +24,7 @@ ACCURACY, HEAT, SCORE = NAMES = ("samples_vs_accuracy", "rank_by_samples", "samp
 def draw(cells: pd.DataFrame, panels: list[JudgePanel], plan: PlanRecord) -> list[ReportFigure]:
     """The figures that these results can fill: those of accuracy where cells have two sample counts, that of scores
     where a judge has scored such cells."""
-    found = []
+    figures = []
     dots = "Small dots are seeds, lines their means." if cells["seed"].nunique() > 1 else "One seed a point."
     accuracy = _accuracy(cells)
     if accuracy is not None:
@@ -33,39 +33,39 @@ def draw(cells: pd.DataFrame, panels: list[JudgePanel], plan: PlanRecord) -> lis
             "which knows nothing of seeds. Dashed grey: the untuned base model."
         )
         says = "Average accuracy against training samples, one line a method"
-        found.append(render(ACCURACY, "Samples against accuracy", says, caption, accuracy))
+        figures.append(render(ACCURACY, "Samples against accuracy", says, caption, accuracy))
     heat = _heat(cells)
     if heat is not None:
         caption = "Average accuracy (%) by rank and training samples, the mean over seeds; a panel a method."
         says = "Average accuracy by rank and samples, one panel a method"
-        found.append(render(HEAT, "Rank and samples", says, caption, heat))
-    shown = [panel for panel in panels if _several(panel.cells)]
-    if shown:
+        figures.append(render(HEAT, "Rank and samples", says, caption, heat))
+    plotted = [panel for panel in panels if _several(panel.cells)]
+    if plotted:
         says = "Judged score against training samples, one line a method, one panel a judge and set of questions"
-        figure = _scores(shown, plan)
-        found.append(render(SCORE, "Samples against score", says, _caption(shown, dots), figure))
-    return found
+        caption = _score_caption(plotted, dots)
+        figures.append(render(SCORE, "Samples against score", says, caption, _scores(plotted, plan)))
+    return figures
 
 
-def _caption(panels: list[JudgePanel], dots: str) -> str:
-    said = f"{dots} Thin bars: 95 % from the sampling of questions alone. Dashed grey: the untuned base model."
+def _score_caption(panels: list[JudgePanel], dots: str) -> str:
+    caption = f"{dots} Thin bars: 95 % from the sampling of questions alone. Dashed grey: the untuned base model."
     if any(panel.kind == "reference" for panel in panels):
-        said += (
+        caption += (
             " The judge named reference gives the likeness to a reference answer from 0 to 100: it does not see "
             "whether an answer is right."
         )
     noisy = [panel for panel in panels if panel.noise]
     if noisy:
         widths = ", ".join(f"{panel.noise:.2f} ({panel.title})" for panel in noisy)
-        said += f" Bands: what the judge's own noise does to a mean, 95 % of the time: {widths}."
+        caption += f" Bands: what the judge's own noise does to a mean, 95 % of the time: {widths}."
     silent = [panel for panel in panels if panel.noise is None and panel.kind != "reference"]
     if silent:
         names = ", ".join(dict.fromkeys(panel.name for panel in silent))
-        said += f" The noise of {names} is not known: no check has measured it."
-    useless = list(dict.fromkeys(panel.name for panel in panels if panel.failed_check))
-    if useless:
-        said += f" {', '.join(useless)} failed the check of judges: these scores say nothing."
-    return said
+        caption += f" The noise of {names} is not known: no check has measured it."
+    failed = list(dict.fromkeys(panel.name for panel in panels if panel.failed_check))
+    if failed:
+        caption += f" {', '.join(failed)} failed the check of judges: these scores say nothing."
+    return caption
 
 
 def _several(cells: pd.DataFrame) -> bool:
@@ -84,13 +84,13 @@ def _lines(cells: pd.DataFrame) -> pd.Series:
 def _look(done: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
     """(colour, marker, opacity) of each line: a series keeps its colour, its higher ranks are darker."""
     of_series = series_looks(dict.fromkeys(done["series"]))
-    found = {}
-    for series, own in done.groupby("series", sort=False):
-        names = list(dict.fromkeys(own.sort_values("rank")["line"]))
+    looks = {}
+    for series, runs in done.groupby("series", sort=False):
+        names = list(dict.fromkeys(runs.sort_values("rank")["line"]))
         for place, name in enumerate(names):
             shade = 1.0 if len(names) == 1 else 0.35 + 0.65 * place / (len(names) - 1)
-            found[name] = (*of_series[series], shade)
-    return found
+            looks[name] = (*of_series[series], shade)
+    return looks
 
 
 def _accuracy(cells: pd.DataFrame) -> Figure | None:
@@ -127,23 +127,23 @@ def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
     done = trained_cells(cells)
     done = done.assign(line=_lines(done))
     look = _look(done)
-    for place, (name, own) in enumerate(done.groupby("line", sort=False)):
+    for place, (name, runs) in enumerate(done.groupby("line", sort=False)):
         colour, marker, shade = look[name]
         # Side by side, so that intervals of one count do not cover one another.
         shift = 1.02 ** (place - (len(look) - 1) / 2)
-        means = own.groupby("samples")["average"].mean()
-        bars = own.groupby("samples")["question_noise"].mean()
+        means = runs.groupby("samples")["average"].mean()
+        bars = runs.groupby("samples")["question_noise"].mean()
         at = means.index.to_numpy() * shift
         if noise:
             ax.fill_between(at, means - noise, means + noise, color=colour, alpha=0.12, lw=0)
         ax.errorbar(at, means, yerr=bars, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.5 * shade)
         ax.plot(at, means, color=colour, marker=marker, ms=6, lw=1.6, alpha=shade, label=name)
-        if own.groupby("samples").size().max() > 1:
-            ax.plot(own["samples"] * shift, own["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)
+        if runs.groupby("samples").size().max() > 1:
+            ax.plot(runs["samples"] * shift, runs["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)
     untuned = cells[(cells["status"] == "done") & (cells["method"] == "base") & cells["average"].notna()]
-    for place, (base, own) in enumerate(untuned.groupby("base")):
+    for place, (base, runs) in enumerate(untuned.groupby("base")):
         label = "untuned" if cells["base"].nunique() == 1 else f"untuned {base}"
-        ax.axhline(own["average"].mean(), color=GREY, ls=DASHES[place % len(DASHES)], lw=1.2, label=label)
+        ax.axhline(runs["average"].mean(), color=GREY, ls=DASHES[place % len(DASHES)], lw=1.2, label=label)
     counts = sorted(done["samples"].unique())
     ax.set_xscale("log")
     ax.set_xticks(counts, [f"{count:,}" for count in counts])
@@ -170,16 +170,16 @@ def _heat(cells: pd.DataFrame) -> Figure | None:
     done = trained_cells(cells)
     done = done[done["rank"].notna()]
     counts = done.groupby("series")[["rank", "samples"]].nunique()
-    shown = [name for name in dict.fromkeys(done["series"]) if (counts.loc[name] > 1).all()]
-    if not shown:
+    plotted = [name for name in dict.fromkeys(done["series"]) if (counts.loc[name] > 1).all()]
+    if not plotted:
         return None
-    done = done[done["series"].isin(shown)]
+    done = done[done["series"].isin(plotted)]
     tables = {
         name: rows.pivot_table(index="rank", columns="samples", values="average").sort_index(ascending=False)
         for name, rows in done.groupby("series")
     }
-    columns = min(3, len(shown))
-    lines = math.ceil(len(shown) / columns)
+    columns = min(3, len(plotted))
+    lines = math.ceil(len(plotted) / columns)
     across = max(table.shape[1] for table in tables.values())
     down = max(table.shape[0] for table in tables.values())
     size = (1.6 + columns * (0.9 + 0.75 * across), 0.9 + lines * (0.7 + 0.5 * down))
@@ -187,8 +187,8 @@ def _heat(cells: pd.DataFrame) -> Figure | None:
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         low, high = done["average"].min(), done["average"].max()
-        images = [_heat_panel(ax, name, tables[name], low, high) for ax, name in zip(axes, shown, strict=False)]
-        for ax in axes[len(shown) :]:
+        images = [_heat_panel(ax, name, tables[name], low, high) for ax, name in zip(axes, plotted, strict=False)]
+        for ax in axes[len(plotted) :]:
             ax.set_axis_off()
         figure.colorbar(images[-1], ax=list(axes), label="average accuracy (%)", shrink=0.9)
     return figure

@@ -94,8 +94,8 @@ def read_training_logs(results: Results, cells: pd.DataFrame) -> TrainingLogs:
 
 def draw(logs: TrainingLogs) -> list[ReportFigure]:
     """Loss and gradient norm against the step, a panel a setting."""
-    shown = dict(list(logs.settings.items())[:MOST])
-    left = "" if len(logs.settings) == len(shown) else f" The first {MOST} of {len(logs.settings)} settings."
+    plotted = dict(list(logs.settings.items())[:MOST])
+    left = "" if len(logs.settings) == len(plotted) else f" The first {MOST} of {len(logs.settings)} settings."
     smoothed = (
         "Running means over a tenth of the steps; a line a seed. Batches by length differ in kind, and one may have "
         "another loss for that alone."
@@ -103,7 +103,8 @@ def draw(logs: TrainingLogs) -> list[ReportFigure]:
     figures = []
     for curve in CURVES:
         lines = {
-            label: [line for log in of_setting if len(line := _line(log, curve))] for label, of_setting in shown.items()
+            label: [line for log in logs_of_setting if len(line := _line(log, curve))]
+            for label, logs_of_setting in plotted.items()
         }
         lines = {label: of_setting for label, of_setting in lines.items() if of_setting}
         if lines:
@@ -124,8 +125,8 @@ def _line(log: Log, curve: Curve) -> np.ndarray:  # (points, 2): step, running m
     ends = np.arange(1, len(values) + 1)
     begins = np.maximum(0, ends - width)
     means = (sums[ends] - sums[begins]) / (ends - begins)
-    kept = np.unique(np.linspace(0, len(values) - 1, min(POINTS, len(values))).round().astype(int))
-    return np.column_stack([steps[kept], means[kept]])
+    indices = np.unique(np.linspace(0, len(values) - 1, min(POINTS, len(values))).round().astype(int))
+    return np.column_stack([steps[indices], means[indices]])
 
 
 def _figure(lines: dict[str, list[np.ndarray]], methods: Mapping[str, str], curve: Curve) -> Figure:
