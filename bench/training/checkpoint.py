@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ def save_checkpoint(
     tensors = {f"model.{name}": tensor for name, tensor in _trained_and_buffers(model).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     state = optimizer.state_dict()
-    plain: dict[str, dict[str, Any]] = {}
+    plain: dict[str, dict[str, object]] = {}
     for number, values in state["state"].items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor):
@@ -186,7 +186,7 @@ def restore_optimizer(
 ) -> None:
     """Restore the state of the optimizer, the schedule and the gradient scaler."""
     state = checkpoint.state
-    states: dict[int, dict[str, Any]] = {number: dict(values) for number, values in state.optimizer.state.items()}
+    states: dict[int, dict[str, object]] = {number: dict(values) for number, values in state.optimizer.state.items()}
     for name, value in checkpoint.tensors("optimizer.").items():
         number, key = name.split(".", 1)
         states.setdefault(int(number), {})[key] = value

@@ -122,6 +122,13 @@ class FineTuner(HookedTrainer):
         assert self.checkpoints is not None and self.checkpoints.latest is not None
         return self.checkpoints.latest
 
+    def resume_validation(self) -> checkpoint.Checkpoint | None:
+        """The checkpoint to resume from, if there is one; continues its validation."""
+        latest = self.checkpoints.latest if self.checkpoints is not None else None
+        if latest is not None and self.validator is not None and latest.progress.validation is not None:
+            self.validator.resume(latest.progress.validation, latest.tensors("best."))
+        return latest
+
     def restore_model(self) -> None:
         checkpoint.restore_model(self._resumed_from, self.trained_model)
 
@@ -214,9 +221,7 @@ def train(
         resumed_from = None
         if config.devices == 1 and not method.facts_for(cell.options).no_checkpoint:
             monitor.checkpoints = trainer.checkpoints = CheckpointWriter(folder, config.checkpoint_minutes, meter)
-            resumed_from = trainer.checkpoints.latest
-        if resumed_from and trainer.validator and resumed_from.progress.validation:
-            trainer.validator.resume(resumed_from.progress.validation, resumed_from.tensors("best."))
+            resumed_from = trainer.resume_validation()
         throughput = Throughput(resumed_from.progress.pace if resumed_from else None)
         monitor.throughput = trainer.throughput = throughput
         output = trainer.train(resume_from_checkpoint=str(resumed_from.path) if resumed_from else None)
