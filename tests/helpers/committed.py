@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from bench.store.folder import Results
 from bench.store.pack import unpack
-from helpers.paths import RESULTS
+from helpers.paths import RESULTS, ROOT
 
 
 def committed() -> list[Results]:
@@ -15,6 +16,15 @@ def committed() -> list[Results]:
     sweeps = [Results(path.parent) for path in sorted(RESULTS.glob("*/plan.json"))]
     assert sweeps
     return sweeps
+
+
+def write_schema_1(folder: Path) -> Results:
+    """Write two cells of results/rank_real_small, and their plan with a trial, as the first version wrote them."""
+    texts = json.loads((ROOT / "tests" / "store" / "schema_1.json").read_text())
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return Results(folder)
 
 
 def loose_copy(sweep: str, folder: Path) -> Path:

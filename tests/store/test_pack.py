@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.committed import committed, loose_copy
+from helpers.committed import committed, loose_copy, write_schema_1
 from helpers.sweeps import bench
 
 from bench.errors import UserError
@@ -23,7 +23,6 @@ from bench.store.pack import pack, unpack
 from bench.store.packed import items as packed_items
 from bench.store.records import SCHEMA, CellRecord, Status
 
-SCHEMA_1 = Path(__file__).parent / "schema_1"
 LORA = "lora-r4-n1000-s0-a1689008"
 BASE = "base-294d280b"
 
@@ -88,7 +87,7 @@ def read_all(results: Results) -> dict[str, Any]:
 @pytest.fixture
 def loose(tmp_path: Path) -> Results:
     """Two cells with every kind of file, an adapter among them."""
-    results = Results(Path(shutil.copytree(SCHEMA_1, tmp_path / "sweep")))
+    results = write_schema_1(tmp_path / "sweep")
     lora = results.folder_named(LORA)
     for file, columns in ITEMS.items():
         lora.write_items(file, pd.DataFrame(columns))

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from helpers.committed import committed
+from helpers.committed import committed, write_schema_1
 
 from bench.errors import UserError
 from bench.store.folder import CellFolder, Results
 from bench.store.record_json import NewerSchema, content_of, read_record
 from bench.store.records import SCHEMA, CellRecord, JudgeRecord, PlanRecord, Record, Status
 
-SCHEMA_1 = Path(__file__).parent / "schema_1"
-"""Two cells of results/rank_real_small, and their plan with a trial, as the first version wrote them."""
-
 
 @pytest.fixture
 def old(tmp_path: Path) -> Results:
-    return Results(Path(shutil.copytree(SCHEMA_1, tmp_path / "old")))
+    return write_schema_1(tmp_path / "old")
 
 
 @pytest.mark.parametrize("results", committed(), ids=lambda results: results.path.name)
