@@ -141,6 +141,7 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
         compare_sweeps._names(folders[0], folders[0])
 
 
+@pytest.mark.slow
 def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
     """The second sweep's answers of one cell are each rated ten points higher; accuracies there are none."""
     first, second = two_of_alpaca(tmp_path)

@@ -23,7 +23,7 @@ from bench.statistics import ROUNDING
 
 NAME = "quality_vs_cost"
 KEYED = 12
-"""More series than this, and their markers cannot be told apart: they have no legend."""
+"""More series than this, and their markers cannot be distinguished: they have no legend."""
 MOST_NAMED = 8
 """Points of a front that are named in the figure; the sentences below it name all."""
 

@@ -77,6 +77,7 @@ def test_names_on_a_crowded_front_stand_apart() -> None:
         assert alone == [0.35] * len(BELOW) + [1.0] * len(FRONT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweep", ["methods_smollm2", "samples_smollm2"])
 def test_names_stay_inside_their_panels_in_print(sweep: str) -> None:
     """Where letters are a few percent wider than where their places were looked for; on committed results."""
