@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from bench.analysis.result_tables import averaged_scores, majority_average, trained_cells
 from bench.analysis.series import setting_labels
 from bench.report.figures.rank_vs_accuracy import caption_of, series_with_ranks
-from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, method_look, styled, wrapped
 
 NAME = "accuracy_by_method"
@@ -27,7 +27,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[ReportFigure]:
         caption += " Dotted: answering every task with its majority class."
     caption += " Where bars overlap, the order of the rows is no ranking of the methods."
     says = "Average accuracy of each method, one row each, the best on top"
-    return [render(NAME, "Accuracy by method", says, caption, figure)]
+    return [render_figure(NAME, "Accuracy by method", says, caption, figure)]
 
 
 def method_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:

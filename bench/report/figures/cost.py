@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
-from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import NEUTRAL, legend, series_looks, styled
 from bench.statistics import ROUNDING
 
@@ -114,7 +114,7 @@ def draw(cells: pd.DataFrame) -> list[ReportFigure]:
     if rows["series"].nunique() > KEYED:
         caption += " Pale points without a name are on no front; the table has them."
     says = "Average accuracy against trainable parameters, memory, training time and time to answer, with the fronts"
-    return [render(NAME, "Quality against cost", says, caption, _figure(rows, costs))]
+    return [render_figure(NAME, "Quality against cost", says, caption, _figure(rows, costs))]
 
 
 def _figure(rows: pd.DataFrame, costs: list[CostAxis]) -> Figure:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.analysis.comparison import PairedDifference, difference_rows
-from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import GREY, method_look, styled
 from bench.report.finding import points_text, verdict_text
 
@@ -33,7 +33,7 @@ def draw(differences: pd.DataFrame, tie_margin: float) -> list[ReportFigure]:
     if len(differences) > MOST:
         caption += f" The first {MOST} of {len(differences)} comparisons; the table has all."
     says = "Difference to the baseline of each comparison, one row each, with its interval and its verdict"
-    return [render(NAME, "Paired differences", says, caption, _figure(differences.head(MOST), tie_margin))]
+    return [render_figure(NAME, "Paired differences", says, caption, _figure(differences.head(MOST), tie_margin))]
 
 
 def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:

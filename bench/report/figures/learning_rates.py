@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.methods.learning_rates import without_learning_rate
-from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import GREY, series_looks, styled
 from bench.report.table import ReportTable
 from bench.store.folder import CellFolder, Results
@@ -117,7 +117,7 @@ def draw(frame: pd.DataFrame) -> list[ReportFigure]:
         figure.supylabel("development accuracy (%)", fontsize=9.5)
     caption = "One trial a point, one seed; ringed: the rate at which the final cells run."
     says = "Development accuracy against learning rate, one panel a method"
-    return [render(NAME, "Learning rates", says, caption, figure)]
+    return [render_figure(NAME, "Learning rates", says, caption, figure)]
 
 
 def _panel(ax: Axes, method: str, scored: pd.DataFrame, look: tuple[str, str]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.result_tables import averaged_scores, trained_cells
 from bench.report import published
-from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
 
 NAME = "rank_vs_accuracy"
@@ -28,7 +28,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[ReportFigure]:
     if left_out:
         caption += f" Series without two ranks ({left_out}) are in the next figure only."
     says = "Average accuracy against rank, one line a method"
-    return [render(NAME, "Rank against accuracy", says, caption, figure)]
+    return [render_figure(NAME, "Rank against accuracy", says, caption, figure)]
 
 
 def caption_of(cells: pd.DataFrame, several: str, single: str) -> str:

@@ -24,7 +24,7 @@ class ReportFigure:
     png: bytes
 
 
-def render(name: str, title: str, says: str, caption: str, figure: Figure) -> ReportFigure:
+def render_figure(name: str, title: str, says: str, caption: str, figure: Figure) -> ReportFigure:
     """A figure in both formats. It is laid out once, which takes as long as drawing it."""
     markup = _svg(figure, name)
     figure.set_layout_engine("none")

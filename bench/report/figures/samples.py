@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from bench.analysis.result_tables import trained_cells
 from bench.report import published
-from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
 from bench.report.judge_panels import JudgePanel
 from bench.store.records import PlanRecord
@@ -33,17 +33,17 @@ def draw(cells: pd.DataFrame, panels: list[JudgePanel], plan: PlanRecord) -> lis
             "which knows nothing of seeds. Dashed grey: the untuned base model."
         )
         says = "Average accuracy against training samples, one line a method"
-        figures.append(render(ACCURACY, "Samples against accuracy", says, caption, accuracy))
+        figures.append(render_figure(ACCURACY, "Samples against accuracy", says, caption, accuracy))
     heat = _heat(cells)
     if heat is not None:
         caption = "Average accuracy (%) by rank and training samples, the mean over seeds; a panel a method."
         says = "Average accuracy by rank and samples, one panel a method"
-        figures.append(render(HEAT, "Rank and samples", says, caption, heat))
+        figures.append(render_figure(HEAT, "Rank and samples", says, caption, heat))
     plotted = [panel for panel in panels if _several(panel.cells)]
     if plotted:
         says = "Judged score against training samples, one line a method, one panel a judge and set of questions"
         caption = _score_caption(plotted, dots)
-        figures.append(render(SCORE, "Samples against score", says, caption, _scores(plotted, plan)))
+        figures.append(render_figure(SCORE, "Samples against score", says, caption, _scores(plotted, plan)))
     return figures
 
 

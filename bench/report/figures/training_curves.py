@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
 from bench.errors import UserError
-from bench.report.figures.rendering import ReportFigure, render
+from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import method_look, styled
 from bench.report.table import ReportTable
 from bench.statistics import standard_deviation
@@ -110,7 +110,7 @@ def draw(logs: TrainingLogs) -> list[ReportFigure]:
         if lines:
             caption = f"{curve.title}, {curve.words}. {smoothed}{left}"
             figure = _figure(lines, logs.methods, curve)
-            figures.append(render(curve.name, curve.title, curve.says, caption, figure))
+            figures.append(render_figure(curve.name, curve.title, curve.says, caption, figure))
     return figures
 
 
