@@ -348,7 +348,7 @@ def test_a_folder_of_a_newer_version_is_refused(finished: tuple[Path, Path], tmp
     (tmp_path / "tiny" / "plan.json").write_text(json.dumps({**plan, "schema": 99}))
     for command in (("run", path, "--results", tmp_path), ("report", tmp_path / "tiny")):
         done = bench(*command)
-        assert done.exit_code == 2 and "newer version (schema 99" in done.output
+        assert done.exit_code == 2 and "newer version of bench (schema 99" in done.output
 
 
 def test_an_edited_score_is_seen_and_the_rows_are_shown(finished: tuple[Path, Path], tmp_path: Path) -> None:
