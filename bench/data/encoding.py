@@ -58,9 +58,9 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: 
     continuation = context[len(stripped) :] + continuation
     # A text that already begins with the beginning-of-text token gets no second one.
     special = not (tokenizer.bos_token and stripped.startswith(tokenizer.bos_token))
-    whole = tokenizer.encode(stripped + continuation, add_special_tokens=special)
+    ids = tokenizer.encode(stripped + continuation, add_special_tokens=special)
     head = tokenizer.encode(stripped, add_special_tokens=special)
-    return head, whole[len(head) :]
+    return head, ids[len(head) :]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, append_eos: bool) -> Encoded:

@@ -60,11 +60,11 @@ def prepare_data(sweep: Sweep, use_placeholders: bool = False) -> SweepData:
     drawn: dict[str, Sequence[TrainingRow]] = {
         name: [*development[name], *held_out.get(name, ())] for name in rows.pools
     }
-    asked: dict[str, Sequence[TrainingRow]] = {**rows.tests}
-    asked |= {
+    evaluated: dict[str, Sequence[TrainingRow]] = {**rows.tests}
+    evaluated |= {
         name: [_opening(row) for row in questions] for name, questions in open_questions.items() if name != HELD_OUT
     }
-    pools, overlap = _clean(rows.pools, drawn, asked, remove=config.deduplicate)
+    pools, overlap = _clean(rows.pools, drawn, evaluated, remove=config.deduplicate)
     for name, pool in pools.items():
         if not pool:
             raise UserError(f"no training row of {name} is left after the removal of duplicates")
@@ -173,9 +173,9 @@ def _clean(
 ) -> tuple[dict[str, tuple[TrainingRow, ...]], dict[str, Overlap]]:
     """The pools without the rows that were drawn from them (for development or as held-out instructions) and, with
     `remove`, without any other row that asks the same as a drawn row or a test question."""
-    asked = [row for rows in (*tests.values(), *drawn.values()) for row in rows]
-    texts = {row.normalized for row in asked}
-    texts_with_choices = {row.normalized_with_choices for row in asked}
+    evaluated = [row for rows in (*tests.values(), *drawn.values()) for row in rows]
+    texts = {row.normalized for row in evaluated}
+    texts_with_choices = {row.normalized_with_choices for row in evaluated}
     cleaned, overlap = {}, {}
     for name, pool in pools.items():
         drawn_count = Counter(row.key for row in drawn[name])

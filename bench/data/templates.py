@@ -81,14 +81,14 @@ class ChatTemplate:
         return self._text(turns, answers, system, add_generation_prompt=True)
 
     def answer(self, turns: Sequence[Turn], answers: Sequence[str], system: str = "") -> str:
-        prompt, whole = self.prompt(turns, answers[:-1], system), self._text(turns, answers, system)
-        if not whole.startswith(prompt):
+        prompt, text = self.prompt(turns, answers[:-1], system), self._text(turns, answers, system)
+        if not text.startswith(prompt):
             raise UserError(
                 "the tokenizer's chat template does not put an answer right after its generation prompt",
                 "Set data.template: alpaca.",
             )
         end = self.tokenizer.eos_token
-        return whole[len(prompt) :].rstrip().removesuffix(end) if end else whole[len(prompt) :]
+        return text[len(prompt) :].rstrip().removesuffix(end) if end else text[len(prompt) :]
 
     def _text(
         self, turns: Sequence[Turn], answers: Sequence[str], system: str, add_generation_prompt: bool = False

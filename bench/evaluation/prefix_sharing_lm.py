@@ -75,8 +75,8 @@ class LanguageModel(TokenScoringLM):
         for request, continuation in zip(requests, continuations, strict=True):
             question = (request.task_name, request.doc_id)
             # Requests without a question (made by hand) are grouped by their contexts.
-            whole = self.share == "any" and request.doc_id is not None
-            groups.append(question if whole else (*question, tuple(continuation.context)))
+            by_question = self.share == "any" and request.doc_id is not None
+            groups.append(question if by_question else (*question, tuple(continuation.context)))
         if self.share != "none" and self.sharing_check is None:
             self._check_sharing(continuations, groups)
         return self.scorer.score(continuations, groups if self.share != "none" else [None] * len(groups), self.advance)

@@ -42,10 +42,10 @@ def check_sharing(
     few, ungrouped = [continuations[number] for number in numbers], [None] * len(numbers)
     exact = scorer.dtype == "float32" and scorer.model.dtype == torch.float32
     one_by_one, batched = (replace(scorer, max_rows=rows, counts=TokenCounts()) for rows in (1, None))
-    whole = one_by_one.values(few, ungrouped)
-    noise = 0.0 if exact else np.abs(batched.values(few, ungrouped) - whole).mean()
+    reference = one_by_one.values(few, ungrouped)
+    noise = 0.0 if exact else np.abs(batched.values(few, ungrouped) - reference).mean()
     try:
-        differences = np.abs(batched.values(few, [groups[number] for number in numbers]) - whole)
+        differences = np.abs(batched.values(few, [groups[number] for number in numbers]) - reference)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if out_of_memory(error):
             raise

@@ -202,7 +202,7 @@ def _stability(sweep: _Sweep) -> ReportSection:
     done = trained_cells(cells)
     # What a seed alone does to every kind of score; that it is not known is said once.
     noise = [noise_text(done)] if len(done) else []
-    noise += [noise_text(own, panel.title) for panel in sweep.panels if len(own := trained_cells(panel.cells))]
+    noise += [noise_text(trained, panel.title) for panel in sweep.panels if len(trained := trained_cells(panel.cells))]
     return ReportSection(
         "stability",
         "Stability",

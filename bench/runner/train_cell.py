@@ -69,11 +69,11 @@ def _attach(run: CellRun) -> tuple[nn.Module, Costs]:
 def _first_micro_batch(run: CellRun) -> int | None:
     """The micro-batch to begin with: that of the last checkpoint, if there is one; its time counts as the cell's."""
     config = run.planned.training
-    found = latest_checkpoint(run.folder.work)
-    if found is None or config.devices > 1:
+    saved = latest_checkpoint(run.folder.work)
+    if saved is None or config.devices > 1:
         return config.micro_batch
-    run.started -= found.progress.cost.seconds
-    return min(found.progress.micro_batch, config.micro_batch or config.per_device)
+    run.started -= saved.progress.cost.seconds
+    return min(saved.progress.micro_batch, config.micro_batch or config.per_device)
 
 
 def _train(run: CellRun, model: nn.Module | None, config: TrainingConfig) -> TrainingResult:

@@ -263,10 +263,10 @@ class Results:
 
     def plan_record(self) -> PlanRecord:
         """The recorded plan. Raises UserError for a folder that holds no sweep, and as `CellFolder.record` does."""
-        found = read_record(self.path / "plan.json", self.read_text("plan.json"), PlanRecord)
-        if found is None:
+        plan = read_record(self.path / "plan.json", self.read_text("plan.json"), PlanRecord)
+        if plan is None:
             raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
-        return found
+        return plan
 
 
 def _text(path: Path) -> str | None:

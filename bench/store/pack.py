@@ -133,15 +133,15 @@ def _read_loose(results: Results) -> tuple[dict[str, _Loose], dict[str, str]]:
     left: dict[str, str] = {}
     packed = set(results.pack.cells())
     for folder in sorted((results.path / "cells").glob("*/")):
-        cell, whole = folder.name, (folder / "cell.json").is_file()
-        if not whole and cell not in packed:
+        cell, complete = folder.name, (folder / "cell.json").is_file()
+        if not complete and cell not in packed:
             continue
         try:
             files = _read_cell(folder)
         except UserError as error:
             left[cell] = error.problem
             continue
-        if whole:
+        if complete:
             loose[cell] = files
         elif files.texts or files.items:
             loose[cell] = replace(files, beside=True)

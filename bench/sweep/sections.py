@@ -75,8 +75,8 @@ class OwnSet(Strict):
     @field_validator("columns")
     @classmethod
     def _columns(cls, columns: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
-        known = ({"question", "choices", "label"}, {"prompt", "answer"}, {"instruction", "output"}, {"messages"})
-        if set(columns) - {"input"} not in known or ("input" in columns and "instruction" not in columns):
+        allowed = ({"question", "choices", "label"}, {"prompt", "answer"}, {"instruction", "output"}, {"messages"})
+        if set(columns) - {"input"} not in allowed or ("input" in columns and "instruction" not in columns):
             raise ValueError(
                 f"columns maps {sorted(columns) or 'nothing'}; give question, choices and label, or prompt and answer, "
                 "or instruction, output and maybe input, or messages"
@@ -303,10 +303,10 @@ class AnswersConfig(Strict):
     @field_validator("sets")
     @classmethod
     def _named(cls, sets: dict[str, OpenSet]) -> dict[str, OpenSet]:
-        for name, one in sets.items():
+        for name, open_set in sets.items():
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in ("held_out", "world_talk"):
                 raise ValueError(f"{name!r} cannot name a set: letters, digits and ._-, and no built-in set's name")
-            if one.questions is None and name != MT_BENCH:
+            if open_set.questions is None and name != MT_BENCH:
                 raise ValueError(f"answers.sets.{name} needs questions, a file")
         return sets
 

@@ -268,8 +268,8 @@ def _write(
     group, rows, waiting = 0, 0, []
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=COMPRESSION_LEVEL, **encoding) as writer:
         for (cell, file), read in sources.items():
-            table, own = read(), schemas[cell, file]
-            number = next(n for n, layout in enumerate(layouts) if layout.schema.equals(own, check_metadata=True))
+            table, full = read(), schemas[cell, file]
+            number = next(n for n, layout in enumerate(layouts) if layout.schema.equals(full, check_metadata=True))
             places.setdefault(cell, {})[file] = _Place(group, rows, len(table), number)
             waiting.append(_stored(cell, file, table, layouts[number], schema))
             rows += len(table)
