@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.generation import load
 from helpers.paths import SHARED
+from helpers.questions import CHATML
 from helpers.sweeps import bench, make_tiny_model, sweep_file
+from transformers import AutoTokenizer
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests begin: two workers share two cores
@@ -47,3 +50,27 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tupl
     done = bench("run", path, "--results", folder)
     assert done.exit_code == 0, done.output
     return path, folder / "tiny"
+
+
+@pytest.fixture
+def chatting(tmp_path: Path) -> Path:
+    """A tiny model whose tokenizer has a chat template."""
+    folder = make_tiny_model(tmp_path / "chatting")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sharp(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The tiny model with louder layers: it says different things after different prompts."""
+    folder = tmp_path_factory.mktemp("sharp")
+    model, tokenizer = load(tiny_model)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(30)
+            layer.mlp.down_proj.weight.mul_(30)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,11 +1,13 @@
-"""What a cell's record says of the harness's own code."""
+"""The ground floor: which code is at work, and how contents are hashed."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 
 from bench.environment import commit_of
+from bench.hashing import short_hash
 
 
 def test_only_changed_code_makes_a_commit_dirty(tmp_path: Path) -> None:
@@ -37,3 +39,14 @@ def test_only_changed_code_makes_a_commit_dirty(tmp_path: Path) -> None:
     ignored.mkdir()
     (ignored / "file").write_text("")
     assert commit_of(ignored) is None
+
+
+def test_a_short_hash_is_the_beginning_of_a_sha256() -> None:
+    # The value for "abc" that FIPS 180-2 publishes begins like this.
+    assert short_hash("abc") == "ba7816bf8f01cfea" and short_hash("abc", digits=8) == "ba7816bf"
+    assert short_hash("ä", digits=64) == hashlib.sha256("ä".encode()).hexdigest()
+
+
+def test_parts_are_hashed_one_after_another() -> None:
+    assert short_hash("ab", b"c") == short_hash("abc")
+    assert short_hash() == hashlib.sha256().hexdigest()[:16]

@@ -17,7 +17,7 @@ from bench.evaluation.sharing_check import check_sharing, passed, warning_of
 from bench.methods.method import SharedPrefix
 from bench.models.attention_masks import shares_rows
 from bench.models.compat.lm_eval import Tokens, TokenScoringLM, generation_request
-from bench.models.compat.transformers_config import attention_implementation
+from bench.models.compat.transformers_models import attention_implementation
 from bench.models.hooks import drop_prompt_mask
 from bench.progress import Advance, ignore_progress
 from bench.store.records import SharingCheck

@@ -115,7 +115,7 @@ def _convert(gguf: Path, folder: Path, alias: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from bench.models.compat.transformers_gguf import check_saved, forget_quantization
+    from bench.models.compat.transformers_models import check_saved, forget_quantization
     from bench.models.progress_bars import no_progress_bars
 
     print(f"converting {alias} to safetensors, once (about 20 s)", file=sys.stderr, flush=True)

@@ -73,3 +73,24 @@ def _facts(environment: EnvironmentRecord) -> Facts:
         "packages": ", ".join(f"{name} {number}" for name, number in environment.packages.items() if number),
     }
     return tuple((name, value) for name, value in facts.items() if value)
+
+
+def method_table(plan: PlanRecord) -> list[ReportTable]:
+    """What the methods of the sweep are; none for a plan of an older version, which did not record it."""
+    rows = [
+        [name, method.summary, method.rank or "it has none", method.source] for name, method in plan.methods.items()
+    ]
+    heads = ["method", "what it trains", "its rank is", "source"]
+    note = "Equal ranks of two methods are equal numbers, not equal sizes."
+    return [ReportTable("What the methods are", heads, rows, note, folded=True, prose=True)] if rows else []
+
+
+def duplicate_table(plan: PlanRecord) -> list[ReportTable]:
+    """Training rows that duplicate test or development questions."""
+    rows = [
+        [name, str(overlap.by_question), str(overlap.by_question_and_choices), str(overlap.removed)]
+        for name, overlap in plan.overlap.items()
+    ]
+    note = "Training rows whose question stands in a test or development set of this sweep."
+    heads = ["training set", "same question", "same question and choices", "removed"]
+    return [ReportTable("Duplicates", heads, rows, note)] if rows else []

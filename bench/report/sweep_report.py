@@ -36,8 +36,7 @@ from bench.report.judge_check_table import check_table
 from bench.report.judge_panels import JudgePanel, judge_panels
 from bench.report.open_answer_tables import open_answer_tables
 from bench.report.open_answers import judge_warnings, judged_finding
-from bench.report.plan_tables import duplicate_table, method_table
-from bench.report.provenance import environment_table, machine_warning
+from bench.report.provenance import duplicate_table, environment_table, machine_warning, method_table
 from bench.report.ranking import rank_settings
 from bench.report.score_tables import (
     interval_table,

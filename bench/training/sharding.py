@@ -15,7 +15,7 @@ from torch import nn
 from bench.costs import release_memory
 from bench.errors import CellProblem
 from bench.models.compat.torch_parameters import has_gradient_hook
-from bench.models.compat.transformers_distributed import layers_of, mark_as_sharded
+from bench.models.compat.transformers_models import layers_of, mark_as_sharded
 from bench.models.device import compute_device
 from bench.models.hooks import causal_lm
 

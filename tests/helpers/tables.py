@@ -1,8 +1,9 @@
-"""Tables of cells made up for tests, and finished sweeps to change."""
+"""Tables of cells made up for tests, finished sweeps to change, and how far a simulated share may stray."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,3 +125,8 @@ def planned_cell(method: str, options: Settings, base: str = "b", tuned: bool = 
         training={},
         evaluations=[],
     )
+
+
+def within(share: float, n: int) -> float:
+    """How far a share estimated from n runs strays: less than this but once in 16,000."""
+    return 4 * math.sqrt(share * (1 - share) / n)

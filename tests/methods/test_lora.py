@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.committed import committed
+from helpers.paths import committed
 from helpers.training import cell_of
 from transformers import AutoModelForCausalLM
 
@@ -33,7 +33,7 @@ RANKS = [16, *(pytest.param(rank, marks=pytest.mark.slow) for rank in (4, 8, 32,
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("method", EXACT)
 def test_llama_7b_parameter_counts_are_the_papers(method: str, rank: int) -> None:
-    table = published.read("dora_table15_rank").set_index(["method", "rank"])["params_pct"]
+    table = published.read_published("dora_table15_rank").set_index(["method", "rank"])["params_pct"]
     base = load_skeleton("huggyllama/llama-7b")
     cell = cell_of(method, base, rank=rank, target_modules="llm_adapters")
     parameters = list(methods.get(method).attach(base, cell).parameters())

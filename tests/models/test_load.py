@@ -1,4 +1,4 @@
-"""Loading a base model: configuration, skeleton, tokenizer."""
+"""Loading a base model: configuration, skeleton, tokenizer, dtype, and no progress bars meanwhile."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.utils import logging
 
 from bench.errors import UserError
 from bench.models.device import compute_device
+from bench.models.dtype import resolve_dtype
 from bench.models.load import ARCHITECTURES, load_model, load_skeleton, load_tokenizer
 from bench.models.locate import find_base
+from bench.models.progress_bars import no_progress_bars
 
 
 def test_a_folder_without_a_tokenizer_or_a_known_architecture(tiny_model: Path, tmp_path: Path) -> None:
@@ -48,3 +51,27 @@ def test_a_folder_that_holds_no_model_is_refused(tiny_model: Path, tmp_path: Pat
     (tmp_path / "m" / "model.safetensors").write_text("nothing")
     with pytest.raises(UserError, match=r"(?s)cannot load m: .*The folder must hold"):
         load_model(find_base(str(tmp_path / "m")), "float32")
+
+
+def test_dtype_is_chosen_with_a_reason() -> None:
+    choice = resolve_dtype("auto")
+    assert choice.value in {"float32", "bfloat16"} and choice.reason
+    assert resolve_dtype("float32").value == "float32"
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="float16 needs a CUDA device"):
+            resolve_dtype("float16")
+
+
+def test_bars_are_off_for_the_duration_only() -> None:
+    logging.enable_progress_bar()
+    with no_progress_bars():
+        assert not logging.is_progress_bar_enabled()
+    assert logging.is_progress_bar_enabled()
+
+
+def test_bars_that_the_user_has_switched_off_stay_off() -> None:
+    logging.disable_progress_bar()
+    with no_progress_bars():
+        assert not logging.is_progress_bar_enabled()
+    assert not logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()

@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from helpers.committed import loose_copy
-from helpers.paths import RESULTS
+from helpers.paths import RESULTS, loose_copy
 from helpers.sweeps import bench
 from helpers.tables import asked, cells_of, change_metrics
 

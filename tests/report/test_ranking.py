@@ -1,6 +1,8 @@
-"""The ranked table, in the page's words and for a paper, and the best setting by development questions."""
+"""The ranked table of settings, and the published numbers beside it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from helpers.tables import cells_of, compared
 from scipy import stats
 
 from bench.analysis.result_tables import ResultTables
-from bench.report import latex
+from bench.report import latex, published
 from bench.report.finding import best_sentence
 from bench.report.ranking import best_setting, rank_settings
 from bench.report.score_tables import ranked_table
@@ -117,3 +119,8 @@ def test_latex_has_every_row_and_escapes_names(ranked: pd.DataFrame) -> None:
     assert all(len(row.replace(r"\&", "").split(" & ")) == 7 and row.endswith(r" \\") for row in rows)
     assert "40.0 $\\pm$ 2.0$^q$" in text and "over questions alone" in text
     assert r"55.0 $\pm$ 5.1" in text and "& -- &" in text
+
+
+def test_published_files_are_the_shared_ones(shared: Path) -> None:
+    for name in published.SOURCES:
+        assert (published.FOLDER / f"{name}.csv").read_bytes() == (shared / "published" / f"{name}.csv").read_bytes()

@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from helpers.committed import loose_copy
-from helpers.paths import RESULTS
+from helpers.paths import RESULTS, loose_copy
 from helpers.sweeps import bench
 from helpers.tables import change_evaluations, change_metrics, copied
 

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from helpers.simulation import within
+from helpers.tables import within
 from scipy import stats
 
 from bench.statistics import TaskAnswers, bootstrap, percentile_interval, resampled_averages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.simulation import within
+from helpers.tables import within
 from scipy import optimize, special, stats
 
 from bench.statistics import TaskAnswers, compare_family, mean_interval, noise_floor, resampled_averages

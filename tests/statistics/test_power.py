@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.simulation import within
+from helpers.tables import within
 from scipy import special, stats
 from statsmodels.stats.power import TTestPower
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.committed import committed, loose_copy, write_schema_1
+from helpers.paths import committed, loose_copy, write_schema_1
 from helpers.sweeps import bench
 
 from bench.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from helpers.committed import committed, write_schema_1
+from helpers.paths import committed, write_schema_1
 
 from bench.errors import UserError
 from bench.store.folder import CellFolder, Results

@@ -10,9 +10,11 @@ import pytest
 import torch
 from helpers.sweeps import bench, sweep_file
 from helpers.training import EXAMPLES, append_to, cell_of
+from torch.multiprocessing import ProcessExitedException
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
+from bench.errors import CellProblem, Diverged, out_of_memory
 from bench.models.locate import find_base
 from bench.planning.build import make_plan
 from bench.progress import ignore_progress
@@ -23,7 +25,8 @@ from bench.sweep.load import load_sweep
 from bench.sweep.sections import TrainingConfig
 from bench.training import distributed
 from bench.training.distributed import TrainingJob
-from bench.training.process_group import Send, launch
+from bench.training.process_group import ProcessFailure, Send, error_of, launch
+from bench.training.sharding import shard_model
 from bench.training.trainer import TrainingResult, train
 
 TRAININGS: dict[str, dict[str, Any]] = {
@@ -149,3 +152,36 @@ def test_a_cell_on_two_devices_is_the_same_cell(tmp_path: Path, tiny_model: Path
     (cell,) = (tmp_path / "tiny" / "cells").glob("lora*")
     assert len((cell / "training.jsonl").read_text().splitlines()) == 4 and not (cell / "work").exists()
     assert json.loads((cell / "cell.json").read_text())["training"].keys().isdisjoint({"devices", "parallel"})
+
+
+def attached(method: str, tiny: Path) -> torch.nn.Module:
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    return methods.get(method).attach(model, cell_of(method, model))
+
+
+def test_what_sharding_would_break_is_refused(tiny_model: Path) -> None:
+    """CPT and OSF change gradients by hooks, VB-LoRA's bank serves all layers; neither reaches the process group."""
+    for method, why in (("cpt", "hooks"), ("osf", "hooks"), ("vblora", "layers share")):
+        with pytest.raises(CellProblem, match=f"{method} cannot be trained sharded.*{why}"):
+            shard_model(attached(method, tiny_model), 2, method)
+
+
+def failing(rank: int, send: Send) -> None:
+    if rank == 1:
+        raise Diverged("loss is nan")
+    torch.distributed.barrier()  # until the other process has gone
+
+
+@pytest.mark.slow
+def test_the_error_of_a_process_is_that_of_the_training() -> None:
+    with pytest.raises(Diverged, match="loss is nan"):
+        launch(failing, 2, lambda *message: None)
+
+
+def test_the_first_failure_is_the_error() -> None:
+    first = ProcessFailure(1, "MemoryError", "no room")
+    later = ProcessFailure(0, "RuntimeError", " at x.py:3: connection closed")
+    assert out_of_memory(error_of([first, later], Exception()))
+    assert "process 0 at x.py:3" in str(error_of([later], Exception()))
+    killed = ProcessExitedException("process 0 terminated", 0, 1, -9, "SIGKILL")
+    assert out_of_memory(error_of([], killed))

@@ -1,12 +1,13 @@
-"""The rank figure: what is drawn, and over what published curves are drawn."""
+"""The figures of ranks and of samples: what is drawn, what published curves lie below, how the series look."""
 
 from __future__ import annotations
 
 import pytest
+from helpers.judged_cells import NOTHING, judged_cells
 from helpers.tables import cells_of, scores_of
 
 from bench.report import published
-from bench.report.figures import rank_vs_accuracy
+from bench.report.figures import rank_vs_accuracy, samples, style
 
 
 def test_figure_has_a_line_a_method_a_dot_a_seed_and_the_untuned_line() -> None:
@@ -46,3 +47,20 @@ def test_published_curves_only_over_the_same_experiment(base: str, tasks: set, p
     labels = [line.get_label() for line in figure.axes[0].get_lines()]
     assert any("Table 15" in label for label in labels) == drawn
     assert any("reproductions" in label for label in labels) == drawn
+
+
+def test_heat_maps_need_two_ranks_and_two_counts() -> None:
+    names = [one.name for one in samples.draw(judged_cells(), [], NOTHING)]
+    assert names == ["samples_vs_accuracy"]
+    several = samples.draw(judged_cells({"lora": (4, 8), "dora": (4, 8)}), [], NOTHING)
+    assert [one.name for one in several] == ["samples_vs_accuracy", "rank_by_samples"]
+    one_count = judged_cells()
+    assert samples.draw(one_count[one_count["samples"].isin((0, 100))], [], NOTHING) == []
+
+
+def test_looks_repeat_nothing_and_keep_the_known_methods() -> None:
+    found = style.series_looks(iter(["x", "dora", *(f"m{i}" for i in range(30)), "lora", "loreft"]))
+    assert len(set(found.values())) == 34
+    for method in ("lora", "dora", "loreft"):
+        place = style.FIXED[method]
+        assert found[method] == (style.COLOURS[place], style.MARKERS[place])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from bench.models.compat.transformers_gguf import check_saved, forget_quantization
+from bench.models.compat.transformers_models import check_saved, forget_quantization
 
 HIDDEN, HEADS, VOCABULARY = 64, 2, 32
 
