@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import subprocess
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -51,6 +54,21 @@ def quiet_process() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft 0.21.2 asks transformers 5.23 for a property under its old name.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Load libraries without collecting garbage. They make millions of objects that stay, and every collection visits
+    all of them, which takes a quarter of the time of a plan. Afterwards these objects are left out of collections."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.collect()
+            gc.freeze()
+            gc.enable()
 
 
 def package_versions() -> dict[str, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 from pathlib import Path
@@ -15,6 +14,8 @@ from helpers.questions import CHATML
 from helpers.sweeps import bench, make_tiny_model, sweep_file
 from transformers import AutoTokenizer
 
+from bench.environment import without_collection
+
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests begin: two workers share two cores
 
@@ -22,10 +23,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests begin: two wo
 @pytest.fixture(scope="session", autouse=True)
 def little_garbage() -> None:
     """A cell collects garbage several times: the libraries' own objects, a second's worth, are not looked at."""
-    for library in ("lm_eval", "peft", "datasets", "bench.runner.run_cell"):
-        importlib.import_module(library)
-    gc.collect()
-    gc.freeze()
+    with without_collection():
+        for library in ("lm_eval", "peft", "datasets", "bench.runner.run_cell"):
+            importlib.import_module(library)
 
 
 @pytest.fixture(scope="session")

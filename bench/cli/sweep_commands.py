@@ -23,6 +23,7 @@ from bench.cli.app import (
     exits_on_user_error,
     split_list,
 )
+from bench.environment import without_collection
 from bench.errors import OutOfReach, UserError
 
 if TYPE_CHECKING:
@@ -80,17 +81,19 @@ def plan_command(
 
 def load_plan(config: Path, overrides: list[str] | None, use_placeholders: bool, elsewhere: bool) -> Plan:
     """The plan of a sweep file; with `use_placeholders`, data that cannot be downloaded are replaced."""
-    from bench.planning.build import make_plan
     from bench.sweep.load import load_sweep
 
     sweep = load_sweep(config, tuple(overrides or ()))
-    try:
-        return make_plan(sweep, elsewhere=elsewhere)
-    except OutOfReach as error:
-        if not use_placeholders:
-            raise
-        print(f"{error.problem}; planned with placeholders", file=sys.stderr)
-        return make_plan(sweep, use_placeholders=True, elsewhere=elsewhere)
+    with without_collection():
+        from bench.planning.build import make_plan
+
+        try:
+            return make_plan(sweep, elsewhere=elsewhere)
+        except OutOfReach as error:
+            if not use_placeholders:
+                raise
+            print(f"{error.problem}; planned with placeholders", file=sys.stderr)
+            return make_plan(sweep, use_placeholders=True, elsewhere=elsewhere)
 
 
 @app.command(

@@ -139,7 +139,7 @@ def test_trials_see_no_test_question_and_finals_no_development_question(
 def test_the_report_shows_the_trials_apart(tuned: tuple[tuple[Any, ...], Path, str]) -> None:
     _, folder, _ = tuned
     read = read_results(Results(folder))
-    assert set(read.cells["name"]) == {"base", *FINALS} and read.beside == 0
+    assert set(read.cells["name"]) == {"base", *FINALS} and read.unplanned == 0
     assert set(read.cells["series"]) == {"base", "lora", "dora"}  # whatever rates were chosen
     page = (folder / "report" / "report.md").read_text()
     assert "7 cells planned, 7 done." in page

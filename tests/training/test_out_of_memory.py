@@ -84,7 +84,7 @@ def test_the_micro_batch_is_halved_and_nothing_else_changes(
     """Bit for bit the cell that was told to take two at a time, dropout and all; one model in memory at a time."""
     found, cell = run(tmp_path / "found", tiny_model, 2, monkeypatch)
     assert found.exit_code == 0, found.output
-    assert "out of memory with 8 examples at a time" in found.output and "with 4 examples" in found.output
+    assert "out of memory with micro-batches of 8;" in found.output and "micro-batches of 4;" in found.output
     told, twin = run(tmp_path / "told", tiny_model, 99, monkeypatch, "--set", "training.micro_batch=2")
     assert told.exit_code == 0 and "out of memory" not in told.output
     assert cell.name == twin.name
@@ -136,6 +136,6 @@ def test_real_memory_that_runs_out(tmp_path: Path, tiny_model: Path) -> None:
     command = [sys.executable, "-c", SCARCE, str(tmp_path), str(tiny_model), "150"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "out of memory with 1024 examples at a time" in done.stdout
+    assert "out of memory with micro-batches of 1024;" in done.stdout
     metrics = json.loads(next((tmp_path / "tiny").glob("cells/lora-r2-n1024*/metrics.json")).read_text())
     assert metrics["status"] == "done" and metrics["costs"]["micro_batch"] < 1024

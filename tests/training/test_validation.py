@@ -22,8 +22,8 @@ from bench import methods
 from bench.data.encoding import encode
 from bench.errors import Diverged
 from bench.progress import ignore_progress
+from bench.store.folder import CellFolder
 from bench.store.records import TrainingLogRow
-from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 from bench.training.checkpoint import latest_checkpoint
 from bench.training.trainer import TrainingResult, train
@@ -140,7 +140,7 @@ def test_a_sweep_validates(tiny_model: Path, tmp_path: Path) -> None:
     done = bench("run", path, *only, "--set", "training.validation={examples: 8, steps: 2}")
     assert done.exit_code == 0, done.output
     (folder,) = (tmp_path / "tiny" / "cells").glob("lora-r2-*")
-    cell = Cell.model_validate_json((folder / "cell.json").read_text())
+    cell = CellFolder(folder).cell()
     assert cell.training["validation"] == {"examples": 8, "steps": 2}
     assert (cell.trained_on, cell.steps) == (24, 3)
     assert '"best_step": ' in (folder / "metrics.json").read_text()
