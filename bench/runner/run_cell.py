@@ -7,20 +7,26 @@ scores, and `bench.runner.cell_costs` has what both cost.
 
 from __future__ import annotations
 
+import platform
 import shutil
+
+import torch
 
 from bench.costs import Occupancy, release_memory, resident_level
 from bench.data.sweep_data import SweepData
+from bench.environment import harness_commit, package_versions
 from bench.errors import CellProblem
 from bench.evaluation.prefix_sharing_lm import LanguageModel
-from bench.planning.plan import PlannedCell
+from bench.models.device import machine
+from bench.models.dtype import resolve_dtype
+from bench.models.locate import ModelFolder
+from bench.planning.plan import PlannedCell, overlap_records
 from bench.progress import Listener
-from bench.runner.cell_environment import environment_record
 from bench.runner.cell_run import CellRun
 from bench.runner.score_cell import score_cell, time_answers
 from bench.runner.train_cell import train_cell
 from bench.store.folder import CellFolder
-from bench.store.records import CellRecord, Status
+from bench.store.records import BaseModelRecord, CellRecord, EnvironmentRecord, Status
 from bench.sweep.schema import Sweep
 
 
@@ -58,3 +64,21 @@ def _train(run: CellRun) -> None:
     run.record = CellRecord(status=Status.TRAINED, costs=costs)
     run.save()
     shutil.rmtree(run.folder.work, ignore_errors=True)
+
+
+def environment_record(base: ModelFolder, data: SweepData, planned: PlannedCell) -> EnvironmentRecord:
+    """Versions, commit, device and fingerprints of a cell's run. No path and no host name."""
+    here = machine()
+    return EnvironmentRecord(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        packages=package_versions(),
+        commit=harness_commit(),
+        device=here["device"],
+        processor=here.get("processor"),
+        threads=torch.get_num_threads(),
+        base_model=BaseModelRecord(id=base.id, revision=base.revision, commit=base.commit),
+        dtype_reason=resolve_dtype(planned.base.dtype).reason,
+        data_fingerprint=data.fingerprint,
+        overlap=overlap_records(data),
+    )
