@@ -1,4 +1,4 @@
-"""The rooms of the house and their order: a room imports only from rooms below it."""
+"""The rooms of the package and their order: a room imports only from rooms before it in docs/design.md."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_every_file_is_in_a_room() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_room_imports_from_lower_rooms_only(path: Path) -> None:
+def test_a_room_imports_only_from_rooms_before_it(path: Path) -> None:
     if path == ENTRANCE:
         assert imported_rooms(path) == {"api"}
         return
     room = room_of(path)
-    above = {other for other in imported_rooms(path) - {room} if HEIGHT[other] >= HEIGHT[room]}
-    # The ground floor's files do not import one another, but for a user's error, which any file may raise.
-    assert above - ({"errors"} if room in GROUND else set()) == set()
+    not_before = {other for other in imported_rooms(path) - {room} if HEIGHT[other] >= HEIGHT[room]}
+    # The files of the first row do not import one another, but for a user's error, which any file may raise.
+    assert not_before - ({"errors"} if room in GROUND else set()) == set()

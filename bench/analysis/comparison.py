@@ -59,11 +59,6 @@ class PairedDifference:
         equal = self.baseline_rank is None or self.baseline_rank == self.rank
         return self.baseline if equal else f"{self.baseline} r{self.baseline_rank:g}"
 
-    @property
-    def several_seeds(self) -> bool:
-        """Whether the verdict is on methods, and not on single runs."""
-        return self.verdict != SINGLE
-
 
 DIFFERENCES = tuple(column.name for column in fields(PairedDifference))
 """The columns of `differences`."""

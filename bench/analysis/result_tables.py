@@ -122,6 +122,7 @@ class _Cell:
 
 
 def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell:
+    """A cell's record with its scores computed anew from the rows; problems are listed, not raised."""
     name = cell_name(planned, series)
     record = folder.record() if folder.exists() else CellRecord()
     recomputed = [rescored(folder, record.evaluations[id]) for id in planned.evaluations if id in record.evaluations]

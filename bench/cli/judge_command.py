@@ -61,7 +61,7 @@ def judge_command(
     Each judgment is written as it arrives, with the judge's raw reply; run the same command to resume. Another judge,
     or another judging model, adds its scores beside those that are there. Exit code 1: some judgments failed.
     """
-    from bench.judging.endpoint import Endpoint
+    from bench.judging.endpoint_settings import Endpoint
     from bench.judging.judge_folder import JudgingOptions, judge_folder, parse_pairs
     from bench.judging.judges import EndpointJudge, SimilarityJudge
     from bench.progress import Progress

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING
 from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Question, Rendered, cluster
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import Task
-from bench.evaluation.scoring import check_rows, run_lm_eval_task
+from bench.evaluation.scoring import check_rows
+from bench.evaluation.task_sample import run_lm_eval_task
 from bench.evaluation.workload import PROTOCOL_TOKENS
 from bench.hashing import short_hash
-from bench.sweep.identity import EvaluationIdentity
+from bench.sweep.evaluation_identity import EvaluationIdentity
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.evaluation.loglikelihood_protocol import ChoiceColumns
-from bench.evaluation.scoring import check_rows, run_lm_eval_task
+from bench.evaluation.scoring import check_rows
+from bench.evaluation.task_sample import run_lm_eval_task
 from bench.hashing import short_hash
-from bench.sweep.identity import EvaluationIdentity
+from bench.sweep.evaluation_identity import EvaluationIdentity
 from bench.sweep.sections import LM_EVAL
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from bench.data.questions import Question, Rendered, cluster
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import lm_eval_config
 from bench.data.tasks.rows import document
-from bench.evaluation.scoring import check_rows, run_lm_eval_task
+from bench.evaluation.scoring import check_rows
+from bench.evaluation.task_sample import run_lm_eval_task
 from bench.hashing import short_hash
-from bench.sweep.identity import EvaluationIdentity
+from bench.sweep.evaluation_identity import EvaluationIdentity
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from bench.data.encoding import Collator, encode
+from bench.data.collator import Collator
+from bench.data.encoding import encode
 from bench.data.examples import Example
 from bench.data.sweep_data import SweepData
 from bench.evaluation.development import development_accuracy, development_questions

@@ -20,7 +20,7 @@ from bench.hashing import short_hash
 from bench.progress import Advance, ignore_progress
 from bench.store.files import write_text
 from bench.store.folder import CellFolder
-from bench.sweep.identity import AnswersIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity
 
 if TYPE_CHECKING:
     from bench.evaluation.generation import GenerationKwargs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bench.evaluation import lm_eval_tasks
 from bench.evaluation.protocols import PROTOCOLS, check_protocols
-from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import EvaluationConfig
 

@@ -15,10 +15,10 @@ from bench.evaluation.generation import GenerationKwargs, generate_until
 from bench.evaluation.prefix_tree import Continuation
 from bench.evaluation.sharing_check import check_sharing, passed, warning_of
 from bench.methods.method import SharedPrefix
-from bench.models.attention_masks import shares_rows
 from bench.models.compat.lm_eval import Tokens, TokenScoringLM, generation_request
 from bench.models.compat.transformers_models import attention_implementation
 from bench.models.hooks import drop_prompt_mask
+from bench.models.shared_rows import shares_rows
 from bench.progress import Advance, ignore_progress
 from bench.store.records import SharingCheck
 

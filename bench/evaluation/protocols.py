@@ -14,7 +14,7 @@ from bench.errors import UserError, unknown
 from bench.evaluation import lm_eval_tasks
 from bench.evaluation.generative_protocol import evaluate_by_generation
 from bench.evaluation.loglikelihood_protocol import evaluate_by_loglikelihood
-from bench.sweep.identity import EvaluationIdentity
+from bench.sweep.evaluation_identity import EvaluationIdentity
 from bench.sweep.sections import EvaluationConfig
 
 if TYPE_CHECKING:

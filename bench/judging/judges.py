@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from bench.judging import parsers, prompts, similarity
-from bench.judging.endpoint import Endpoint
+from bench.judging.endpoint_settings import Endpoint
 from bench.judging.judgment_records import (
     AnswersToCompare,
     AnswerToRate,

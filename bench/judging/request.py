@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from bench.errors import UserError
-from bench.judging.endpoint import Endpoint
+from bench.judging.endpoint_settings import Endpoint
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError, OpenAI

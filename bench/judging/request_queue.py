@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bench.errors import UserError
-from bench.judging.endpoint import Endpoint
+from bench.judging.endpoint_settings import Endpoint
 from bench.judging.request import Reply, RequestOutcome, make_client, read_key, send
 from bench.progress import Advance, ignore_progress
 

@@ -20,7 +20,7 @@ from bench.judging.judgment_records import AnswerToRate, SimilarityRating, answe
 from bench.judging.ledger import cell_ratings
 from bench.store.folder import CellFolder
 from bench.store.records import JudgeRecord
-from bench.sweep.identity import AnswersIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from peft.tuners.lora.layer import LoraLayer
-from peft.utils.integrations import dequantize_module_weight
-from peft.utils.other import transpose
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from bench.models.compat.peft import DoraLinearLayer, replace_classes
+from bench.models.compat.peft import DoraLinearLayer, dequantize_module_weight, replace_classes, transpose
 from bench.models.compat.torch_parameters import TensorState, tensor_state
 
 if TYPE_CHECKING:

@@ -20,15 +20,22 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.tuners.vera import VeraConfig
 from peft.utils import register_peft_method
-from peft.utils.integrations import dequantize_module_weight
-from peft.utils.other import transpose
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from bench.models.compat.peft import BufferDict, VeraLinear, VeraModel, add_peft_type, is_adapted_by_vera
+from bench.models.compat.peft import (
+    BufferDict,
+    VeraLinear,
+    VeraModel,
+    add_peft_type,
+    check_adapters_to_merge,
+    dequantize_module_weight,
+    is_adapted_by_vera,
+    transpose,
+)
 from bench.models.compat.torch_parameters import TensorState, tensor_state
 
 DVORA = add_peft_type("DVORA")

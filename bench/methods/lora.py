@@ -256,9 +256,9 @@ def _subtract(adapted: PeftModel, factors: Mapping[str, torch.Tensor]) -> None:
     their names in the model: A (rank, in), B (out, rank)."""
     import torch
     from peft.tuners.lora.layer import LoraLayer
-    from peft.utils.other import transpose
 
     from bench.methods.dora import weight_of
+    from bench.models.compat.peft import transpose
 
     with torch.no_grad():
         for path, module in adapted.named_modules():

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
-from bench.methods.learning_rates import without_learning_rate
+from bench.methods.learning_rate_grid import without_learning_rate
 from bench.methods.method import Method
 from bench.methods.registry import get
 from bench.models.load import build_model, load_config, load_skeleton
@@ -42,7 +42,7 @@ class ParameterCounter:
     @property
     def no_packing(self) -> str:
         """Why several examples cannot share a row of this base; empty if they can."""
-        from bench.models.attention_masks import shares_rows
+        from bench.models.shared_rows import shares_rows
 
         kind = self.config.model_type
         return "" if shares_rows(self.config) else f"in a model of the type {kind} they could see one another"

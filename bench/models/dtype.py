@@ -28,7 +28,7 @@ def resolve_dtype(requested: str, elsewhere: bool = False) -> DtypeChoice:
     """
     if elsewhere:
         if requested == "auto":
-            return DtypeChoice("bfloat16", "reckoned for another device")
+            return DtypeChoice("bfloat16", "estimated for another device")
         return DtypeChoice(requested, "as the sweep says")
     import torch
 

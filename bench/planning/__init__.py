@@ -1,1 +1,1 @@
-"""What a sweep comes to before anything runs: its cells, their sizes, what they will take, their learning rates."""
+"""The plan of a sweep, made before anything runs: its cells, their sizes, time and memory, their learning rates."""

@@ -14,7 +14,7 @@ from bench.data.prepare import prepare_data
 from bench.data.sweep_data import SweepData
 from bench.evaluation.plan_evaluations import answer_identities, evaluation_identities
 from bench.evaluation.protocols import check_protocols
-from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
+from bench.methods.learning_rate_grid import learning_rates_to_try, with_learning_rate
 from bench.methods.method import Method
 from bench.methods.parameter_count import ParameterCounter
 from bench.methods.registry import get
@@ -23,7 +23,7 @@ from bench.models.locate import pin_base
 from bench.planning import checks
 from bench.planning.plan import Pending, Plan, PlannedCell
 from bench.sweep.cell import BaseIdentity, Cell, CellData, Settings
-from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep, product_of_lists
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 

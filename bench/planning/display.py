@@ -214,7 +214,7 @@ def _about_data(plan: Plan, listing: PlanListing) -> list[str]:
     data = plan.data
     for name, pool in data.pools.items():
         lines.append(
-            f"{name}: {len(pool):,} training rows ({data.overlap[name].removed} removed that stand in a test or "
+            f"{name}: {len(pool):,} training rows ({data.overlap[name].removed} removed that are in a test or "
             f"development set), {len(data.development[name])} for development"
         )
     for kind, sets in (("questions", data.questions), ("to be answered in words", data.open_questions)):

@@ -20,7 +20,7 @@ from bench.planning.plan import Plan, PlannedCell
 from bench.planning.recorded_cells import RecordedCell, recorded_cells, setting_of
 from bench.store.folder import CellFolder, Results
 from bench.sweep.cell import Cell
-from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

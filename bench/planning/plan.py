@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from bench import methods
 from bench.data.open_questions import references_hash
 from bench.data.sweep_data import SweepData
-from bench.methods.learning_rates import with_learning_rate
+from bench.methods.learning_rate_grid import with_learning_rate
 from bench.models.dtype import DtypeChoice
 from bench.store.folder import Results
 from bench.store.records import MethodRecord, OpenSetRecord, OverlapRecord, PlannedRecord, PlanRecord, Status
 from bench.sweep.baseline import choose_baseline
 from bench.sweep.cell import BaseIdentity, Cell
-from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 

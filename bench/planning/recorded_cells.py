@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.errors import UserError
-from bench.methods.learning_rates import without_learning_rate
+from bench.methods.learning_rate_grid import without_learning_rate
 from bench.store.folder import CellFolder
 from bench.store.records import AnswersRecord, Costs, EnvironmentRecord, EvaluationRecord
 from bench.sweep.cell import Cell

@@ -24,7 +24,7 @@ NAMED = 4
 """Of the counted ones, so many of each verdict that tells methods apart are named."""
 
 
-def finding(
+def comparison_sentences(
     cells: pd.DataFrame,
     differences: pd.DataFrame,
     rules: ReportConfig = comparison.RULES,

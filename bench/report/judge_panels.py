@@ -83,6 +83,7 @@ def _panel(
     baseline: str | None,
     rules: ReportConfig,
 ) -> JudgePanel:
+    """One judge's scores of one set of questions, with the paired differences from the baseline."""
     judge = judgments.judges[label]
     low, high = judge.scale
     comparable = set(scores[scores["n"] - scores["missing"] >= COMPARABLE_SHARE * scores["n"]]["folder"])

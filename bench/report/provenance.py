@@ -91,6 +91,6 @@ def duplicate_table(plan: PlanRecord) -> list[ReportTable]:
         [name, str(overlap.by_question), str(overlap.by_question_and_choices), str(overlap.removed)]
         for name, overlap in plan.overlap.items()
     ]
-    note = "Training rows whose question stands in a test or development set of this sweep."
+    note = "Training rows whose question is in a test or development set of this sweep."
     heads = ["training set", "same question", "same question and choices", "removed"]
     return [ReportTable("Duplicates", heads, rows, note)] if rows else []

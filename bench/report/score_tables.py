@@ -1,15 +1,18 @@
-"""Tables of scores: the ranked settings, accuracies by task with their intervals, parse rates, published numbers."""
+"""Tables of scores: the ranked settings, accuracies by task with intervals, parse rates, published numbers, spread."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
-from bench.analysis.result_tables import ResultTables, averaged_scores
+from bench.analysis.result_tables import ResultTables, averaged_scores, trained_cells
+from bench.analysis.series import setting_labels
 from bench.report import published
 from bench.report.ranking import TASK
 from bench.report.table import ReportTable, column_text, done_names, filled_table, number_text, ranges_text
+from bench.statistics import standard_deviation
 
 
 def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTable]:
@@ -141,3 +144,18 @@ def published_table(read: ResultTables) -> list[ReportTable]:
     )
     heads = ["method", "base", "rank", "average", "source"]
     return [ReportTable("Published numbers", heads, rows, note + published.DISAGREEMENTS, folded=True)]
+
+
+def seed_spread_table(cells: pd.DataFrame) -> list[ReportTable]:
+    """The spread of the average over the seeds of each setting; none where no setting has two."""
+    done = trained_cells(cells)
+    rows = []
+    for label, cells_of_setting in done.assign(label=setting_labels(done)).groupby("label", sort=False):
+        scores = list(cells_of_setting["average"])
+        if len(scores) > 1:
+            values = (np.mean(scores), standard_deviation(scores), min(scores), max(scores))
+            rows.append([label, str(len(scores)), *(f"{value:.2f}" for value in values)])
+    if not rows:
+        return []
+    note = "Average accuracy (%) over the seeds of a setting: each seed draws examples, order, start and dropout anew."
+    return [ReportTable("Spread over seeds", ["setting", "seeds", "mean", "s.d.", "least", "most"], rows, note)]

@@ -31,11 +31,11 @@ from bench.report.figures import (
     samples,
     training_curves,
 )
-from bench.report.finding import ONE_SEED, best_sentence, finding, noise_text, uncompared
+from bench.report.finding import ONE_SEED, best_sentence, comparison_sentences, noise_text, uncompared
 from bench.report.judge_check_table import check_table
 from bench.report.judge_panels import JudgePanel, judge_panels
+from bench.report.judged_finding import judge_warnings, judged_finding
 from bench.report.open_answer_tables import open_answer_tables
-from bench.report.open_answers import judge_warnings, judged_finding
 from bench.report.provenance import duplicate_table, environment_table, machine_warning, method_table
 from bench.report.ranking import rank_settings
 from bench.report.score_tables import (
@@ -43,8 +43,10 @@ from bench.report.score_tables import (
     parse_rate_table,
     published_table,
     ranked_table,
+    seed_spread_table,
     task_tables,
 )
+from bench.report.trial_table import read_trials, trial_table
 from bench.store.folder import Results
 from bench.store.records import PlanRecord
 
@@ -89,7 +91,7 @@ def sweep_report(results: Results) -> ReportContent:
         rank_settings(tables, compared, plan.baseline),
         judgments,
         judge_panels(tables, judgments, plan.baseline, plan.report),
-        learning_rates.read_trials(results, plan),
+        read_trials(results, plan),
         training_curves.read_training_logs(results, tables.cells),
     )
     sections = [
@@ -123,7 +125,7 @@ def _finding(sweep: _Sweep) -> ReportSection:
     majority = majority_average(averaged_scores(sweep.tables.scores))
     sentences = [
         *best_sentence(sweep.ranked),
-        *finding(sweep.tables.cells, sweep.differences, sweep.plan.report, bool(sweep.panels), majority),
+        *comparison_sentences(sweep.tables.cells, sweep.differences, sweep.plan.report, bool(sweep.panels), majority),
         *judged_finding(sweep.panels, sweep.plan.report, sweep.plan),
     ]
     return ReportSection("finding", "The finding", sentences)
@@ -208,8 +210,8 @@ def _stability(sweep: _Sweep) -> ReportSection:
         [sentence for sentence in noise if sentence != ONE_SEED] or noise[:1],
         figures=[*training_curves.draw(sweep.logs), *learning_rates.draw(sweep.trials)],
         tables=[
-            *training_curves.seed_spread_table(cells),
-            *learning_rates.trial_table(sweep.trials, max(cells["samples"])),
+            *seed_spread_table(cells),
+            *trial_table(sweep.trials, max(cells["samples"])),
         ],
     )
 

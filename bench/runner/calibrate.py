@@ -17,7 +17,7 @@ from bench.runner.run_sweep import SweepOutcome, run_sweep
 from bench.store.folder import Results
 from bench.store.records import Status
 from bench.sweep.cell import Cell
-from bench.sweep.identity import EvaluationIdentity
+from bench.sweep.evaluation_identity import EvaluationIdentity
 
 STEPS, QUESTIONS = 5, 16
 """Optimizer steps of a calibration cell (the first is not timed) and questions of each of its tasks."""

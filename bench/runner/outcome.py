@@ -1,4 +1,4 @@
-"""Runs one cell and records how it ended, whatever happens: the record says it afterwards."""
+"""How a cell ended: done, or failed with a reason; recorded in either case."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from bench.models.hooks import drop_prompt_mask
 from bench.runner.cell_costs import add_evaluation_costs, scoring_costs
 from bench.runner.cell_run import CellRun
 from bench.store.records import AnswersRecord, EvaluationRecord, ScoringCosts
-from bench.sweep.identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 
 TIMED_QUESTIONS = 64
 """Questions whose texts the timed prompts are cut from."""

@@ -30,7 +30,7 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}",
-            "Free some space or choose another --results folder; the same command goes on from what is there.",
+            "Free some space or choose another --results folder; the same command resumes from what is there.",
         ) from error
     finally:
         with suppress(OSError):
@@ -55,7 +55,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
         part.rename(path)
     except Exception as error:
         if isinstance(error, OSError) or disk_is_full(error):
-            raise UserError(f"cannot write {path}: {error}", "Free some space; the same command goes on.") from error
+            raise UserError(f"cannot write {path}: {error}", "Free some space; the same command resumes.") from error
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -37,9 +37,9 @@ import yaml
 from pydantic import JsonValue
 
 from bench.errors import UserError
-from bench.store import packed
+from bench.store import pack_format
 from bench.store.files import write_bytes, write_json, write_text, writing, writing_folder
-from bench.store.packed import Pack
+from bench.store.pack_format import Pack
 from bench.store.record_json import (
     RESTORE,
     NewerSchema,
@@ -75,7 +75,7 @@ class CellFolder:
     @property
     def pack(self) -> Pack:
         """The pack of the cell's sweep; the cell may be in it or not."""
-        return Pack(self.path.parent.parent / packed.FOLDER)
+        return Pack(self.path.parent.parent / pack_format.FOLDER)
 
     @property
     def is_loose(self) -> bool:
@@ -168,11 +168,6 @@ class CellFolder:
         table = None if self.is_loose else self.pack.items.table(self.path.name, file)
         return None if table is None else table.to_pandas()
 
-    def items_files(self) -> list[str]:
-        """The names of all items files, sorted."""
-        names = {path.name for path in self.path.glob("items/*.parquet")}
-        return sorted(names if self.is_loose else {*names, *self.pack.items.files(self.path.name)})
-
     def columns(self, file: str, names: Sequence[str]) -> dict[str, pa.ChunkedArray] | None:
         """Those of the named columns that the rows of an evaluation have, (questions,) each; None if they are missing.
 
@@ -225,7 +220,7 @@ class Results:
     @property
     def pack(self) -> Pack:
         """The packed files of the cells."""
-        return Pack(self.path / packed.FOLDER)
+        return Pack(self.path / pack_format.FOLDER)
 
     def judge(self, label: str) -> Path:
         """The folder of a judge: judge.json, its check, its pairwise comparisons."""

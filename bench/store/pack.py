@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from bench.errors import UserError, first_line
 from bench.store.folder import CellFolder, Results
 from bench.store.locks import holding, locked_names
-from bench.store.packed.stamp import Stamp, corrupt, stamp
-from bench.store.packed.texts import PackedTexts
+from bench.store.pack_format.stamp import Stamp, corrupt, stamp
+from bench.store.pack_format.texts import PackedTexts
 from bench.store.record_json import parse_cell, parse_record
 from bench.store.records import CellRecord, EnvironmentRecord
 

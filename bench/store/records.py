@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.hashing import short_hash
 from bench.sweep.cell import Settings
-from bench.sweep.identity import AnswersSettings, EvaluationSettings
+from bench.sweep.evaluation_identity import AnswersSettings, EvaluationSettings
 from bench.sweep.sections import ReportConfig
 
 SCHEMA = 2

@@ -83,11 +83,6 @@ class OwnSet(Strict):
             )
         return columns
 
-    @property
-    def instructs(self) -> bool:
-        """Whether its rows are instructions, which `data.template` puts into words."""
-        return bool({"instruction", "messages"} & set(self.columns))
-
 
 class DataConfig(Strict):
     """What the methods learn from."""
@@ -117,7 +112,7 @@ class DataConfig(Strict):
     development: int = Field(500, ge=0)
     """Questions held out of the training sets for choices that must not be made on the test set."""
     deduplicate: bool = True
-    """Remove training rows whose question stands in a test or development set."""
+    """Remove training rows whose question is in a test or development set."""
     append_eos: bool = True
     """End every training answer with the end-of-text token."""
 
@@ -189,7 +184,7 @@ class TrainingConfig(Strict):
     logging_steps: int | None = Field(None, ge=1)
     """Steps between two lines of training.jsonl; default: about 50 lines a cell."""
     checkpoint_minutes: float | None = Field(15.0, ge=0)
-    """Minutes between two checkpoints of a training, from which a killed cell goes on (on one device); null: none."""
+    """Minutes between two checkpoints of a training, from which a killed cell resumes (on one device); null: none."""
     report_to: OneOrMore[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = ()
     """Trackers that Trainer reports to besides training.jsonl."""
 

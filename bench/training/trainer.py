@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 
 from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import attended_pairs
-from bench.data.encoding import Collator, Encoded, encode_all
+from bench.data.collator import Collator
+from bench.data.encoding import Encoded, encode_all
 from bench.data.examples import Example
 from bench.errors import CellProblem
 from bench.methods.method import Method
@@ -307,6 +308,7 @@ def _make_trainer(
     advance: Advance,
     tensorboard: Path | None,
 ) -> tuple[FineTuner, TrainingMonitor]:
+    """The trainer of a cell with its callbacks, and the callback that logs and shows progress."""
     lengths = [len(row.ids) for row in dataset.rows]
     throughput = Throughput()
     monitor = TrainingMonitor(log, advance, sum(lengths) * config.epochs / max(1, dataset.steps), throughput)
@@ -337,6 +339,7 @@ def _make_trainer(
 
 
 def _training_arguments(cell: Cell, config: TrainingConfig, dataset: _Dataset, folder: Path) -> TrainingArguments:
+    """The settings of a cell as transformers' Trainer takes them."""
     device = compute_device()
     micro_batch = config.micro_batch or config.per_device
     if cell.lr is None:

@@ -43,7 +43,7 @@ def test_what_is_read_by_columns_is_what_the_tables_say() -> None:
     tables, shares = [], {}
     for folder, task in metric.index:
         cell = results.folder_named(folder)
-        (file,) = (file for file in cell.items_files() if file.startswith(f"{task}@"))
+        (file,) = (evaluation.file for evaluation in cell.record().evaluations.values() if evaluation.task == task)
         items = cell.items(file)
         predicted = items["prediction_norm" if metric[folder, task] == "acc_norm" else "prediction"]
         labels = {"folder": folder, "protocol": "loglikelihood-v1", "task": task}

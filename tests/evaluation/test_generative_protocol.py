@@ -29,7 +29,7 @@ from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.progress import ignore_progress
 from bench.store.folder import Results
 from bench.store.record_json import content_of
-from bench.sweep.identity import EvaluationIdentity
+from bench.sweep.evaluation_identity import EvaluationIdentity
 from bench.sweep.sections import DataConfig, EvaluationConfig, TrainingConfig
 from bench.training.trainer import train
 

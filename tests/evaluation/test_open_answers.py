@@ -16,7 +16,7 @@ from bench.evaluation import open_answers
 from bench.evaluation.open_answers import answer_questions, read_answers
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.store.folder import CellFolder
-from bench.sweep.identity import AnswersIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity
 
 QUESTIONS = [
     OpenQuestion(1, "writing", (Turn("Write of a cat."), Turn("Shorter."))),

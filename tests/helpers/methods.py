@@ -11,7 +11,8 @@ import torch
 from transformers import AutoTokenizer
 
 from bench import methods
-from bench.data.encoding import Collator, encode
+from bench.data.collator import Collator
+from bench.data.encoding import encode
 from helpers.training import EXAMPLES
 
 SETTINGS: dict[str, dict[str, Any]] = {

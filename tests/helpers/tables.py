@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.analysis import comparison
-from bench.report.finding import finding
+from bench.report.finding import comparison_sentences
 from bench.store.records import PlannedRecord
 from bench.sweep.baseline import choose_baseline
 from bench.sweep.cell import Settings
@@ -106,7 +106,7 @@ def compared(
 
 def said(rows: list[dict]) -> list[str]:
     cells = cells_of(rows)
-    return finding(cells, compared(cells))
+    return comparison_sentences(cells, compared(cells))
 
 
 def planned_cell(method: str, options: Settings, base: str = "b", tuned: bool = False) -> PlannedRecord:

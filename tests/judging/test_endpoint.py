@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
-from bench.judging.endpoint import Endpoint
+from bench.judging.endpoint_settings import Endpoint
 from bench.judging.prompts import Prompt
 from bench.judging.request import NO_KEY, Reply, make_client
 from bench.judging.request_queue import FIRST_WAIT, Usage, send_all
@@ -431,7 +431,7 @@ def test_an_error_of_the_caller_is_its_own(server: Server) -> None:
 CHILD = """
 import json, signal, sys
 from bench.judging.request_queue import send_all
-from bench.judging.endpoint import Endpoint
+from bench.judging.endpoint_settings import Endpoint
 from bench.judging.prompts import Prompt
 
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,7 +16,7 @@ import pytest
 from helpers.sweeps import bench
 
 from bench.analysis.judgments import JudgmentTables, read_judgments
-from bench.judging.endpoint import Endpoint
+from bench.judging.endpoint_settings import Endpoint
 from bench.judging.judge_folder import JudgingOptions, JudgingSummary, judge_folder
 from bench.judging.judges import EndpointJudge, Judge, SimilarityJudge
 from bench.judging.judgment_records import ModelRating

@@ -11,7 +11,7 @@ from bench.data.open_questions import OpenQuestion, Turn
 from bench.judging import similarity
 from bench.judging.ledger import cell_ratings
 from bench.store.folder import CellFolder
-from bench.sweep.identity import AnswersIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity
 
 QUESTION = OpenQuestion(
     7, "stem", (Turn("Why?"), Turn("And?")), (("Because of the sun.", "Because of rain."), ("The sun it is.", "Rain."))

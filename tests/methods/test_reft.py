@@ -249,7 +249,7 @@ def test_bfloat16_base_under_autocast(name: str, tiny_model: Path) -> None:
     )
 
 
-def test_stacked_on_lora_both_apply_in_both_doors(tiny_model: Path) -> None:
+def test_stacked_on_lora_both_apply(tiny_model: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     def lora() -> Any:

@@ -14,7 +14,7 @@ from helpers.sweeps import bench, sweep_file
 
 from bench import methods
 from bench.analysis.result_tables import read_results
-from bench.methods.learning_rates import learning_rates_to_try, with_learning_rate
+from bench.methods.learning_rate_grid import learning_rates_to_try, with_learning_rate
 from bench.planning.build import make_plan
 from bench.planning.tuning import settle
 from bench.store.folder import Results

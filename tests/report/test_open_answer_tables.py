@@ -27,8 +27,8 @@ from bench.judging.measures import noise_of_mean
 from bench.report import published
 from bench.report.figures import samples
 from bench.report.judge_panels import JudgePanel, judge_panels
+from bench.report.judged_finding import judge_warnings, judged_finding
 from bench.report.open_answer_tables import open_answer_tables
-from bench.report.open_answers import judge_warnings, judged_finding
 from bench.report.pairwise_table import pairwise_tables
 from bench.statistics import mean_interval
 from bench.store.records import JudgeRecord, OpenSetRecord

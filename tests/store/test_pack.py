@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.store.folder import CellFolder, Results
 from bench.store.locks import holding
 from bench.store.pack import pack, unpack
-from bench.store.packed import items as packed_items
+from bench.store.pack_format import items as packed_items
 from bench.store.records import SCHEMA, CellRecord, Status
 
 LORA = "lora-r4-n1000-s0-a1689008"
@@ -62,6 +62,12 @@ def table_of(path: Path) -> tuple[str, bytes | None, str]:
     return table.schema.to_string(), table.schema.metadata[b"pandas"], repr(table.to_pylist())
 
 
+def items_files(folder: CellFolder) -> list[str]:
+    """The items files that a cell has, loose or packed."""
+    names = {path.name for path in folder.path.glob("items/*.parquet")}
+    return sorted(names if folder.is_loose else names | set(folder.pack.items.files(folder.path.name)))
+
+
 def read_all(results: Results) -> dict[str, Any]:
     """All that there is to read of the cells, through the interface that all rooms use."""
     found: dict[str, Any] = {}
@@ -73,10 +79,10 @@ def read_all(results: Results) -> dict[str, Any]:
             folder.environment(),
             folder.training_log(),
             {name: folder.read_text(name) for name in texts},
-            {name: repr(folder.items(name).to_dict("list")) for name in folder.items_files()},
+            {name: repr(folder.items(name).to_dict("list")) for name in items_files(folder)},
             {
                 name: {key: repr(column.to_pylist()) for key, column in folder.columns(name, ["gold", "acc"]).items()}
-                for name in folder.items_files()
+                for name in items_files(folder)
             },
             folder.items("absent.parquet"),
             folder.columns("absent.parquet", ["gold"]),
@@ -177,13 +183,13 @@ def test_loose_files_win_over_packed_ones(loose: Results) -> None:
     # From now on the packed files are out of sight: what is removed stays removed.
     shutil.rmtree(lora.path / "items")
     (lora.path / "judgments" / "j-0.jsonl").unlink()
-    assert lora.items_files() == [] and lora.read_text("judgments/j-0.jsonl") is None
+    assert items_files(lora) == [] and lora.read_text("judgments/j-0.jsonl") is None
     assert lora.items("a@loglikelihood-0.parquet") is None
     lora.write_record(CellRecord(status=Status.FAILED, reason="again"))
     assert lora.record().reason == "again"
     assert pack(loose).added == 1
-    assert lora.record().reason == "again" and lora.items_files() == [] and not lora.is_loose
-    assert loose.folder_named(BASE).items_files() == ["a@loglikelihood-0.parquet"]
+    assert lora.record().reason == "again" and items_files(lora) == [] and not lora.is_loose
+    assert items_files(loose.folder_named(BASE)) == ["a@loglikelihood-0.parquet"]
 
 
 def test_a_corrupt_packed_record_is_set_aside_as_a_loose_one_is(loose: Results) -> None:

@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from bench import methods
-from bench.data.encoding import Collator, Encoded, encode, encode_pair
+from bench.data.collator import Collator
+from bench.data.encoding import Encoded, encode, encode_pair
 from bench.data.examples import Example
 from bench.errors import Diverged
 from bench.models.hooks import HeadAt, drop_prompt_mask

@@ -13,10 +13,13 @@ import torch
 from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.lora.dora import DoraLinearLayer
 from peft.tuners.poly.layer import PolyLayer
+from peft.tuners.tuners_utils import check_adapters_to_merge
 from peft.tuners.vera import Linear as VeraLinear
 from peft.tuners.vera import VeraModel
 from peft.tuners.vera.model import _get_tuner_layer_class
 from peft.utils import PeftType
+from peft.utils.integrations import dequantize_module_weight
+from peft.utils.other import transpose
 from torch import nn
 
 from bench.models.compat import require
@@ -30,9 +33,12 @@ __all__ = [
     "VeraLinear",
     "VeraModel",
     "add_peft_type",
+    "check_adapters_to_merge",
+    "dequantize_module_weight",
     "give_first_task",
     "is_adapted_by_vera",
     "replace_classes",
+    "transpose",
 ]
 
 LINK = "https://github.com/huggingface/peft/blob/v0.21.2/src/peft/"
@@ -66,6 +72,17 @@ require(
     "peft",
     "how VeRA makes a layer",
     LINK + "tuners/vera/model.py",
+)
+
+
+# Helpers of PEFT's own layers, in no page of its documentation.
+require(
+    _parameters(transpose) == ["weight", "fan_in_fan_out"]
+    and _parameters(dequantize_module_weight) == ["module"]
+    and _parameters(check_adapters_to_merge) == ["module", "adapter_names"],
+    "peft",
+    "the helpers that transpose, dequantize and name what is merged",
+    LINK + "utils/other.py",
 )
 
 

@@ -1,4 +1,4 @@
-"""How steadily each method trains: loss and gradient norm by step, and the spread of scores over seeds."""
+"""How steadily each method trains: loss and gradient norm by step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
 from bench.errors import UserError
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import method_look, styled
-from bench.report.table import ReportTable
-from bench.statistics import standard_deviation
 from bench.store.folder import Results
 from bench.store.records import TrainingLogRow
 
@@ -150,18 +147,3 @@ def _figure(lines: dict[str, list[np.ndarray]], methods: Mapping[str, str], curv
         figure.supxlabel("step", fontsize=9.5)
         figure.supylabel(curve.title.lower(), fontsize=9.5)
     return figure
-
-
-def seed_spread_table(cells: pd.DataFrame) -> list[ReportTable]:
-    """The spread of the average over the seeds of each setting; none where no setting has two."""
-    done = trained_cells(cells)
-    rows = []
-    for label, cells_of_setting in done.assign(label=setting_labels(done)).groupby("label", sort=False):
-        scores = list(cells_of_setting["average"])
-        if len(scores) > 1:
-            values = (np.mean(scores), standard_deviation(scores), min(scores), max(scores))
-            rows.append([label, str(len(scores)), *(f"{value:.2f}" for value in values)])
-    if not rows:
-        return []
-    note = "Average accuracy (%) over the seeds of a setting: each seed draws examples, order, start and dropout anew."
-    return [ReportTable("Spread over seeds", ["setting", "seeds", "mean", "s.d.", "least", "most"], rows, note)]

@@ -10,6 +10,7 @@ from helpers.tables import cells_of
 
 from bench.analysis.result_tables import read_results
 from bench.report.figures import training_curves
+from bench.report.score_tables import seed_spread_table
 from bench.store.folder import Results
 from bench.store.records import TrainingLogRow
 
@@ -52,6 +53,6 @@ def test_every_trained_setting_has_a_panel(finished: tuple[Path, Path], tmp_path
 
 def test_the_spread_needs_two_seeds() -> None:
     rows = [{"method": "lora", "rank": 8, "seed": seed, "average": 50.0 + 2 * seed} for seed in range(3)]
-    (table,) = training_curves.seed_spread_table(cells_of([*rows, {"method": "dora", "rank": 8, "average": 50.0}]))
+    (table,) = seed_spread_table(cells_of([*rows, {"method": "dora", "rank": 8, "average": 50.0}]))
     assert table.rows == [["lora r8", "3", "52.00", "2.00", "50.00", "54.00"]]
-    assert training_curves.seed_spread_table(cells_of(rows[:1])) == []
+    assert seed_spread_table(cells_of(rows[:1])) == []

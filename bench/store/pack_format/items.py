@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bench.store.files import writing
-from bench.store.packed.stamp import Stamp, corrupt, stamp, stamp_of
+from bench.store.pack_format.stamp import Stamp, corrupt, stamp, stamp_of
 from bench.store.record_json import check_schema
 from bench.store.records import SCHEMA
 

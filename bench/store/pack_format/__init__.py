@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.store.packed.items import PackedItems
-from bench.store.packed.texts import PackedTexts
+from bench.store.pack_format.items import PackedItems
+from bench.store.pack_format.texts import PackedTexts
 
 FOLDER = "packed"
 

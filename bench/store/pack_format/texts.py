@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bench.store.files import write_bytes
-from bench.store.packed.stamp import Stamp, corrupt, stamp
+from bench.store.pack_format.stamp import Stamp, corrupt, stamp
 from bench.store.record_json import check_schema
 from bench.store.records import SCHEMA
 
