@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from typer.testing import CliRunner
 
 from bench.cli import app
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
-def make_tiny_model(folder: Path, bos: bool = False, hidden: int = 32) -> Path:
+
+def tiny_tokenizer(bos: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without merges: ``<s>``, ``</s>``, ``<pad>`` and a token for each byte. With `bos`, every
+    text begins with ``<s>``."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<s>", "</s>", "<pad>"]
@@ -23,7 +28,13 @@ def make_tiny_model(folder: Path, bos: bool = False, hidden: int = 32) -> Path:
     core.decoder = decoders.ByteLevel()
     if bos:
         core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+
+
+def make_tiny_model(folder: Path, bos: bool = False, hidden: int = 32) -> Path:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer(bos)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
