@@ -65,6 +65,7 @@ def run_sweep(
 
 def run_plan(planned: Plan, results: Results, options: RunOptions) -> SweepOutcome:
     """Run the missing cells of a plan, show the progress on the terminal, and keep the report up to date."""
+    from bench.planning.recorded_cells import recorded_in_another_dtype
     from bench.progress import Progress
     from bench.report import write_report as write
     from bench.runner.run_sweep import run_sweep as run
@@ -72,6 +73,8 @@ def run_plan(planned: Plan, results: Results, options: RunOptions) -> SweepOutco
     with Progress() as progress:
         for base, choice in planned.dtypes.items():
             progress.line(f"{base}: computes in {choice.value} ({choice.reason})")
+        for sentence in recorded_in_another_dtype(planned, results):
+            progress.line(sentence)
         outcome = run(planned, results, progress, options, refresh=lambda: write(results))
     write(results)
     return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bench.errors import UserError
 
@@ -21,7 +21,8 @@ class DtypeChoice:
 
 
 def resolve_dtype(requested: str, elsewhere: bool = False) -> DtypeChoice:
-    """`auto` becomes bfloat16 if the device computes in it natively, else float32.
+    """`auto` becomes bfloat16 if the device computes in it natively, else float32. The reason says where a named
+    bfloat16 is emulated, which is slow.
 
     With `elsewhere` the choice is for another machine's GPU of the last years, not for this machine's device.
     Raises UserError for float16 without a CUDA device.
@@ -29,26 +30,43 @@ def resolve_dtype(requested: str, elsewhere: bool = False) -> DtypeChoice:
     if elsewhere:
         if requested == "auto":
             return DtypeChoice("bfloat16", "estimated for another device")
-        return DtypeChoice(requested, "as the sweep says")
-    import torch
-
+        return DtypeChoice(requested, AS_NAMED)
     from bench.models.device import compute_device
 
     device = compute_device()
     if requested == "float16" and device.type != "cuda":
         raise UserError(f"dtype float16 needs a CUDA device; this is {device.type}", "Set dtype: auto or bfloat16.")
-    if requested != "auto":
-        return DtypeChoice(requested, "as the sweep says")
+    if requested not in ("auto", "bfloat16"):
+        return DtypeChoice(requested, AS_NAMED)
+    device_name, support = _bfloat16_support(device)
+    if requested == "auto":
+        reasons = {
+            "native": f"{device_name} multiplies bfloat16 matrices natively",
+            "emulated": f"{device_name} has no native bfloat16",
+            "unknown": f"bfloat16 is not relied upon on {device_name}",
+        }
+        return DtypeChoice("bfloat16" if support == "native" else "float32", reasons[support])
+    if support == "emulated":
+        slow = f"{device_name} emulates bfloat16, which takes several times as long as float32"
+        return DtypeChoice(requested, f"{AS_NAMED}; {slow}")
+    return DtypeChoice(requested, AS_NAMED)
+
+
+AS_NAMED = "as the sweep says"
+
+
+def _bfloat16_support(device: torch.device) -> tuple[str, Literal["native", "emulated", "unknown"]]:
+    """The device's name in a sentence, and whether it multiplies bfloat16 matrices natively."""
+    import torch
+
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return DtypeChoice("bfloat16", f"{torch.cuda.get_device_name()} computes in bfloat16")
-        return DtypeChoice("float32", f"{torch.cuda.get_device_name()} has no bfloat16")
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_name(), "native" if native else "emulated"
     if device.type == "cpu":
         capability = torch.cpu.get_capabilities()
-        if capability.get("avx512_bf16") or capability.get("amx_bf16") or capability.get("bf16"):
-            return DtypeChoice("bfloat16", "this processor multiplies bfloat16 matrices natively")
-        return DtypeChoice("float32", "this processor has no native bfloat16")
-    return DtypeChoice("float32", f"bfloat16 is not relied upon on {device.type}")
+        native = any(capability.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        return "this processor", "native" if native else "emulated"
+    return device.type, "unknown"
 
 
 def computing_in(dtype: str, device: torch.device) -> torch.autocast:

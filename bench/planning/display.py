@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from bench.planning.estimate import GUESSED_UTILISATION, Estimate, make_estimator
 from bench.planning.memory import gigabytes, too_large
 from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
+from bench.planning.recorded_cells import recorded_in_another_dtype
 from bench.planning.tuning import settle
 from bench.progress import duration
 from bench.store.folder import Results
@@ -76,6 +77,8 @@ class PlanListing:
     """Speed of the other device that is planned for; None: this device."""
     placeholders: list[str]
     """Data sets that placeholders stand for."""
+    other_dtypes: list[str]
+    """Sentences about cells that are recorded in another dtype than `dtype: auto` chooses here."""
 
 
 def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> PlanListing:
@@ -97,6 +100,7 @@ def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> Plan
         too_large="" if tflops else too_large(planned, estimator),
         tflops=tflops,
         placeholders=list(plan.data.placeholders),
+        other_dtypes=[] if tflops else recorded_in_another_dtype(plan, results),
     )
 
 
@@ -211,6 +215,7 @@ def _about_data(plan: Plan, listing: PlanListing) -> list[str]:
             "published, about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
         )
     lines += [f"{base}: computes in {dtype.value} ({dtype.reason})" for base, dtype in plan.dtypes.items()]
+    lines += listing.other_dtypes
     data = plan.data
     for name, pool in data.pools.items():
         lines.append(

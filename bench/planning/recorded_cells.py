@@ -1,14 +1,17 @@
-"""The recorded cells that an estimate can be based on, and the settings by which cells are alike."""
+"""The recorded cells that an estimate can be based on, the settings by which cells are alike, and recorded cells that
+differ from planned ones in the dtype alone."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.errors import UserError
 from bench.methods.learning_rate_grid import without_learning_rate
-from bench.store.folder import CellFolder
+from bench.planning.plan import TO_RUN, Plan, status_of
+from bench.store.folder import CellFolder, Results
 from bench.store.records import AnswersRecord, Costs, EnvironmentRecord, EvaluationRecord
 from bench.sweep.cell import Cell
 
@@ -62,3 +65,28 @@ def recorded_cells(folders: Iterable[CellFolder], machine: Mapping[str, str]) ->
 def _is_machine(environment: EnvironmentRecord, machine: Mapping[str, str]) -> bool:
     recorded = {"device": environment.device, "processor": environment.processor}
     return all(recorded.get(key) == value for key, value in machine.items())
+
+
+def recorded_in_another_dtype(plan: Plan, results: Results) -> list[str]:
+    """A sentence for each dtype in which cells of this plan are recorded although `dtype: auto` is another one here."""
+    automatic = {base.id for base in plan.sweep.base_model if base.dtype == "auto"}
+    waiting = {
+        planned.cell.id: planned.cell.base
+        for planned in plan.cells
+        if planned.base.id in automatic and status_of(planned, results) in TO_RUN
+    }
+    here = {(base.id, base.revision): base for base in waiting.values()}
+    counts: Counter[tuple[str, str]] = Counter()
+    for folder in results.folders() if waiting else ():
+        try:
+            cell = folder.cell()
+        except UserError:
+            continue
+        base = here.get((cell.base.id, cell.base.revision))
+        if base is not None and cell.base != base and cell.model_copy(update={"base": base}).id in waiting:
+            counts[cell.base.dtype, base.dtype] += 1
+    return [
+        f"{count} of these cells are recorded in {recorded}. This sweep says `dtype: auto`, which is {resolved} on "
+        f"this machine, so they are to be run again. To use the recorded cells: --set base_model.dtype={recorded}"
+        for (recorded, resolved), count in sorted(counts.items())
+    ]
