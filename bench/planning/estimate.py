@@ -84,7 +84,7 @@ class Estimator:
         """By base and numbers of parameters, which many cells share: counting takes milliseconds each."""
         self.speeds: dict[str, float] = {}
         """FLOP/s, by dtype."""
-        self.evaluation_seconds: dict[tuple[str, int, str, str, bool], float] = {}
+        self.evaluation_seconds: dict[tuple[str, int, str, float, str, bool], float] = {}
         """By what decides the time of scoring a task by arithmetic: a sweep of thousands of cells has few of these."""
         self.lengths: dict[int, float] = {}
         """Tokens of a training example, by seed."""
@@ -248,7 +248,14 @@ class Estimator:
 
     def _evaluation(self, planned: PlannedCell, evaluation: EvaluationIdentity, count: int) -> float:
         """Seconds of scoring so many questions, by arithmetic."""
-        key = (planned.base.id, planned.total, planned.cell.base.dtype, evaluation.id, planned.trial)
+        key = (
+            planned.base.id,
+            planned.total,
+            planned.cell.base.dtype,
+            _weight_bytes(planned.cell),
+            evaluation.id,
+            planned.trial,
+        )
         if key not in self.evaluation_seconds:
             self.evaluation_seconds[key] = self._compute_evaluation(planned, evaluation, count)
         return self.evaluation_seconds[key]

@@ -271,3 +271,7 @@ def _text(path: Path) -> str | None:
         return None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is corrupt: {error}", RESTORE) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}", "Check the disk and the permissions."
+        ) from None

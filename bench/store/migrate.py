@@ -15,7 +15,7 @@ def migrated(content: Content, kind: type[Record]) -> Content:
     """The content of a record's file of any earlier schema, as the current schema has it.
 
     Schema 2 added its own number to every file. In plan.json it added the baseline, and removed a trial's learning
-    rate, which is among the trial's options.
+    rate, which is among the trial's options. The first plans name neither the format nor the protocol: there was one.
     """
     current = {key: value for key, value in content.items() if key != "schema"}
     if kind is PlanRecord:
@@ -25,6 +25,8 @@ def migrated(content: Content, kind: type[Record]) -> Content:
 
 def _bring_plan_up_to_2(plan: Content) -> None:
     """Changes nothing in a plan of schema 2."""
+    plan.setdefault("format", "question")
+    plan.setdefault("protocols", ["loglikelihood"])
     trials, cells = plan.get("trials"), plan.get("cells")
     if isinstance(trials, list):
         plan["trials"] = [

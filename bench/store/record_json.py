@@ -37,7 +37,10 @@ def read_record(path: Path, text: str | None, kind: type[RecordType]) -> RecordT
 def parse_record(path: Path, text: str, kind: type[RecordType]) -> RecordType:
     """As `read_record`, of a text that is there."""
     try:
-        return kind.model_validate(migrated(_content(path, text), kind))
+        content = migrated(_content(path, text), kind)
+        if missing := [key for key in kind.KEYS if key not in content]:
+            raise ValueError(f"it has no {missing[0]}")
+        return kind.model_validate(content)
     except (ValueError, TypeError) as error:
         raise _corrupt(path, error) from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,14 +41,17 @@ class Status(StrEnum):
 
 
 class Record(BaseModel):
-    """Base of all records. Fields are checked when they are assigned; an unknown key is an error.
+    """Base of all records. Fields are checked when they are assigned.
 
-    Files leave out what is None, so a field that may be None has None as its default.
+    Files leave out what is None, so a field that may be None has None as its default. A key that a file has and the
+    record has not (somebody's note) is no reason to distrust the rest of the file: it is ignored.
     """
 
     model_config = ConfigDict(
-        extra="forbid", validate_assignment=True, use_attribute_docstrings=True, validate_by_name=True
+        extra="ignore", validate_assignment=True, use_attribute_docstrings=True, validate_by_name=True
     )
+    KEYS: ClassVar[tuple[str, ...]] = ()
+    """What a file must have although the record has a default for it."""
 
 
 class Costs(Record):
@@ -206,6 +209,8 @@ class SharingCheck(Record):
 
 class CellRecord(Record):
     """What a cell came to so far: metrics.json. Written after each stage: a killed process loses one at most."""
+
+    KEYS = ("status",)
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     status: Status = Status.TODO

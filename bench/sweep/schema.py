@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 from bench.sweep.cell import Settings
 from bench.sweep.sections import (
@@ -53,6 +54,12 @@ class Sweep(Strict):
     costs: CostsConfig = CostsConfig()
     run: RunConfig = RunConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_json_has_it(cls, data: object) -> object:
+        """A program may give tuples, paths and numbers of numpy; a YAML file, dates and whole numbers as keys."""
+        return to_jsonable_python(data, fallback=_plain_number)
 
     @field_validator("base_model", mode="before")
     @classmethod
@@ -119,6 +126,11 @@ class Sweep(Strict):
         for settings in product_of_lists(TrainingConfig, self.training):
             TrainingConfig.model_validate(settings)
         return self
+
+
+def _plain_number(value: object) -> object:
+    """A number of numpy or torch as Python's; anything else as text."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def describe(error: ValidationError) -> str:

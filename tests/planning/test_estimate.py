@@ -147,3 +147,27 @@ def test_what_cannot_fit_is_refused_by_name(tmp_path: Path, tiny_model: Path, mo
     assert not (tmp_path / "r").exists()
     done = bench("plan", path, "--results", tmp_path / "r")  # for another machine, it may be
     assert done.exit_code == 0 and "bench run would refuse: 1 cell cannot fit" in done.output, done.output
+
+
+@pytest.mark.parametrize("names", [["lora", "qlora"], ["qlora", "lora"]])
+def test_the_estimate_of_a_method_does_not_depend_on_those_before_it(names: list[str]) -> None:
+    """Both have as many parameters, and what is read to generate a token is eight times less for four bits."""
+    from bench.planning.build import make_plan
+    from bench.planning.estimate import make_estimator
+    from bench.store.folder import Results
+    from bench.sweep.schema import Sweep
+
+    sweep = Sweep.model_validate(
+        {
+            "name": "order",
+            "base_model": {"id": "huggyllama/llama-7b", "dtype": "bfloat16"},
+            "methods": [{"method": name, "rank": 8} for name in names],
+            "samples": 16,
+            "data": {"format": "llm_adapters"},
+            "evaluation": {"protocol": "llm-adapters-v1", "merge": "never", "limit": 50},
+        }
+    )
+    plan = make_plan(sweep, elsewhere=True)
+    estimator = make_estimator(plan, Results(Path("none")), tflops=312)
+    seconds = {cell.cell.method: estimator.estimate(cell).seconds for cell in plan.cells}
+    assert seconds["qlora"] < 0.7 * seconds["lora"]

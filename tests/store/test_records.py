@@ -121,7 +121,7 @@ def test_what_a_file_leaves_out_is_read_as_none() -> None:
         ('{"status": ', "Expecting value"),
         ("[1]", "not a JSON object"),
         ('{"schema": "two"}', "its schema is 'two', which is not a number"),
-        ('{"unheard_of": 1}', "unheard_of|Field required"),
+        ('{"unheard_of": 1}', "unheard_of|Field required|it has no status"),
     ],
 )
 def test_a_corrupt_file_is_named_with_the_reason(old: Results, name: str, text: str, reason: str) -> None:
@@ -159,3 +159,30 @@ def test_a_folder_without_a_plan_or_a_cell_says_so(tmp_path: Path) -> None:
     assert results.folders() == [] and not results.folder_named("lora").exists()
     assert results.folder_named("lora").record() == CellRecord()
     assert results.folder_named("lora").environment() is None
+
+
+def test_the_first_plans_which_name_no_protocol_are_read(old: Results) -> None:
+    path = old.path / "plan.json"
+    plan = json.loads(path.read_text())
+    del plan["protocols"], plan["format"]
+    path.write_text(json.dumps(plan))
+    assert old.plan_record().protocols == ["loglikelihood"] and old.plan_record().format == "question"
+
+
+def test_a_key_of_somebody_elses_is_no_reason_to_train_again(old: Results) -> None:
+    lora = old.folders()[1]
+    path = lora.path / "metrics.json"
+    record = json.loads(path.read_text())
+    record["note"] = "by hand"
+    record["costs"]["dollars"] = 3
+    before = lora.record()
+    path.write_text(json.dumps(record))
+    assert not lora.set_aside() and lora.record() == before
+
+
+def test_a_record_that_cannot_be_read_is_an_error_with_its_name(old: Results) -> None:
+    path = old.folders()[1].path / "metrics.json"
+    path.unlink()
+    path.mkdir()  # for a user who may read everything, what is no file is the one that cannot be read
+    with pytest.raises(UserError, match=r"cannot read .*metrics\.json"):
+        old.folders()[1].record()

@@ -165,3 +165,22 @@ def test_users_own_method(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
     plan = make_plan(load_sweep(write(tmp_path, tiny_model), ("methods=[{method: 'mine:Mine', rank: 3}]",)))
     assert plan.cells[-1].cell.name == "mine.Mine-r3-n20-s1"
+
+
+def test_a_program_may_give_tuples_paths_and_numbers_of_numpy() -> None:
+    import numpy as np
+
+    from bench.sweep.schema import Sweep
+
+    method = {"method": "lora", "rank": (np.int64(4), 8), "target_modules": ("q_proj",), "alpha": np.float64(8)}
+    sweep = Sweep.model_validate(
+        {
+            "name": "program",
+            "base_model": Path("models/base"),
+            "methods": [method],
+            "training": {"report_to": ()},
+            "samples": 16,
+        }
+    )
+    assert sweep.base_model[0].id == "models/base"
+    assert sweep.methods[0] == {"method": "lora", "rank": [4, 8], "target_modules": ["q_proj"], "alpha": 8.0}
