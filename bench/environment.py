@@ -107,3 +107,15 @@ def commit_of(code: Path) -> str | None:
     if not commit or changed is None or not git("ls-files", "."):
         return None
     return f"{commit}-dirty" if changed else commit
+
+
+@contextmanager
+def errors_only(library: str) -> Iterator[None]:
+    """While entered, a library logs errors only. Also a decorator: `@errors_only("lm_eval")`."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

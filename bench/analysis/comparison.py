@@ -16,6 +16,7 @@ from bench import statistics
 from bench.analysis.rescoring import QUESTION_KEY
 from bench.analysis.result_tables import ResultTables, trained_cells
 from bench.statistics import SINGLE, TaskAnswers, Verdict
+from bench.sweep.baseline import choose_baseline
 from bench.sweep.sections import ReportConfig
 
 
@@ -65,6 +66,15 @@ DIFFERENCES = tuple(column.name for column in fields(PairedDifference))
 
 RULES = ReportConfig()
 """How cells are compared where a sweep does not say."""
+
+
+def done_baseline(cells: pd.DataFrame, planned: str | None) -> str | None:
+    """The baseline of a plan; while none of its cells is done (it failed, say), the one that the rule chooses among the
+    methods that are done."""
+    done = trained_cells(cells)
+    ranks = [None if pd.isna(rank) else int(rank) for rank in done["rank"]]
+    methods = list(zip(done["method"], ranks, strict=True))
+    return planned if done.empty or planned in set(done["method"]) else choose_baseline(methods)
 
 
 def difference_rows(differences: pd.DataFrame) -> list[PairedDifference]:

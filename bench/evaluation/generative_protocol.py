@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Question, Rendered, cluster
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import Task
+from bench.environment import errors_only
 from bench.evaluation.scoring import check_rows
 from bench.evaluation.task_sample import run_lm_eval_task
 from bench.evaluation.workload import PROTOCOL_TOKENS
@@ -85,6 +86,7 @@ def evaluate_by_generation(lm: LM, data: SweepData, identity: EvaluationIdentity
     return check_rows(pd.DataFrame(rows))
 
 
+@errors_only("lm_eval")
 def generative_lm_eval_task(
     items: list[tuple[Question, Rendered]], task: Task, identity: EvaluationIdentity
 ) -> LmEvalTask:

@@ -11,6 +11,7 @@ from bench.data.questions import Question, Rendered, cluster
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import lm_eval_config
 from bench.data.tasks.rows import document
+from bench.environment import errors_only
 from bench.evaluation.scoring import check_rows
 from bench.evaluation.task_sample import run_lm_eval_task
 from bench.hashing import short_hash
@@ -84,6 +85,7 @@ def choice_loglikelihoods(lm: LM, items: Sequence[tuple[Question, Rendered]]) ->
     return [[float(next(responses)[0]) for _ in rendered.contexts] for _, rendered in items]
 
 
+@errors_only("lm_eval")
 def loglikelihood_lm_eval_task(items: list[tuple[Question, Rendered]], identity: EvaluationIdentity) -> LmEvalTask:
     """An lm-eval task over these questions: the package's template with the questions as documents."""
     from datasets import Dataset

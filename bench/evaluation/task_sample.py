@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.environment import errors_only
 from bench.errors import Diverged
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class TaskSample:
         return float(self.content[name])
 
 
+@errors_only("lm_eval")
 def run_lm_eval_task(lm: LM, name: str, task: Task, documents: Sequence[int] | None = None) -> list[TaskSample]:
     """Run one of lm-eval's task objects, on the documents at these indices (all of them by default).
 

@@ -19,8 +19,8 @@ from bench.judging.ledger import Ledger, cell_ratings, pairwise_verdicts, write_
 from bench.judging.question_files import load_questions
 from bench.judging.request_queue import Usage
 from bench.progress import Listener
+from bench.store import locks
 from bench.store.folder import CellFolder, Results
-from bench.store.locks import holding
 from bench.store.records import PlannedRecord, PlanRecord
 
 Pairs = Literal["none", "baseline", "all"]
@@ -104,10 +104,11 @@ def judge_folder(results: Results, judge: Judge, options: JudgingOptions, progre
     pairwise = _pairwise(judge) if options.pairs != "none" else None
     pairs = [] if pairwise is None else _pairs(plan, answers, options.pairs)
     summary = JudgingSummary()
-    with holding(results, f"judge-{judge.identity.label}") as held:
+    with locks.judging(results, judge.identity.label) as held:
         if not held:
             raise UserError(
-                f"another process is judging {results.path} with {judge.identity.name}", "Wait until it has finished."
+                f"another process is judging {results.path} with {judge.identity.name}, or is packing it",
+                "Wait until it has finished.",
             )
         write_judge(results, judge.identity)
         if options.check:
@@ -194,7 +195,9 @@ def _pairs(plan: PlanRecord, answers: Mapping[str, list[AnswerToRate]], choice: 
                 pairs += [AnswersToCompare(answer, other, 1), AnswersToCompare(other, answer, 2)]
     if not pairs:
         raise UserError(
-            f"no two of these cells are compared: each is compared with {plan.baseline} at equal samples and seed",
+            f"no two of these cells are compared: each is compared with {plan.baseline} at equal samples and seed"
+            if plan.baseline
+            else "no two of these cells are compared: the sweep trains no method to compare the others with",
             "Let --cells include cells of the baseline, or give --pairwise all.",
         )
     return pairs

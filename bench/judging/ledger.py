@@ -53,11 +53,7 @@ class JudgmentFile(Generic[JudgmentType]):
 
     def text(self) -> str:
         """The complete lines of the file; empty where there is no file."""
-        try:
-            complete, newline, _ = (self.folder.read_text(self.name) or "").rpartition("\n")
-        except UnicodeDecodeError as error:
-            raise self._corrupt(str(error)) from None
-        return complete + newline
+        return self.folder.read_text(self.name) or ""
 
     def read(self) -> list[JudgmentType]:
         """All judgments, in the file's order. Raises UserError for a line that is not a judgment."""
@@ -120,7 +116,7 @@ class Ledger(Generic[JudgmentType]):
         """Append a judgment; it is on the disk when this returns. Raises UserError where it cannot be written."""
         path = self.file.path
         with _writing(path):
-            if not self.appendable:
+            if not self.appendable or not path.is_file():  # packing may have taken the file meanwhile
                 self._prepare()
                 self.appendable = True
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ SizedDefaults = Callable[["PreTrainedModel", "Settings"], "Settings"]
 VIRTUAL_TOKENS = "it works through virtual tokens, which are no weights"
 VIRTUAL_TOKENS_IN_ROWS = "its virtual tokens stand before a row, and not before each example in it"
 THROUGH_CACHE = "its keys and values come by the cache, which a layer that is computed again would fill a second time"
+OBJECTS = "PEFT keeps the importance of its ranks beside the model, where no checkpoint finds it"
 ALLOTS = "what it takes away as it trains stays away: the weights of an earlier step are not all there is to it"
 
 
@@ -53,6 +54,7 @@ class PeftFacts:
     no_checkpointing: str = ""
     no_packing: str = ""
     no_validation: str = ""
+    no_checkpoint: str = ""
     defaults: Mapping[str, JsonValue] = field(default_factory=dict)
     """Those that differ from PEFT's."""
     sized_defaults: SizedDefaults | None = None
@@ -205,6 +207,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         rank="average rank that is left in the end",
         rank_ratios={"init_r": 1.5, "lora_alpha": 2},
         no_validation=ALLOTS,
+        no_checkpoint=OBJECTS,
     ),
     "BOFT": PeftFacts(
         "boft",
@@ -255,7 +258,12 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         "ln_tuning", "the normalisation layers' weights", "arXiv 2312.11420", 1e-3, rank_field=None, targets="own"
     ),
     "ADAMSS": PeftFacts(
-        "adamss", "subspaces of each weight", "PEFT's documentation of AdaMSS", 1e-2, no_validation=ALLOTS
+        "adamss",
+        "subspaces of each weight",
+        "PEFT's documentation of AdaMSS",
+        1e-2,
+        no_validation=ALLOTS,
+        no_checkpoint=OBJECTS,
     ),
     "BEFT": PeftFacts(
         "beft",

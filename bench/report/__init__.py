@@ -22,6 +22,7 @@ from bench.report.content import ReportContent
 from bench.report.sweep_report import FIGURES, TABLES, sweep_report
 from bench.store.files import write_bytes, write_text
 from bench.store.folder import Results
+from bench.store.pack import pack_files
 
 CONTROL = {"Cc", "Cs"}
 """Unicode's categories of control characters and halves of characters."""
@@ -57,7 +58,11 @@ def watch(results: Results, written: Callable[[Path], None], seconds: float = RE
         while True:
             now = {
                 path: path.stat().st_mtime_ns
-                for path in (results.path / "plan.json", *results.path.glob("cells/*/metrics.json"))
+                for path in (
+                    results.path / "plan.json",
+                    *results.path.glob("cells/*/metrics.json"),
+                    *pack_files(results),
+                )
                 if path.is_file()
             }
             if now != seen:

@@ -72,7 +72,9 @@ class _Side:
 
     @classmethod
     def of(cls, name: str, results: Results) -> _Side:
-        return cls(name, results, results.plan_record(), read_results(results))
+        plan, tables = results.plan_record(), read_results(results)
+        plan = plan.model_copy(update={"baseline": comparison.done_baseline(tables.cells, plan.baseline)})
+        return cls(name, results, plan, tables)
 
     def panels(self, rules: ReportConfig) -> dict[tuple[str, str], JudgePanel]:
         """By judge and set."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis.comparison import differences as paired_differences
+from bench.analysis.comparison import done_baseline
 from bench.analysis.judgments import JudgmentTables, read_judgments
 from bench.analysis.result_tables import (
     ResultTables,
@@ -65,6 +66,8 @@ class _Sweep:
 
     results: Results
     plan: PlanRecord
+    """With a baseline that is done."""
+    planned_baseline: str | None
     tables: ResultTables
     differences: pd.DataFrame
     ranked: pd.DataFrame
@@ -81,11 +84,14 @@ def sweep_report(results: Results) -> ReportContent:
     """
     plan = results.plan_record()
     tables = read_results(results)
+    planned = plan.baseline
+    plan = plan.model_copy(update={"baseline": done_baseline(tables.cells, planned)})
     compared = paired_differences(tables.cells, plan.baseline, tables.questions, plan.report)
     judgments = read_judgments(results, plan)
     sweep = _Sweep(
         results,
         plan,
+        planned,
         tables,
         compared,
         rank_settings(tables, compared, plan.baseline),
@@ -128,6 +134,10 @@ def _finding(sweep: _Sweep) -> ReportSection:
         *comparison_sentences(sweep.tables.cells, sweep.differences, sweep.plan.report, bool(sweep.panels), majority),
         *judged_finding(sweep.panels, sweep.plan.report, sweep.plan),
     ]
+    if sweep.planned_baseline != sweep.plan.baseline:
+        sentences.append(
+            f"No run of {sweep.planned_baseline} is done, so the methods are compared with {sweep.plan.baseline}."
+        )
     return ReportSection("finding", "The finding", sentences)
 
 

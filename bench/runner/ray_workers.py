@@ -181,7 +181,7 @@ class RayWorker:
                 self.locked_elsewhere = True
                 return
             folder.make_loose()
-            files = pack_files(folder.path)
+            files = archive_files(folder.path)
         self.call = self.actor.run.remote(planned, files)
 
     def events(self) -> Iterator[Event]:
@@ -203,7 +203,7 @@ class RayWorker:
         outcome, files = result
         self.call = None
         if not self.shared and self.planned is not None:
-            unpack_files(files, self.results.folder(self.planned.cell).path)
+            restore_files(files, self.results.folder(self.planned.cell).path)
         self.locks.close()
         yield outcome
 
@@ -253,11 +253,11 @@ class CellActor:
     def run(self, planned: PlannedCell, files: Files) -> tuple[CellOutcome, Files]:
         """Run a cell; if the folder is not shared, `files` are the cell's, and its files come back."""
         folder = self.context.results.folder(planned.cell).path
-        unpack_files(files, folder)
+        restore_files(files, folder)
         outcome = run_locked(self.context, planned, EventForwarder(self._keep))
         if self.shared:
             return outcome, {}
-        result = pack_files(folder)
+        result = archive_files(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return outcome, result
 
@@ -272,7 +272,7 @@ class CellActor:
             self.pending_events.append(event)
 
 
-def pack_files(folder: Path) -> Files:
+def archive_files(folder: Path) -> Files:
     """The files of a cell's folder, except judgments that another process may be adding to."""
     others = set(folder.glob("judgments/*")) - set(folder.glob(f"judgments/{REFERENCE}-*"))
     return {
@@ -282,7 +282,7 @@ def pack_files(folder: Path) -> Files:
     }
 
 
-def unpack_files(files: Files, folder: Path) -> None:
+def restore_files(files: Files, folder: Path) -> None:
     """Write a cell's files; metrics.json, which says that the others are there, comes last."""
     cell = CellFolder(folder)
     adapter = {name: content for name, content in files.items() if name.startswith("adapter/")}

@@ -43,7 +43,7 @@ def run_cell(planned: PlannedCell, data: SweepData, folder: CellFolder, sweep: S
         elif run.cell.data is not None and not folder.adapter.is_dir():
             raise CellProblem(
                 f"{folder.path.name} is trained but its adapter was not kept, so it cannot be scored on more tasks",
-                "Remove its folder to train it again.",
+                "Remove its folder (of a packed sweep after `bench unpack`) to train it again.",
             )
         release_memory()
         if planned.timed and run.costs.inference is None:

@@ -29,7 +29,7 @@ from bench.runner.process_workers import ProcessCrew, worker_slots
 from bench.runner.scheduler import Scheduler
 from bench.runner.workers import Crew, InProcessCrew, RunContext
 from bench.store.folder import Results
-from bench.store.locks import holding
+from bench.store.locks import judging
 from bench.store.records import PlanRecord, Status
 from bench.sweep.sections import LM_EVAL
 
@@ -211,7 +211,7 @@ def _judge_with_references(plan: Plan, results: Results, progress: Progress) -> 
     """
     save_questions(results, plan.data.open_questions)
     judge = SimilarityJudge()
-    with holding(results, f"judge-{judge.identity.label}") as held:
+    with judging(results, judge.identity.label) as held:
         if not held:
             return
         write_judge(results, judge.identity)

@@ -265,8 +265,12 @@ class Results:
 
 
 def _text(path: Path) -> str | None:
+    """The text of a file; of a .jsonl file its complete lines: a kill or a full disk leaves an incomplete last one."""
     try:
-        return path.read_bytes().decode()
+        data = path.read_bytes()
+        if path.suffix == ".jsonl":
+            data = data[: data.rfind(b"\n") + 1]
+        return data.decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError as error:

@@ -18,6 +18,8 @@ from bench.store.folder import Results
 
 REPORT = "report"
 """The lock of whoever writes the report."""
+PACK = "pack"
+"""The lock of whoever packs or unpacks."""
 
 
 @contextmanager
@@ -41,6 +43,22 @@ def holding(results: Results, name: str) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def judging(results: Results, label: str) -> Iterator[bool]:
+    """Hold the lock of a judge; False, without waiting, where another process judges with it or packs the folder.
+
+    Packing looks at all other locks while it holds its own, and judging looks at that one while it holds its own, so
+    that never both go on.
+    """
+    with holding(results, f"judge-{label}") as held:
+        if not held:
+            yield False
+            return
+        with holding(results, PACK) as free:
+            pass
+        yield free
 
 
 def locked_names(results: Results) -> list[str]:

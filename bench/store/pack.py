@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UserError, first_line
 from bench.store.folder import CellFolder, Results
-from bench.store.locks import holding, locked_names
+from bench.store.locks import PACK, holding, locked_names
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp
 from bench.store.pack_format.texts import PackedTexts
 from bench.store.record_json import parse_cell, parse_record
@@ -29,8 +29,6 @@ TEXTS = ("*.json", "*.jsonl", "answers/*.jsonl", "judgments/*.jsonl")
 ROWS = "items/*.parquet"
 SET_ASIDE = ".damaged"
 """Part of the name of a file that was put aside because it was corrupt; such files are not packed."""
-
-LOCK = "pack"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def pack(results: Results) -> Packed:
             added=len(loose.keys() - left.keys()),
             cells=len(cells),
             files=sum(len(texts) + len(old.items.files(cell)) for cell, texts in cells.items()),
-            size=sum(path.stat().st_size for path in _pack_files(results) if path.is_file()),
+            size=sum(path.stat().st_size for path in pack_files(results) if path.is_file()),
             left=left,
         )
 
@@ -98,13 +96,16 @@ def unpack(results: Results) -> int:
         cells = results.pack.cells()
         for cell in cells:
             CellFolder(results.path / "cells" / cell).make_loose()
-        for path in _pack_files(results):
+        for path in pack_files(results):
             path.unlink(missing_ok=True)
+        for path in results.pack.path.glob(".*"):  # left by a process that was killed while it packed
+            path.unlink()
         _remove_if_empty(results.pack.path)
         return len(cells)
 
 
-def _pack_files(results: Results) -> list[Path]:
+def pack_files(results: Results) -> list[Path]:
+    """The files of a pack, whether or not they are there."""
     return [results.pack.items.path, results.pack.records.path]
 
 
@@ -113,10 +114,10 @@ def _alone(results: Results, command: str) -> Iterator[None]:
     """Hold the lock of packing while no other process holds any lock of the folder."""
     if not (results.path / "cells").is_dir() and not results.pack.path.is_dir():
         raise UserError(f"{results.path} is no results folder: it has no cells", "Give results/<sweep name>.")
-    with holding(results, LOCK) as held:
-        busy = [] if held else [LOCK]
+    with holding(results, PACK) as held:
+        busy = [] if held else [PACK]
         for name in locked_names(results) if held else ():
-            if name != LOCK:
+            if name != PACK:
                 with holding(results, name) as free:
                     busy += [] if free else [name]
         if busy:

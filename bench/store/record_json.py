@@ -17,8 +17,8 @@ from bench.sweep.schema import describe
 RecordType = TypeVar("RecordType", bound=Record)
 
 RESTORE = (
-    "Results are written atomically, so this file was edited or damaged. Restore it, or delete the cell's folder to "
-    "run the cell again."
+    "Results are written atomically, so this file was edited or damaged. Restore it, or delete the cell's folder (of a "
+    "packed sweep after `bench unpack`) to run the cell again."
 )
 
 
@@ -40,9 +40,25 @@ def parse_record(path: Path, text: str, kind: type[RecordType]) -> RecordType:
         content = migrated(_content(path, text), kind)
         if missing := [key for key in kind.KEYS if key not in content]:
             raise ValueError(f"it has no {missing[0]}")
-        return kind.model_validate(content)
+        return _without_unknown_keys(content, kind)
     except (ValueError, TypeError) as error:
         raise _corrupt(path, error) from None
+
+
+def _without_unknown_keys(content: Content, kind: type[RecordType]) -> RecordType:
+    """A key that the record has not (somebody's note) is no reason to distrust the rest of a file."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        unknown = [problem["loc"] for problem in error.errors() if problem["type"] == "extra_forbidden"]
+        if len(unknown) < error.error_count():
+            raise
+    for *parents, key in unknown:
+        holder: Any = content
+        for parent in parents:
+            holder = holder[parent]
+        del holder[key]
+    return kind.model_validate(content)
 
 
 def parse_cell(path: Path, text: str) -> Cell:

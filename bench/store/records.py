@@ -41,14 +41,13 @@ class Status(StrEnum):
 
 
 class Record(BaseModel):
-    """Base of all records. Fields are checked when they are assigned.
+    """Base of all records. Fields are checked when they are assigned; an unknown key is an error.
 
-    Files leave out what is None, so a field that may be None has None as its default. A key that a file has and the
-    record has not (somebody's note) is no reason to distrust the rest of the file: it is ignored.
+    Files leave out what is None, so a field that may be None has None as its default.
     """
 
     model_config = ConfigDict(
-        extra="ignore", validate_assignment=True, use_attribute_docstrings=True, validate_by_name=True
+        extra="forbid", validate_assignment=True, use_attribute_docstrings=True, validate_by_name=True
     )
     KEYS: ClassVar[tuple[str, ...]] = ()
     """What a file must have although the record has a default for it."""
@@ -350,7 +349,7 @@ class PlanRecord(Record):
     """The first one is that of the averages."""
     report: ReportConfig = ReportConfig()
     baseline: str | None = None
-    """The method that the others are compared with; None where no trained method has a rank."""
+    """The method that the others are compared with; None where nothing is trained."""
     methods: dict[str, MethodRecord] = Field(default_factory=dict)
     overlap: dict[str, OverlapRecord] = Field(default_factory=dict)
     deduplicated: bool = True

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Self
 
-from pydantic import JsonValue
+from pydantic import JsonValue, field_validator
+from pydantic_core import to_jsonable_python
 
 from bench.hashing import short_hash
 from bench.sweep.sections import Strict, TrainingConfig
@@ -73,6 +74,12 @@ class Cell(Strict):
     tuned_by: tuple[str, ...] = ()
     """Folders of the trials that chose the learning rate. Not part of the identity: the weights are the same however
     the learning rate was chosen."""
+
+    @field_validator("options", "training", mode="before")
+    @classmethod
+    def _as_json_has_them(cls, settings: object) -> object:
+        """A user's method may resolve its settings to tuples."""
+        return to_jsonable_python(settings)
 
     @cached_property
     def id(self) -> str:

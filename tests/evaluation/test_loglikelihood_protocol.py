@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,23 @@ def test_a_context_of_white_space_alone_is_refused(tiny_model: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     with pytest.raises(ValueError, match="white space alone"):
         LanguageModel(model, tokenizer, 1, "any").loglikelihood(question_requests([("  ", "a")]))
+
+
+def test_lm_eval_says_nothing_on_the_terminal(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker's last lines are recorded when it dies: lm-eval's advice on metadata would push them out."""
+    data = data_of({"train": "world"}, limit=4)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    lm = LanguageModel(model, AutoTokenizer.from_pretrained(tiny_model))
+    identity = evaluation_identities(data, data_of_evaluation(), "float32", mergeable=True)[0]
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    try:
+        protocols.evaluate_task(lm, data, identity)
+        assert caplog.text == ""
+        logger.warning("as before")
+        assert "as before" in caplog.text
+    finally:
+        logger.removeHandler(caplog.handler)
+        logger.setLevel(before)

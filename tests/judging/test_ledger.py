@@ -175,6 +175,28 @@ def test_appending_to_a_packed_file_begins_with_what_is_packed(tmp_path: Path) -
     assert [rating.key for rating in Ledger(file).file.read()][-1] == answer.key
 
 
+def test_a_judgment_after_its_file_was_packed_joins_the_packed_ones(tmp_path: Path) -> None:
+    results, label = next((results, label) for results, label in JUDGES if results.path.name == "quickstart")
+    copy = Results(Path(shutil.copytree(results.path, tmp_path / "quickstart")))
+    file = cell_ratings(copy.folders()[1], label)
+    before, ledger = file.read(), Ledger(file)
+    assert before
+    ledger.add(model_rating(ANSWER))
+    assert pack(copy).added == 0 or not file.path.exists()  # the judgments that stood beside the pack are in it now
+    ledger.add(model_rating(OTHER))
+    assert [rating.key for rating in file.read()] == [*(rating.key for rating in before), ANSWER.key, OTHER.key]
+
+
+def test_a_line_cut_off_within_a_character_is_no_line(tmp_path: Path) -> None:
+    file = cell_ratings(CellFolder(tmp_path), "judge")
+    file.write([model_rating(ANSWER)])
+    with file.path.open("ab") as opened:
+        opened.write('{"judgment": "Fein \u2026'.encode()[:-1])
+    assert [rating.key for rating in file.read()] == [ANSWER.key]
+    Ledger(file).add(model_rating(OTHER))
+    assert [rating.key for rating in file.read()] == [ANSWER.key, OTHER.key]
+
+
 def test_verdicts_are_kept_beside_the_judge(tmp_path: Path) -> None:
     file: JudgmentFile[PairwiseVerdict] = pairwise_verdicts(Results(tmp_path), "judge")
     pair = AnswersToCompare(ANSWER, OTHER, 1)

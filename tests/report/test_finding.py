@@ -7,6 +7,7 @@ import math
 from helpers.tables import ONE_SETTING, baseline_of, cells_of, compared, said
 from scipy import stats
 
+from bench.analysis.comparison import done_baseline
 from bench.report.finding import noise_text, span, uncompared
 from bench.statistics import compare_family
 from bench.sweep.sections import ReportConfig
@@ -137,3 +138,14 @@ def test_a_wider_margin_makes_a_tie() -> None:
     differences = [[2.0, 1.4, 1.6], [0.2, 0.1, 0.3]]
     assert [one.verdict for one in compare_family(differences, 1.0)] == ["better", "tie"]
     assert [one.verdict for one in compare_family(differences, 2.5)] == ["tie", "tie"]
+
+
+def test_the_rule_chooses_among_done_methods_where_the_baseline_is_not_done() -> None:
+    rows = [
+        {"method": "lora", "rank": 4, "average": None, "status": "failed"},
+        {"method": "dora", "rank": 4, "average": 50.0},
+        {"method": "vera", "rank": 4, "average": 49.0},
+    ]
+    assert done_baseline(cells_of(rows), "lora") == "dora"
+    assert done_baseline(cells_of([*rows, {"method": "lora", "rank": 8, "average": 48.0}]), "lora") == "lora"
+    assert done_baseline(cells_of(rows[:1]), "lora") == "lora"

@@ -18,7 +18,7 @@ from helpers.sweeps import bench
 
 from bench.errors import UserError
 from bench.store.folder import CellFolder, Results
-from bench.store.locks import holding
+from bench.store.locks import PACK, holding, judging
 from bench.store.pack import pack, unpack
 from bench.store.pack_format import items as packed_items
 from bench.store.records import SCHEMA, CellRecord, Status
@@ -347,3 +347,14 @@ def test_the_commands_say_what_they_did(loose: Results) -> None:
     done = bench("unpack", loose.path)
     assert done.exit_code == 0 and "2 cells unpacked" in done.output
     assert CellFolder(loose.path / "cells" / BASE).is_loose
+
+
+def test_nothing_is_packed_while_it_is_judged_and_nothing_judged_while_it_is_packed(loose: Results) -> None:
+    with judging(loose, "j-0") as free:
+        assert free
+        with pytest.raises(UserError, match=r"another process works on it \(judge-j-0\)"):
+            pack(loose)
+    with holding(loose, PACK) as held:
+        assert held
+        with judging(loose, "j-0") as free:
+            assert not free

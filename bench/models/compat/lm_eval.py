@@ -6,15 +6,14 @@ HFLM's `_loglikelihood_tokens` is private, and so is that its constructor calls 
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from bench.environment import errors_only
 from bench.models.compat import require
 
 UPSTREAM = "https://github.com/EleutherAI/lm-evaluation-harness/blob/v0.4.13/lm_eval/models/huggingface.py"
@@ -37,18 +36,6 @@ Tokens = tuple[Sequence[int], Sequence[int]]
 """A context and its continuation."""
 
 
-@contextmanager
-def errors_only() -> Iterator[None]:
-    """While entered, lm-eval logs errors only."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 class TokenScoringLM(HFLM):
     """HFLM for a model that is loaded already. Subclasses implement `score_tokens`.
 
@@ -60,7 +47,7 @@ class TokenScoringLM(HFLM):
         # tied a second time.
         vars(model)["tie_weights"] = lambda: None
         try:
-            with errors_only():
+            with errors_only("lm_eval"):
                 super().__init__(
                     pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, logits_cache=False
                 )
