@@ -80,7 +80,7 @@ def push(folder: Path, repository: str) -> str:
 
 
 def _save_adapter(cell: Cell, method: Method, folder: CellFolder, to: Path) -> None:
-    problem = method.cannot_load_in_peft(cell.options)
+    problem = method.cannot_load_in_peft(cell.options, folder.adapter)
     if problem:
         mergeable = method.facts_for(cell.options).mergeable
         raise UserError(

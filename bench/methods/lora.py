@@ -13,8 +13,15 @@ from bench.errors import CellProblem, UserError
 from bench.methods.method import LoadingKeywords, MethodFacts, MethodOptions
 from bench.methods.peft_base import PeftMethod
 from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config
-from bench.methods.target_modules import resolve_target_modules, targeted_weights
+from bench.methods.target_modules import (
+    resolve_target_modules,
+    resolve_target_parameters,
+    targeted_weights,
+)
 from bench.sweep.cell import Cell, Settings
+
+READ_OTHERWISE = "not_for_peft.txt"
+"""Beside the adapter, if PEFT alone would put it on other weights: the reason."""
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +45,11 @@ class LoraOptions(MethodOptions):
     dropout: float = Field(0.05, ge=0, lt=1)
     """On the adapter's input."""
     target_modules: str | list[str] = "auto"
-    """`auto`: every linear layer but the head; `llm_adapters`: q, k, v, up, down; or names of modules."""
+    """`auto`: every linear layer of the text model but the head; `llm_adapters`: q, k, v, up, down; or names of
+    modules."""
+    target_parameters: Literal["experts"] | list[str] | None = None
+    """Weights that are no linear layer's, to be adapted, too: `experts` is those of a mixture of experts (its 3-D
+    parameters), else names (`experts.down_proj`). Needs dropout 0, and not DoRA."""
     norm: Literal["algebraic", "peft"] | None = None
     """Makes it DoRA, with a trained magnitude. How the norm of W + s B A is computed: from small products, or by PEFT's
     own forward, which builds B A."""
@@ -75,6 +86,11 @@ class LoraOptions(MethodOptions):
             raise ValueError("double_quantization belongs to quantization: nf4 or fp4")
         if self.quantization and self.mutates_base:
             raise ValueError(f"init: {self.init} changes the base's weights, which a quantized base cannot bear")
+        if self.target_parameters is not None:
+            if self.dropout:
+                raise ValueError(f"target_parameters needs dropout: 0 (it is {self.dropout}): PEFT adapts the weight")
+            if self.norm or self.mutates_base:
+                raise ValueError(f"target_parameters does not go with {'DoRA' if self.norm else f'init: {self.init}'}")
         if self.quantization == "int8" and self.norm:
             # With PEFT's own forward, too: the layer loses its scales in the first backward pass.
             raise ValueError("DoRA on an int8 base fails in PEFT 0.21.2 with bitsandbytes 0.50.2; take nf4 or fp4")
@@ -120,7 +136,10 @@ class Lora(PeftMethod):
                 f"method {self.name}: rank {options.rank} is more than the targeted matrices of the base have ({most})",
                 f"Give a rank from 1 to {most}.",
             )
-        return options.model_copy(update={"target_modules": targets}).model_dump(mode="json")
+        update = {"target_modules": targets}
+        if options.target_parameters is not None:
+            update["target_parameters"] = resolve_target_parameters(options.target_parameters, model, self.name)
+        return options.model_copy(update=update).model_dump(mode="json")
 
     def load_kwargs(self, cell: Cell) -> LoadingKeywords:
         options = self.Options.model_validate(cell.options)
@@ -139,6 +158,7 @@ class Lora(PeftMethod):
             lora_alpha=cast("int", options.alpha),  # PEFT's annotation; it divides
             lora_dropout=options.dropout,
             target_modules=options.target_modules,
+            target_parameters=cast("list[str] | None", options.target_parameters),
             use_dora=options.norm is not None,
             use_rslora=bool(options.rslora),
             init_lora_weights=cast("bool", options.init or True),  # PEFT's annotation does not list `pissa_niter_N`
@@ -203,13 +223,20 @@ class Lora(PeftMethod):
         )
         return optimizer
 
-    def cannot_load_in_peft(self, options: Settings) -> str:
+    def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
+        if (folder / READ_OTHERWISE).is_file():
+            return (folder / READ_OTHERWISE).read_text(encoding="utf-8")
         if self.Options.model_validate(options).mutates_base:
             return "its factors belong to a base from which their first values were subtracted"
         return ""
 
     def save(self, model: nn.Module, folder: Path) -> None:
+        from bench.models.compat.peft import names_read_otherwise
+
         super().save(model, folder)
+        if names := names_read_otherwise(cast("PeftModel", model)):
+            reason = f"PEFT reads {', '.join(names)} as the experts of this base, and the adapter is on linear layers"
+            (folder / READ_OTHERWISE).write_text(reason, encoding="utf-8")
         factors: dict[str, torch.Tensor] | None = getattr(model, "initial_factors", None)
         if factors:
             from safetensors.torch import save_file
@@ -217,7 +244,10 @@ class Lora(PeftMethod):
             save_file({name: value.contiguous() for name, value in factors.items()}, folder / INITIAL)
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> PeftModel:
-        adapted = super().load(model, folder, cell)
+        from bench.models.compat.peft import names_as_given
+
+        with names_as_given():
+            adapted = super().load(model, folder, cell)
         if (folder / INITIAL).is_file():
             from safetensors.torch import load_file
 
@@ -228,13 +258,15 @@ class Lora(PeftMethod):
 
     def _adapted(self, model: PreTrainedModel, config: PeftConfig, cell: Cell) -> PeftModel:
         from bench.methods.dora import use_algebraic_norm
+        from bench.models.compat.peft import names_as_given
 
         options = self.Options.model_validate(cell.options)
         if options.quantization:
             from bench.models.compat.bitsandbytes import keep_packing
 
             keep_packing(model)
-        adapted = super()._adapted(model, config, cell)
+        with names_as_given():
+            adapted = super()._adapted(model, config, cell)
         if options.norm == "algebraic":
             use_algebraic_norm(adapted)
         return adapted

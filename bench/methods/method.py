@@ -173,8 +173,8 @@ class Method:
         """Apply the parameters that `save` wrote to a freshly loaded base."""
         raise NotImplementedError
 
-    def cannot_load_in_peft(self, options: Settings) -> str:
-        """Why PEFT alone cannot load the files that `save` wrote; empty if it can."""
+    def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
+        """Why PEFT alone cannot load the files that `save` wrote into this folder; empty if it can."""
         return "it is in a form of its own"
 
     def merge(self, model: nn.Module) -> nn.Module:

@@ -58,7 +58,7 @@ class PeftMethod(Method):
             raise ValueError(f"{folder.name} does not fit the base: {sorted(unexpected)[:3]}")
         return adapted
 
-    def cannot_load_in_peft(self, options: Settings) -> str:
+    def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
         return ""
 
     def loading_config(self, config: PeftConfig) -> PeftConfig:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from bench.errors import UserError, unknown
+from bench.errors import CellProblem, UserError, unknown
 from bench.methods.method import Method, MethodFacts, MethodOptions
 from bench.sweep.cell import Cell, Settings
 
@@ -105,7 +105,7 @@ class Reft(Method):
         if inner is model:
             model.requires_grad_(False)
         decoder, layers = decoder_and_layers(model)
-        positions = EditPositions(options.first, options.last, options.tied)
+        positions = EditPositions(options.first, options.last, options.tied, hidden_size(model))
         interventions = NeverCastModules()  # a cast to bfloat16 would round the rotation
         for index in range(len(layers)) if options.layers == "all" else options.layers:
             layer = layers[index]
@@ -199,18 +199,18 @@ REFT_METHODS = (
 
 def decoder_and_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
     """The decoder of a causal language model and its blocks. Raises UserError if it finds none."""
-    from torch import nn
-
+    from bench.models.blocks import find_blocks
     from bench.models.hooks import causal_lm
 
     inner = causal_lm(model)
-    decoder = inner.get_decoder() if hasattr(inner, "get_decoder") else inner
-    for name in ("layers", "h"):
-        if isinstance(layers := getattr(decoder, name, None), nn.ModuleList):
-            return decoder, layers
-    raise UserError(
-        f"ReFT finds no decoder layers in a {type(inner).__name__}", "It looks for `layers` or `h` in its decoder."
-    )
+    blocks = find_blocks(inner)
+    if blocks is None:
+        raise UserError(
+            f"ReFT finds no blocks in a {type(inner).__name__}: no list of modules is as long as its configuration's "
+            "num_hidden_layers",
+            "Leave the ReFT methods out for this base.",
+        )
+    return blocks.decoder, blocks.layers
 
 
 def hidden_size(model: PreTrainedModel) -> int:
@@ -243,8 +243,10 @@ class EditPositions:
     layer again in the backward pass. Each mask serves one pass.
     """
 
-    def __init__(self, first: int, last: int, tied: bool) -> None:
+    def __init__(self, first: int, last: int, tied: bool, width: int) -> None:
         self.first, self.last = first, last
+        self.width = width
+        """Of the hidden states."""
         self.together = tied or not first or not last
         """The first and the last tokens share an intervention."""
         self.parts = 1 if self.together else 2
@@ -281,13 +283,22 @@ def _edit(
     interventions: Sequence[nn.Module],
     layer: nn.Module,
     args: tuple[object, ...],
-    output: torch.Tensor | tuple[torch.Tensor, ...],
-) -> torch.Tensor | tuple[torch.Tensor, ...]:
-    """A layer's output with its hidden states (B, T, H) edited; computed in float32, written in their dtype."""
+    output: torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor],
+) -> torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]:
+    """A layer's output with its hidden states (B, T, H) edited; computed in float32, written in their dtype.
+
+    Raises CellProblem for a layer that returns no hidden states (B, T, H), ValueError for other positions.
+    """
     import torch
     from torch.nn.utils import parametrize
 
-    hidden = output[0] if isinstance(output, tuple) else output
+    hidden = output if isinstance(output, torch.Tensor) else output[0]
+    if hidden.ndim != 3 or hidden.shape[2] != positions.width:
+        raise CellProblem(
+            f"ReFT edits hidden states of (rows, tokens, {positions.width}), and {type(layer).__name__} returns "
+            f"{tuple(hidden.shape)}",
+            "Leave the ReFT methods out for this base.",
+        )
     if hidden.shape[:2] != positions.shape:
         raise ValueError(f"prompt_mask {tuple(positions.shape)} does not fit hidden states {tuple(hidden.shape)}")
     # `cached`: pyreft reads a rotation twice, and each read would compute it.
@@ -297,7 +308,9 @@ def _edit(
             old = hidden.gather(1, index)
             new = intervention(old.float()).to(hidden.dtype)
             hidden = hidden.scatter(1, index, torch.where(edited.to(hidden.device)[..., None], new, old))
-    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+    if isinstance(output, torch.Tensor):
+        return hidden
+    return type(output)((hidden, *output[1:]))
 
 
 def _values(interventions: nn.ModuleList) -> dict[str, torch.Tensor]:

@@ -80,6 +80,7 @@ def test_alpha_follows_rank_and_every_setting_is_resolved(tiny_model: Path) -> N
         "rslora",
         "init",
         "lr_ratio",
+        "target_parameters",
         "quantization",
         "double_quantization",
     }

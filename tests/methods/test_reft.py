@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.families import tiny_family
 from helpers.paths import ROOT
 from helpers.reft import LENGTHS, METHODS, NAMES, attached, batch_of, cell_of, greedy, real, rows_of
 from helpers.training import trained
@@ -20,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from bench import methods
-from bench.errors import UserError
+from bench.errors import CellProblem, UserError
 from bench.models.hooks import causal_lm
 from bench.models.load import load_skeleton
 
@@ -361,3 +362,28 @@ def test_gpt2_is_edited_and_a_model_without_known_layers_is_refused() -> None:
     plain.transformer.h = torch.nn.Sequential(*plain.transformer.h)
     with pytest.raises(UserError, match="GPT2LMHeadModel"):
         METHODS["loreft"].resolve({}, plain)
+
+
+@pytest.mark.parametrize("family", ["mpt", "llama4_text", "rwkv", "openai-gpt"])
+def test_blocks_under_any_name_are_edited(family: str) -> None:
+    skeleton = tiny_family(family)
+    cell = cell_of("loreft", skeleton, rank=2)
+    model = methods.get("loreft").attach(tiny_family(family), cell).train()
+    tokens = torch.arange(3, 23)[None]
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[:, :10] = True
+    edited = model(input_ids=tokens, prompt_mask=mask).logits
+    assert not torch.allclose(edited, skeleton(input_ids=tokens).logits, atol=1e-4)
+    edited.logsumexp(-1).mean().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_a_model_without_plain_hidden_states_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UserError, match="no list of modules is as long"):
+        methods.get("loreft").resolve({}, tiny_family("hrm_text"))
+    model = tiny_family("hy_v4")  # its blocks pass several streams
+    cell = cell_of("loreft", model, rank=2)
+    edited = methods.get("loreft").attach(model, cell)
+    tokens = torch.arange(3, 23)[None]
+    with pytest.raises(CellProblem, match="HYV4DecoderLayer returns"):
+        edited(input_ids=tokens, prompt_mask=torch.ones_like(tokens))

@@ -5,9 +5,12 @@ Upstream: https://github.com/huggingface/peft/tree/v0.21.2/src/peft
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+from unittest.mock import patch
 
 import torch
 from peft.tuners._buffer_dict import BufferDict
@@ -17,7 +20,7 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from peft.tuners.vera import Linear as VeraLinear
 from peft.tuners.vera import VeraModel
 from peft.tuners.vera.model import _get_tuner_layer_class
-from peft.utils import PeftType
+from peft.utils import PeftType, transformers_weight_conversion
 from peft.utils.integrations import dequantize_module_weight
 from peft.utils.other import transpose
 from torch import nn
@@ -25,7 +28,7 @@ from torch import nn
 from bench.models.compat import require
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
 
 __all__ = [
     "BufferDict",
@@ -37,6 +40,8 @@ __all__ = [
     "dequantize_module_weight",
     "give_first_task",
     "is_adapted_by_vera",
+    "names_as_given",
+    "names_read_otherwise",
     "replace_classes",
     "transpose",
 ]
@@ -89,6 +94,44 @@ require(
 def is_adapted_by_vera(layer: nn.Module) -> bool:
     """Whether VeRA can adapt this layer: linear layers, quantized ones too, and Conv1D."""
     return _get_tuner_layer_class(layer) is not None
+
+
+require(
+    _parameters(transformers_weight_conversion.convert_peft_config_for_transformers)
+    == ["peft_config", "model", "conversions"]
+    and _parameters(transformers_weight_conversion.convert_peft_adapter_state_dict_for_transformers)
+    == ["model", "peft_config", "adapter_state_dict", "adapter_name"],
+    "peft",
+    "how LoRA adapters of transformers 4 are read",
+    LINK + "utils/transformers_weight_conversion.py",
+)
+
+
+@contextmanager
+def names_as_given() -> Iterator[None]:
+    """While entered, LoRA takes names of modules and of saved weights as they are.
+
+    For about 30 mixtures of experts PEFT reads `gate_proj`, `up_proj` and `down_proj` as they were meant in
+    transformers 4: as the experts, which are 3-D parameters now. The linear layers of these names (of shared experts,
+    of dense blocks) could not be adapted at all, and LoRA with dropout or DoRA would fail.
+    """
+    with (
+        patch.object(transformers_weight_conversion, "convert_peft_config_for_transformers", lambda *_, **__: None),
+        patch.object(
+            transformers_weight_conversion,
+            "convert_peft_adapter_state_dict_for_transformers",
+            lambda model, peft_config, adapter_state_dict, adapter_name="default": adapter_state_dict,
+        ),
+    ):
+        yield
+
+
+def names_read_otherwise(model: PeftModel) -> list[str]:
+    """The target modules that a LoRA adapter of this model has and that PEFT would read as experts, sorted."""
+    config = cast("LoraConfig", copy.deepcopy(model.peft_config["default"]))
+    before: set[str] = set(config.target_modules or ())
+    transformers_weight_conversion.convert_peft_config_for_transformers(config, model.get_base_model(), None)
+    return sorted(before - set(config.target_modules or ()))
 
 
 def add_peft_type(name: str) -> PeftType:
