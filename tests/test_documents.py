@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from helpers.paths import ROOT
@@ -88,11 +89,13 @@ def test_settings_are_what_a_sweep_takes(block: str, tmp_path: Path, monkeypatch
     (tmp_path / "last_blocks.py").write_text(code)
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "my_module.py").write_text(code.replace("LastBlocks", "MyMethod"))
-    for name in ("quiz_train", "quiz_test"):
+    for name in ("quiz", "quiz_train", "quiz_test"):
         lines = [{"q": f"{name}: which is {n}?", "options": [str(n), str(n + 1)], "a": n % 2} for n in range(20)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for name in ("raw", "chats"):
-        (tmp_path / f"{name}.jsonl").write_text("")
+    raw = pd.DataFrame({"before": [f"Say {n}: " for n in range(20)], "after": [f"{n}" for n in range(20)]})
+    raw.to_csv(tmp_path / "raw.csv", index=False)
+    chats = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}."}] for n in range(20)]
+    pd.DataFrame({"messages": chats}).to_parquet(tmp_path / "chats.parquet")
     settings = merged(block)
     (tmp_path / "example.yaml").write_text(yaml.safe_dump(settings))
     assert len(make_plan(load_sweep("example.yaml"), use_placeholders=True).cells) > 1

@@ -251,7 +251,9 @@ class _CellAnswers:
     question_set: int
     """Cells that answered the same questions have the same number."""
     correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
-    averages: np.ndarray  # (resamples,) 0 to 1, on questions drawn alike for all cells of the same questions
+    averages: np.ndarray | None
+    """(resamples,) 0 to 1, on questions drawn alike for all cells of the same questions; None where a task has fewer
+    than two clusters, of which nothing can be drawn anew."""
     step: float
     """Points: the least by which two averages over these questions can differ."""
 
@@ -260,20 +262,27 @@ def _over_questions(
     pairs: Sequence[tuple[_CellAnswers | None, _CellAnswers | None]],
 ) -> tuple[float | None, float | None, float | None]:
     """The second component of a difference, from the cells of each seed: the bootstrap's interval of its mean over
-    seeds (low and high, points) and, of one seed, McNemar's p. None where the rows of a cell could not be read."""
+    seeds (low and high, points) and, of one seed, McNemar's p. None where the rows of a cell could not be read; no
+    interval of fewer than two clusters."""
     readable = [
         (treatment, reference) for treatment, reference in pairs if treatment is not None and reference is not None
     ]
     if len(readable) < len(pairs):
         return None, None, None
-    resampled = 100 * np.mean([treatment.averages - reference.averages for treatment, reference in readable], axis=0)
-    interval = statistics.percentile_interval(resampled)
-    p = None
+    differences = [
+        treatment.averages - reference.averages
+        for treatment, reference in readable
+        if treatment.averages is not None and reference.averages is not None
+    ]
+    low = high = p = None
+    if len(differences) == len(readable):
+        interval = statistics.percentile_interval(100 * np.mean(differences, axis=0))
+        low, high = interval.low, interval.high
     if len(readable) == 1:
         ((treatment, reference),) = readable
         first, second = treatment.correct, reference.correct
         p = statistics.mcnemar(int((first > second).sum()), int((first < second).sum()))
-    return interval.low, interval.high, p
+    return low, high, p
 
 
 def _cell_answers(questions: pd.DataFrame) -> dict[str, _CellAnswers]:
@@ -303,15 +312,15 @@ def _resampled_together(
 ) -> dict[str, _CellAnswers]:
     """The answers (Q,) of cells to the same questions, whose tasks and clusters are (Q,)."""
     correct = np.stack(list(by_folder.values()))  # (M, Q)
-    averages = statistics.resampled_averages(
-        {
-            task: TaskAnswers(correct[:, tasks == task], clusters[tasks == task])
-            for task in dict.fromkeys(tasks.tolist())
-        }
-    )
+    by_task = {
+        task: TaskAnswers(correct[:, tasks == task], clusters[tasks == task]) for task in dict.fromkeys(tasks.tolist())
+    }
+    enough = all(len(set(answers.clusters.tolist())) > 1 for answers in by_task.values())
+    averages = statistics.resampled_averages(by_task) if enough else None  # (resamples, M)
     step = _step(correct, tasks)
     return {
-        folder: _CellAnswers(number, correct[place], averages[:, place], step) for place, folder in enumerate(by_folder)
+        folder: _CellAnswers(number, correct[place], None if averages is None else averages[:, place], step)
+        for place, folder in enumerate(by_folder)
     }
 
 

@@ -12,6 +12,7 @@ from bench.data.synthetic.talk import WORLD_TALK, talk_instructions
 from bench.data.synthetic.world import WORLD_TASKS, build_world
 from bench.data.tasks import Task, commonsense_tasks
 from bench.errors import UserError, unknown
+from bench.sweep.file_sets import ENDINGS
 from bench.sweep.sections import DataConfig
 
 ALPACA = "alpaca"
@@ -38,9 +39,14 @@ def training_sets(config: DataConfig, tasks: dict[str, Task]) -> list[str]:
     names: list[str] = []
     for name in config.train:
         if name not in groups and name not in tasks:
-            raise unknown("training set", name, [*groups, *tasks])
+            raise _unknown_set(name, [*groups, *tasks])
         names.extend(groups.get(name, [name]))
     return sorted(set(names))
+
+
+def _unknown_set(name: str, allowed: Sequence[str]) -> UserError:
+    error = unknown("training set", name, allowed)
+    return UserError(error.problem, f"{error.fix} Or give a file, whose name ends with {', '.join(ENDINGS)}.")
 
 
 def is_scorable(name: str, config: DataConfig) -> bool:
@@ -57,23 +63,19 @@ def comes_from_hub(name: str, config: DataConfig) -> bool:
 
 
 def load_training_rows(name: str, tasks: dict[str, Task], config: DataConfig) -> Sequence[TrainingRow]:
-    """The training rows of a set, in the order of their origin. Raises UserError for missing or malformed data."""
+    """The training rows of a built-in set, in the order of their origin. Raises UserError for missing or malformed
+    data."""
     if name == ALPACA:
         return loaders.load_alpaca(name, config.alpaca)
     if name == WORLD_TALK:
         return [Dialogue(name, (Turn(row.instruction, row.input),), (row.output,)) for row in talk_instructions()]
-    if name in config.sets:
-        return loaders.load_user_set(name, config.sets[name], "train")
     return (
         build_world().train[name] if name in WORLD_TASKS else loaders.load_commonsense(tasks[name], "train", config.dir)
     )
 
 
 def load_test_questions(name: str, tasks: dict[str, Task], config: DataConfig) -> Sequence[Question]:
-    """The test questions of a scorable set, in the order of their origin. Raises UserError like the training rows."""
-    if name in config.sets:
-        rows = loaders.load_user_set(name, config.sets[name], "test")
-        return [row for row in rows if isinstance(row, Question)]  # all of them: a scorable set has questions only
+    """The test questions of a built-in task, in the order of their origin. Raises UserError like the training rows."""
     return (
         build_world().test[name] if name in WORLD_TASKS else loaders.load_commonsense(tasks[name], "test", config.dir)
     )

@@ -1,26 +1,30 @@
-"""Reads rows from their origin: the hub, a folder of LLM-Adapters' JSON, a user's files.
+"""Loads the data of the built-in tasks and sets: from the hub, a folder of LLM-Adapters' JSON or files of their form.
+`bench.data.user_sets` loads the sets of `data.sets`.
 
 Every loader returns rows, or raises a UserError that names the file, the row and what is wrong with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from bench.data.examples import Dialogue, TrainingRow
-from bench.data.json_rows import Row, read_rows
-from bench.data.open_questions import OpenQuestion, with_references
+from bench.data import hub
+from bench.data.bad_rows import RowError, parse_all, shown
+from bench.data.examples import Dialogue
+from bench.data.json_rows import Row
+from bench.data.open_questions import OpenQuestion, ReferenceAnswer, with_references
 from bench.data.questions import Question
+from bench.data.row_files import read_rows
 from bench.data.tasks import Task
 from bench.data.tasks.rows import from_hub, from_llm_adapters
-from bench.data.user_rows import INSTRUCTION_COLUMNS, read_instruction, read_user_row
-from bench.errors import OutOfReach, UserError, first_line
-from bench.sweep.sections import MT_BENCH, OpenSet, OwnSet
+from bench.data.user_rows import ALPACA_COLUMNS, has_answer, read_instruction
+from bench.errors import UserError
+from bench.sweep.sections import MT_BENCH, OpenSet
 
 Split = Literal["train", "test"]
-T = TypeVar("T")
 
 ALPACA_HUB = ("yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c783905fc160e9639")
 MT_BENCH_HUB = ("HuggingFaceH4/mt_bench_prompts", "e3a795c5e9a82ee40611c416b8a7786c73198991")
@@ -33,33 +37,17 @@ def load_commonsense(task: Task, split: Split, folder: str | None) -> list[Quest
     assert source is not None  # of a commonsense task
     if folder is not None:
         path = Path(folder).expanduser() / source.folder / f"{split}.json"
-        return [
-            _parsed(path, number, row, lambda row: from_llm_adapters(task.name, row, task.wording))
-            for number, row in enumerate(read_rows(path), start=1)
-        ]
+        return parse_all(path, read_rows(path), lambda row: from_llm_adapters(task.name, row, task.wording))
     configs = source.training_configs if split == "train" else (source.test_config,)
     hub_split = source.training_split if split == "train" else source.test_split
     return [
-        _parsed(source.hub, number, row, lambda row: from_hub(task.name, row))
+        question
         for config in configs
-        for number, row in enumerate(_hub(source.hub, config, source.revision, hub_split), start=1)
-    ]
-
-
-def load_user_set(name: str, settings: OwnSet, split: Split) -> list[TrainingRow]:
-    """The rows of a user's set, read by its column map."""
-    where = settings.train if split == "train" else settings.test
-    if where is None:
-        raise UserError(f"data set {name} has no {split!r}", f"Give data.sets.{name}.{split}: a file or hub split.")
-    if settings.hub:
-        origin = f"{settings.hub}:{where}"
-        rows: Iterable[Row] = _hub(settings.hub, settings.config, settings.revision, where)
-    else:
-        origin = where
-        rows = read_rows(Path(where).expanduser())
-    return [
-        _parsed(origin, number, row, lambda row: read_user_row(name, settings, row))
-        for number, row in enumerate(rows, start=1)
+        for question in parse_all(
+            source.hub,
+            hub.hub_rows(source.hub, config, source.revision, hub_split),
+            lambda row: from_hub(task.name, row),
+        )
     ]
 
 
@@ -67,12 +55,9 @@ def load_alpaca(name: str, path: str | None) -> list[Dialogue]:
     """Alpaca's rows (`instruction`, `input`, `output`), from a JSON or JSONL file or from the hub. Rows with an empty
     output are left out: Alpaca has a few."""
     origin, revision = ALPACA_HUB
-    rows: Iterable[Row] = _hub(origin, None, revision, "train") if path is None else read_rows(Path(path).expanduser())
-    return [
-        _parsed(path or origin, number, row, lambda row: read_instruction(name, INSTRUCTION_COLUMNS, row))
-        for number, row in enumerate(rows, start=1)
-        if not _has_empty_output(row)
-    ]
+    rows = hub.hub_rows(origin, None, revision, "train") if path is None else read_rows(path)
+    read = parse_all(path or origin, rows, lambda row: read_instruction(name, ALPACA_COLUMNS, row))
+    return [row for row in read if has_answer(row)]
 
 
 def load_open_questions(name: str, settings: OpenSet | None) -> tuple[OpenQuestion, ...]:
@@ -85,55 +70,28 @@ def load_open_questions(name: str, settings: OpenSet | None) -> tuple[OpenQuesti
     settings = settings or OpenSet()
     if settings.questions is None:
         origin, revision = MT_BENCH_HUB
-        rows: Iterable[Row] = [
+        rows: Iterable[object] = [
             {"question_id": row["prompt_id"], "category": row["category"], "turns": list(row["prompt"])}
-            for row in _hub(origin, None, revision, "train")
+            for row in hub.hub_rows(origin, None, revision, "train")
         ]
     else:
         origin = settings.questions
-        rows = read_rows(Path(origin).expanduser())
-    questions = tuple(_parsed(origin, number, row, OpenQuestion.from_row) for number, row in enumerate(rows, start=1))
-    if len({question.id for question in questions}) < len(questions):
-        raise UserError(f"{origin}: a question_id occurs twice", "Give every question its own question_id.")
+        rows = read_rows(origin)
+    questions = tuple(parse_all(origin, rows, OpenQuestion.from_row))
+    twice = [id for id, count in Counter(question.id for question in questions).items() if count > 1]
+    if twice:
+        raise UserError(f"{origin}: the question_id {shown(twice[0])} occurs twice", "Give every question its own.")
     if settings.references is None:
         return with_references(questions, ()) if name == MT_BENCH else questions
-    answers = Path(settings.references).expanduser()
+    return with_references(questions, parse_all(settings.references, read_rows(settings.references), _references))
+
+
+def _references(row: Row) -> ReferenceAnswer:
+    """A row of FastChat's answer file."""
     try:
-        return with_references(questions, read_rows(answers))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(
-            f"{answers} holds no answers in FastChat's format ({type(error).__name__}: {error})",
+        return ReferenceAnswer.from_row(row)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise RowError(
+            "it is no answer in FastChat's format",
             'A row is {"question_id": 101, "choices": [{"index": 0, "turns": ["...", "..."]}]}.',
         ) from None
-
-
-def _has_empty_output(row: object) -> bool:
-    output = row.get("output") if isinstance(row, dict) else None
-    return isinstance(output, str) and not output.strip()
-
-
-def _parsed(origin: object, number: int, row: object, parse: Callable[[Row], T]) -> T:
-    """`parse(row)`; what it raises becomes a UserError that names origin and row."""
-    try:
-        if not isinstance(row, dict):
-            raise ValueError(f"it is no object but {row!r}")
-        return parse(row)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        why = f"no column {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{origin}, row {number}: {why}", "Fix or remove the row; nothing was started.") from None
-
-
-def _hub(path: str, config: str | None, revision: str | None, split: str) -> Iterable[Row]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(path, config, revision=revision, split=split)
-    except (OSError, ValueError) as error:
-        reason = first_line(error)
-        at = f"{path}{f' ({config})' if config else ''} at {revision or 'main'}, split {split}"
-        raise OutOfReach(
-            f"cannot load the data set {at}: {reason}",
-            "It would be downloaded from the hub. Connect once, or give files of your own: data.dir (a folder of "
-            "LLM-Adapters' JSON), data.alpaca, answers.sets.",
-        ) from error

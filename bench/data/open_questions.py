@@ -10,7 +10,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from bench.data.bad_rows import RowError, shown
 from bench.data.json_rows import Row
+from bench.data.row_values import whole_characters
 from bench.hashing import short_hash
 
 MAX_TURNS = 2
@@ -44,25 +46,23 @@ class OpenQuestion:
     @classmethod
     def from_row(cls, row: Row) -> OpenQuestion:
         """From a row of FastChat's question file. Raises ValueError with what is wrong with the row."""
-        turns = row.get("turns")
-        if (
-            not isinstance(turns, list)
-            or not turns
-            or not all(isinstance(turn, str) and turn.strip() for turn in turns)
-        ):
-            raise ValueError(f"'turns' must be a list of texts, got {turns!r}")
+        turns = _texts(row.get("turns"), "turns")
+        if not turns:
+            raise RowError("'turns' must be a list of texts, got []")
         if len(turns) > MAX_TURNS:
-            raise ValueError(f"it has {len(turns)} turns; questions of at most {MAX_TURNS} can be judged")
-        if not isinstance(row.get("question_id"), (int, str)):
-            raise ValueError(f"'question_id' must be a number or a text, got {row.get('question_id')!r}")
-        inputs = row.get("inputs") or [""] * len(turns)
-        given = row.get("references") or ([row["reference"]] if row.get("reference") else [])
-        references = tuple(tuple(texts) for texts in given if texts and all(texts))
+            raise RowError(f"it has {len(turns)} turns; questions of at most {MAX_TURNS} can be judged")
+        id = row.get("question_id")
+        if not isinstance(id, (int, str)) or isinstance(id, bool):
+            raise RowError(f"'question_id' must be a number or a text, got {shown(id)}")
+        given = row.get("inputs")
+        inputs = _texts(given, "inputs", blank=True) if given else ("",) * len(turns)
+        references = _given_references(row, len(turns))
         if len(inputs) != len(turns) or any(len(texts) != len(turns) for texts in references):
-            raise ValueError(f"it has {len(turns)} turns and another number of inputs or reference answers")
+            raise RowError(f"it has {len(turns)} turns and another number of inputs or reference answers")
+        category = whole_characters(str(row.get("category", "")), "'category'")
         return cls(
-            row["question_id"],
-            str(row.get("category", "")),
+            id if isinstance(id, int) else whole_characters(id, "'question_id'"),
+            category,
             tuple(Turn(*both) for both in zip(turns, inputs, strict=True)),
             references,
         )
@@ -88,13 +88,26 @@ def open_questions_fingerprint(questions: Iterable[OpenQuestion]) -> str:
     return short_hash(*(json.dumps(content, ensure_ascii=False) for content in contents))
 
 
-def with_references(questions: Sequence[OpenQuestion], answers: Iterable[Row]) -> tuple[OpenQuestion, ...]:
-    """The questions with their reference answers replaced by those of rows in FastChat's answer format, matched by id.
+@dataclass(frozen=True)
+class ReferenceAnswer:
+    """A row of FastChat's answer files."""
+
+    id: int | str
+    turns: tuple[str, ...]
+
+    @classmethod
+    def from_row(cls, row: Row) -> ReferenceAnswer:
+        """Raises ValueError, KeyError, IndexError or TypeError for a row of another form."""
+        return cls(row["question_id"], _texts(row["choices"][0]["turns"], "turns", blank=True))
+
+
+def with_references(questions: Sequence[OpenQuestion], answers: Iterable[ReferenceAnswer]) -> tuple[OpenQuestion, ...]:
+    """The questions with their reference answers replaced by those of FastChat's answer file, matched by id.
 
     References of a question without a row are dropped: what MT-Bench's question file itself calls references are notes
     for the judge (`Carefully check ...`).
     """
-    texts: dict[int | str, tuple[str, ...]] = {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in answers}
+    texts = {answer.id: answer.turns for answer in answers}
     return tuple(
         replace(
             question,
@@ -102,6 +115,26 @@ def with_references(questions: Sequence[OpenQuestion], answers: Iterable[Row]) -
         )
         for question in questions
     )
+
+
+def _texts(value: object, name: str, blank: bool = False) -> tuple[str, ...]:
+    """A list of texts, which may be `blank`. A text alone is no list: it would be taken for its letters."""
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(text, str) and (blank or text.strip()) for text in value
+    ):
+        raise RowError(f"{name!r} must be a list of texts, got {shown(value)}", "Write a text for each turn.")
+    return tuple(whole_characters(text, repr(name)) for text in value)
+
+
+def _given_references(row: Row, turns: int) -> tuple[tuple[str, ...], ...]:
+    """The reference answers that a question file has itself; those with an empty text are no references."""
+    given = row.get("references") or ([row["reference"]] if row.get("reference") else [])
+    if not isinstance(given, (list, tuple)):
+        raise RowError(f"'references' must be a list of lists of texts, got {shown(given)}")
+    alone = turns == 1  # a question of one turn may have its reference as a text
+    lists = [[texts] if alone and isinstance(texts, str) else texts for texts in given]
+    references = [_texts(texts, "reference", blank=True) for texts in lists if texts]
+    return tuple(texts for texts in references if all(texts))
 
 
 def references_hash(questions: Iterable[OpenQuestion]) -> str:

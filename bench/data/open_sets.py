@@ -32,7 +32,9 @@ def held_out_instructions(
             row.normalized: row for row in pool if isinstance(row, Dialogue) and len(row.turns) == 1 and not row.system
         }  # one row of those that ask the same
         drawn = seeded_shuffle(canonical_order(candidates.values()), f"{config.seed}:{name}:held out")
-        held_out[name] = tuple(drawn[: min(share, int(len(pool) * MAX_HELD_OUT_SHARE))])
+        # Rows that ask the same all go with the one that is held out: half of what is asked stays, however often.
+        most = min(int(len(pool) * MAX_HELD_OUT_SHARE), len(candidates) // 2)
+        held_out[name] = tuple(drawn[: min(share, most)])
     return held_out
 
 
@@ -52,6 +54,12 @@ def open_question_sets(
     config = sweep.answers
     if config is None:
         return {}
+    unused = [name for name in config.sets if name not in config.questions]
+    if unused:
+        raise UserError(
+            f"answers.sets.{unused[0]} is not used: answers.questions is {', '.join(config.questions)}",
+            f"Add {unused[0]} to answers.questions, or remove the set.",
+        )
     sets = {}
     for name in dict.fromkeys(config.questions):
         if use_placeholders and name == MT_BENCH and mt_bench_from_hub(config):

@@ -22,6 +22,7 @@ from bench.data.catalog import (
     load_training_rows,
     training_sets,
 )
+from bench.data.duplicates import compared_text, distinct, shared_texts
 from bench.data.examples import Dialogue, TrainingRow
 from bench.data.open_questions import OpenQuestion
 from bench.data.open_sets import (
@@ -37,6 +38,7 @@ from bench.data.sweep_data import Overlap, SweepData
 from bench.data.synthetic.talk import TALK_NOTE, WORLD_TALK
 from bench.data.synthetic.world import TASK_NOTE, WORLD_TASKS
 from bench.data.tasks import Task
+from bench.data.user_sets import UserSet, load_user_set
 from bench.errors import UserError, unknown
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import MT_BENCH, DataConfig
@@ -48,15 +50,17 @@ def prepare_data(sweep: Sweep, use_placeholders: bool = False) -> SweepData:
     Raises UserError for data that are unknown, missing or malformed; its subclass OutOfReach for data of a hub that
     cannot be loaded.
     """
-    config = sweep.data
-    tasks = available_tasks(config)
-    training = training_sets(config, tasks)
-    scored = _scored_tasks(sweep, training, tasks)
-    rows = _read(training, scored, tasks, config, use_placeholders)
+    tasks = available_tasks(sweep.data)
+    training = training_sets(sweep.data, tasks)
+    user_sets = _read_user_sets(sweep, training)
+    config = sweep.data.model_copy(update={"sets": {name: user_set.settings for name, user_set in user_sets.items()}})
+    scored = _scored_tasks(sweep, config, training, tasks)
+    rows = _read(training, scored, tasks, config, user_sets, use_placeholders)
+    shared = _shared_texts(rows)
 
     held_out = held_out_instructions(rows.pools, config)
     open_questions = open_question_sets(sweep, held_out, use_placeholders)
-    development = _development(rows, config)
+    development = _development(rows, config, shared)
     drawn: dict[str, Sequence[TrainingRow]] = {
         name: [*development[name], *held_out.get(name, ())] for name in rows.pools
     }
@@ -64,10 +68,14 @@ def prepare_data(sweep: Sweep, use_placeholders: bool = False) -> SweepData:
     evaluated |= {
         name: [_opening(row) for row in questions] for name, questions in open_questions.items() if name != HELD_OUT
     }
-    pools, overlap = _clean(rows.pools, drawn, evaluated, remove=config.deduplicate)
+    pools, overlap = _clean(rows.pools, drawn, evaluated, shared, remove=config.deduplicate)
     for name, pool in pools.items():
         if not pool:
-            raise UserError(f"no training row of {name} is left after the removal of duplicates")
+            raise UserError(
+                f"no training row of {name} is left: the questions of all {len(rows.pools[name]):,} are in a test or "
+                "development set too",
+                "Give other training rows, or set data.deduplicate: false to train on them all the same.",
+            )
 
     questions = {
         name: tuple(seeded_shuffle(rows.tests[name], f"{config.seed}:{name}:limit")[: sweep.evaluation.limit])
@@ -86,26 +94,45 @@ def prepare_data(sweep: Sweep, use_placeholders: bool = False) -> SweepData:
         overlap=overlap,
         notes=tuple(notes),
         open_questions=open_questions,
+        readings={name: user_set.reading for name, user_set in user_sets.items()},
         placeholders=(*rows.placeholders, *mt_bench),
     )
 
 
-def _scored_tasks(sweep: Sweep, training: Sequence[str], tasks: Mapping[str, Task]) -> tuple[str, ...]:
-    """The tasks that cells are scored on, save lm-eval's own, which bring their data themselves."""
+def _read_user_sets(sweep: Sweep, training: Sequence[str]) -> dict[str, UserSet]:
+    """The user's own sets. Raises UserError for one that the sweep does not use."""
+    config, scored = sweep.data, sweep.evaluation.tasks or ()
+    for name in config.sets:
+        if name not in training and name not in scored:
+            raise UserError(
+                f"data.sets.{name} is not used: data.train is {', '.join(config.train)}",
+                f"Set data.train: {name}, add {name} to evaluation.tasks, or remove the set.",
+            )
+    return {
+        name: load_user_set(name, settings, ("train", "test") if name in training else ("test",))
+        for name, settings in config.sets.items()
+    }
+
+
+def _scored_tasks(
+    sweep: Sweep, config: DataConfig, training: Sequence[str], tasks: Mapping[str, Task]
+) -> tuple[str, ...]:
+    """The tasks that cells are scored on, save lm-eval's user_sets, which bring their data themselves."""
     of_lm_eval = sweep.evaluation.of_lm_eval
     chosen = sweep.evaluation.tasks
     if chosen is None:
-        chosen = tuple(name for name in training if is_scorable(name, sweep.data))
+        chosen = tuple(name for name in training if is_scorable(name, config))
     scored = tuple(name for name in chosen if name not in of_lm_eval)
     if not scored and not of_lm_eval and sweep.answers is None:
         raise UserError(
             "nothing to be scored on",
-            "Give evaluation.tasks, or answers: prompts and instructions have no choices that could be scored.",
+            "Give evaluation.tasks (a task, or a file of questions), data.sets.NAME.test, or answers: prompts and "
+            "instructions have no choices that could be scored.",
         )
     for name in scored:
         if name not in tasks:
             raise unknown("task", name, tasks)
-        if not is_scorable(name, sweep.data):
+        if not is_scorable(name, config):
             raise UserError(f"{name} cannot be scored on: it has no test set of questions")
     return scored
 
@@ -122,7 +149,12 @@ class _Rows:
 
 
 def _read(
-    training: Sequence[str], scored: Sequence[str], tasks: dict[str, Task], config: DataConfig, use_placeholders: bool
+    training: Sequence[str],
+    scored: Sequence[str],
+    tasks: dict[str, Task],
+    config: DataConfig,
+    user_sets: Mapping[str, UserSet],
+    use_placeholders: bool,
 ) -> _Rows:
     tested = sorted(name for name in {*scored, *training} if is_scorable(name, config))
     replaced = [
@@ -130,33 +162,44 @@ def _read(
     ]
     pools: dict[str, list[TrainingRow]] = {}
     for name in training:
-        if name not in replaced:
+        if name in user_sets:
+            pools[name] = canonical_order(user_sets[name].train)
+        elif name not in replaced:
             pools[name] = canonical_order(load_training_rows(name, tasks, config))
         elif name == ALPACA:
             pools[name] = canonical_order(placeholders.alpaca_rows(name))
         else:
             pools[name] = canonical_order(placeholders.task_questions(name, "train"))
-    tests = {
-        name: canonical_order(
-            placeholders.task_questions(name, "test") if name in replaced else load_test_questions(name, tasks, config)
-        )
-        for name in tested
-    }
+    tests: dict[str, list[Question]] = {}
+    for name in tested:
+        if name in user_sets:
+            tests[name] = canonical_order(user_sets[name].test)
+        elif name in replaced:
+            tests[name] = canonical_order(placeholders.task_questions(name, "test"))
+        else:
+            tests[name] = canonical_order(load_test_questions(name, tasks, config))
     for name, rows in (*pools.items(), *tests.items()):
         if not rows:
             raise UserError(f"the data set {name} is empty")
     return _Rows(pools, tests, tuple(replaced))
 
 
-def _development(rows: _Rows, config: DataConfig) -> dict[str, tuple[Question, ...]]:
-    """Development questions drawn from each training set, none of which occurs in a test set."""
+def _shared_texts(rows: _Rows) -> frozenset[str]:
+    """The texts that many different questions of a set share."""
+    names = {*rows.pools, *rows.tests}
+    return frozenset().union(*(shared_texts([*rows.pools.get(name, ()), *rows.tests.get(name, ())]) for name in names))
+
+
+def _development(rows: _Rows, config: DataConfig, shared: frozenset[str]) -> dict[str, tuple[Question, ...]]:
+    """Different development questions drawn from each training set, none of which occurs in a test set."""
     share = -(-config.development // len(rows.pools)) if rows.pools else 0
-    test_texts = {question.normalized for questions in rows.tests.values() for question in questions}
+    tested = {compared_text(question, shared) for questions in rows.tests.values() for question in questions}
     development = {}
     for name, pool in rows.pools.items():
-        fresh = [row for row in pool if isinstance(row, Question) and row.normalized not in test_texts]
+        fresh = [row for row in pool if isinstance(row, Question) and compared_text(row, shared) not in tested]
         drawn = seeded_shuffle(fresh, f"{config.seed}:{name}:development")
-        development[name] = tuple(drawn[: min(share, int(len(pool) * MAX_HELD_OUT_SHARE))])
+        different = len({row.normalized_with_choices for row in pool})
+        development[name] = tuple(distinct(drawn, min(share, int(different * MAX_HELD_OUT_SHARE))))
     return development
 
 
@@ -169,12 +212,13 @@ def _clean(
     pools: Mapping[str, Sequence[TrainingRow]],
     drawn: Mapping[str, Sequence[TrainingRow]],
     tests: Mapping[str, Sequence[TrainingRow]],
+    shared: frozenset[str],
     remove: bool,
 ) -> tuple[dict[str, tuple[TrainingRow, ...]], dict[str, Overlap]]:
     """The pools without the rows that were drawn from them (for development or as held-out instructions) and, with
     `remove`, without any other row that asks the same as a drawn row or a test question."""
     evaluated = [row for rows in (*tests.values(), *drawn.values()) for row in rows]
-    texts = {row.normalized for row in evaluated}
+    questions = {compared_text(row, shared) for row in evaluated}
     texts_with_choices = {row.normalized_with_choices for row in evaluated}
     cleaned, overlap = {}, {}
     for name, pool in pools.items():
@@ -188,7 +232,7 @@ def _clean(
             if drawn_count[row.key]:  # the drawn row itself, not a duplicate of it
                 drawn_count[row.key] -= 1
                 continue
-            duplicate = row.normalized in texts
+            duplicate = compared_text(row, shared) in questions
             by_question += duplicate
             by_question_and_choices += row.normalized_with_choices in texts_with_choices
             removed += duplicate and remove

@@ -88,11 +88,6 @@ class Question:
         return "\x1f".join([self.normalized, *sorted(normalize(choice) for choice in self.choices)])
 
 
-def cluster(question: Question) -> str:
-    """The id, 16 hex digits, of the group of rows with the same question, whose answers are not independent."""
-    return short_hash(question.normalized)
-
-
 def normalize(text: str) -> str:
     """Unicode-folded, lower-cased, single spaces, no punctuation at the ends."""
     folded = unicodedata.normalize("NFKC", text).casefold()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from bench.data.duplicates import clusters
 from bench.data.examples import Dialogue, Example, TrainingRow, render_example
 from bench.data.open_questions import OpenQuestion, open_questions_fingerprint
 from bench.data.ordering import seeded_shuffle
@@ -45,6 +46,8 @@ class SweepData:
     """Sentences that every report on these data must contain."""
     open_questions: dict[str, tuple[OpenQuestion, ...]] = field(default_factory=dict)
     """Questions that every cell answers in free text, by set."""
+    readings: dict[str, str] = field(default_factory=dict)
+    """How the columns of each of the user's own sets were read, for the plan."""
     placeholders: tuple[str, ...] = ()
     """Sets whose rows are placeholders for a hub's: good for a plan only."""
 
@@ -66,6 +69,10 @@ class SweepData:
         """Hash of the questions that a task is scored on, in their order, with their wording and format."""
         wording = f"{self.config.format}:{self.tasks[task].wording}"
         return short_hash(wording, *(question.key for question in self.questions[task]))
+
+    def clusters(self, task: str) -> dict[str, str]:
+        """By question of a task, the id of the group whose answers are not independent."""
+        return clusters(self.questions[task])
 
     def open_fingerprint(self, name: str) -> str:
         """Hash of the open questions of a set, in their order."""

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Question, Rendered, cluster
+from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Question, Rendered
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import Task
 from bench.environment import errors_only
@@ -61,7 +61,7 @@ def evaluate_by_generation(lm: LM, data: SweepData, identity: EvaluationIdentity
     """
     import pandas as pd
 
-    items = data.rendered(identity.task)
+    items, clusters = data.rendered(identity.task), data.clusters(identity.task)
     definition = data.tasks[identity.task]
     samples = run_lm_eval_task(lm, identity.task, generative_lm_eval_task(items, definition, identity))
     rows = []
@@ -71,7 +71,7 @@ def evaluate_by_generation(lm: LM, data: SweepData, identity: EvaluationIdentity
         rows.append(
             {
                 "question_id": question.key,
-                "cluster": cluster(question),
+                "cluster": clusters[question.key],
                 "prompt_hash": short_hash(prompt),
                 "text": sample.generated,
                 "parsed": parsed,

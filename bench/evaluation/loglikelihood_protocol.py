@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.data.questions import Question, Rendered, cluster
+from bench.data.questions import Question, Rendered
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import lm_eval_config
 from bench.data.tasks.rows import document
@@ -51,7 +51,7 @@ def evaluate_by_loglikelihood(lm: LM, data: SweepData, identity: EvaluationIdent
     """
     import pandas as pd
 
-    items = data.rendered(identity.task)
+    items, clusters = data.rendered(identity.task), data.clusters(identity.task)
     samples = run_lm_eval_task(lm, identity.task, loglikelihood_lm_eval_task(items, identity))
     rows = []
     for (question, rendered), sample in zip(items, samples, strict=True):
@@ -61,7 +61,7 @@ def evaluate_by_loglikelihood(lm: LM, data: SweepData, identity: EvaluationIdent
         rows.append(
             {
                 "question_id": question.key,
-                "cluster": cluster(question),
+                "cluster": clusters[question.key],
                 "prompt_hash": short_hash(text),
                 **vars(ChoiceColumns.of(sample.loglikelihoods, lengths, rendered.label)),
                 "acc": sample.metric("acc"),

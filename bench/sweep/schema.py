@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validat
 from pydantic_core import to_jsonable_python
 
 from bench.sweep.cell import Settings
+from bench.sweep.file_sets import with_file_sets
 from bench.sweep.sections import (
     AnswersConfig,
     BaseModelConfig,
@@ -58,8 +59,10 @@ class Sweep(Strict):
     @model_validator(mode="before")
     @classmethod
     def _as_json_has_it(cls, data: object) -> object:
-        """A program may give tuples, paths and numbers of numpy; a YAML file, dates and whole numbers as keys."""
-        return to_jsonable_python(data, fallback=_plain_number)
+        """A program may give tuples, paths and numbers of numpy; a YAML file, dates and whole numbers as keys; both,
+        files in the place of sets."""
+        plain = to_jsonable_python(data, fallback=_plain_number)
+        return with_file_sets(plain) if isinstance(plain, dict) else plain
 
     @field_validator("base_model", mode="before")
     @classmethod

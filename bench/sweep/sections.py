@@ -54,10 +54,11 @@ class BaseModelConfig(Strict):
 
 
 class OwnSet(Strict):
-    """One's own data: JSONL files or a hub data set, and which column is what."""
+    """One's own data: files or a hub data set, and which column is what. A set that the sweep does not use is an
+    error."""
 
     train: str | None = None
-    """A JSONL file (or a JSON list), or a split of the hub data set."""
+    """A file (JSONL, JSON, CSV, TSV or parquet), or a split of the hub data set."""
     test: str | None = None
     """The same, for evaluation."""
     hub: str | None = None
@@ -67,20 +68,33 @@ class OwnSet(Strict):
     revision: str | None = None
     """Its revision."""
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
-    """question, choices (a list column, or several columns), label - or, to train on only: prompt and answer;
-    instruction, output and input (may be left out); messages, a list of {role, content}."""
-    label_from: Literal[0, 1] = 0
-    """What a numeric label counts from. Labels may also be letters (A, B, ...) or a choice's own text."""
+    """question, choices (a column, or several), label - or, to train on only: prompt and answer; instruction, output
+    and maybe input and system; messages (a chat) and maybe system. `outer.inner` is a key of an object. Default:
+    guessed from the names of the columns, as the plan says."""
+    label_from: Literal[0, 1] | None = None
+    """What a numeric label counts from. Default: what fits all labels of the set. Labels may also be letters (A, B,
+    ...) or a choice's own text."""
 
     @field_validator("columns")
     @classmethod
     def _columns(cls, columns: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
-        allowed = ({"question", "choices", "label"}, {"prompt", "answer"}, {"instruction", "output"}, {"messages"})
-        if set(columns) - {"input"} not in allowed or ("input" in columns and "instruction" not in columns):
-            raise ValueError(
-                f"columns maps {sorted(columns) or 'nothing'}; give question, choices and label, or prompt and answer, "
-                "or instruction, output and maybe input, or messages"
-            )
+        required = ({"question", "choices", "label"}, {"prompt", "answer"}, {"instruction", "output"}, {"messages"})
+        optional = {"instruction": {"input", "system"}, "messages": {"system"}}
+        given = set(columns)
+        for parts in required:
+            extra = set().union(*(optional.get(part, set()) for part in parts))
+            if parts <= given <= parts | extra:
+                break
+        else:
+            if columns:
+                raise ValueError(
+                    f"columns maps {', '.join(sorted(columns))}; give question, choices and label, or prompt and "
+                    "answer, or instruction, output and maybe input and system, or messages and maybe system"
+                )
+        for part, column in columns.items():
+            names = column if isinstance(column, list) else [column]
+            if not names or not all(names) or (isinstance(column, list) and part not in ("question", "choices")):
+                raise ValueError(f"columns.{part} must name one column, got {column!r}; only choices may be several")
         return columns
 
 
@@ -88,8 +102,8 @@ class DataConfig(Strict):
     """What the methods learn from."""
 
     train: OneOrMore[str] = ("world",)
-    """Training sets: `world` (built in), `commonsense` (the eight tasks), names of tasks or of own sets; of
-    instructions `alpaca` and `world_talk` (built in)."""
+    """Training sets: `world` (built in), `commonsense` (the eight tasks), names of tasks or of own sets, files (a set
+    each, named after the file); of instructions `alpaca` and `world_talk` (built in)."""
     dir: str | None = None
     """A folder of LLM-Adapters' JSON (`<task>/train.json`, `test.json`); without it, the hub."""
     alpaca: str | None = None
@@ -237,7 +251,8 @@ class EvaluationConfig(Strict):
     """How every cell is scored."""
 
     tasks: OneOrMore[str] | None = None
-    """Default: the tasks of the training sets. `lm_eval:NAME` is a multiple-choice task of lm-eval's own."""
+    """Default: the tasks of the training sets. A file of questions is a task; `lm_eval:NAME` is a multiple-choice task
+    of lm-eval's own."""
     limit: int | None = Field(None, ge=1)
     """Questions per task: a seeded sample, the same for every cell; never the first N."""
     protocol: str | tuple[str, ...] = "loglikelihood"

@@ -121,6 +121,15 @@ def test_tasks_weigh_alike_and_clusters_are_drawn_whole() -> None:
     assert (row.question_low, row.question_high) == (50.0, 100.0)
 
 
+def test_one_cluster_has_no_interval() -> None:
+    """Nothing can be drawn anew: the interval would be a point, of one task as of an average with it."""
+    one = asked({"c0": [1] * 10, "c1": [1] * 5 + [0] * 5}, "small", ["a"] * 10)
+    large = asked({"c0": [0] * 300, "c1": [1] * 300}, "large")
+    for rows in (one, pd.concat([large, one])):
+        (row,) = compared(two_runs(), rows).itertuples()
+        assert (row.question_low, row.question_high) == (None, None) and row.mcnemar_p is not None
+
+
 def test_the_questions_interval_is_of_the_mean_over_seeds() -> None:
     rows = [{"method": m, "rank": 4, "seed": s, "average": 50.0} for s in range(3) for m in ("lora", "dora")]
     random = np.random.default_rng(0)
@@ -211,7 +220,7 @@ def test_rows_that_cannot_be_read_leave_the_comparison_over_seeds(finished: tupl
 def test_each_cell_is_resampled_as_it_would_be_alone(categories: bool) -> None:
     random = np.random.default_rng(1)
     answers = {f"c{place}": list(random.integers(0, 2, 60)) for place in range(3)}
-    small = asked({"c2": [0, 1], "c0": [1, 1], "c1": [1, 0]}, "a", ["x", "x"])
+    small = asked({"c2": [0, 1, 1], "c0": [1, 1, 0], "c1": [1, 0, 0]}, "a", ["x", "x", "y"])
     other = asked({"c3": [1] * 50})
     rows = pd.concat([asked(answers, "z"), small, other]).sample(frac=1, random_state=0)
     if categories:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.questions import HELD_OUT, data_of, question_rows, question_set
 
-from bench.data import loaders
+from bench.data import hub, loaders
 from bench.data.examples import Dialogue
 from bench.data.open_questions import OpenQuestion, Turn, open_questions_fingerprint
 from bench.errors import UserError
@@ -70,7 +70,7 @@ def test_mt_bench_as_the_hub_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             {"prompt": ["3?", "4?"], "prompt_id": 81, "category": "writing", "reference": []},
         ]
     )
-    monkeypatch.setattr(loaders, "_hub", lambda *arguments: hub_rows)
+    monkeypatch.setattr(hub, "hub_rows", lambda *arguments: hub_rows)
     first, second = loaders.load_open_questions("mt_bench", None)
     assert (first.id, first.turns) == (101, (Turn("1?"), Turn("2?")))
     assert first.references == second.references == ()
@@ -104,5 +104,46 @@ def test_a_set_of_messages(tmp_path: Path) -> None:
     (row,) = data_of(data, {"questions": "world_talk"}).pools["mine"]
     assert row == Dialogue("mine", (Turn("U"),), ("A",), "S")
     path.write_text(json.dumps({"talk": messages[:2]}) + "\n")
-    with pytest.raises(UserError, match="row 1: messages must be user and assistant in turns"):
+    with pytest.raises(UserError, match="row 1: 'talk' must be user and assistant in turns"):
         data_of(data, {"questions": "world_talk"})
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"turns": ["1?", "2?"], "reference": "42"}, "'reference' must be a list of texts, got '42'"),
+        ({"turns": ["1?"], "reference": [5]}, r"'reference' must be a list of texts, got \[5\]"),
+        ({"turns": ["1?"], "references": "x"}, "'references' must be a list of lists"),
+        ({"turns": ["1?"], "inputs": "x"}, "'inputs' must be a list of texts, got 'x'"),
+        ({"turns": ["\ud83d"]}, "'turns' holds half of a character"),
+        ({"turns": ["1?"], "question_id": True}, "'question_id' must be a number or a text"),
+    ],
+)
+def test_a_text_is_never_taken_for_its_letters(row: dict[str, object], why: str, tmp_path: Path) -> None:
+    """A `reference` of two characters on a question of two turns would be a reference answer for each."""
+    path = tmp_path / "q.jsonl"
+    good = {"question_id": 1, "category": "c", "turns": ["1?"], "reference": "1"}
+    path.write_text("\n".join(map(json.dumps, [good, {"question_id": 2, "category": "c", **row}])))
+    with pytest.raises(UserError, match=f"row 2: {why}"):
+        loaders.load_open_questions("own", OpenSet(questions=str(path)))
+    path.write_text(json.dumps(good))
+    (question,) = loaders.load_open_questions("own", OpenSet(questions=str(path)))
+    assert question.references == (("1",),)
+
+
+@pytest.mark.parametrize("choices", [None, [], [None], [{"turns": "No."}], [{"turns": [5]}]])
+def test_reference_answers_of_another_form_are_named(choices: object, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question_id": 1, "category": "c", "turns": ["1?", "2?"]}))
+    rows = [{"question_id": 1, "choices": [{"turns": ["1", "2"]}]}, {"question_id": 2, "choices": choices}]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = OpenSet(questions=str(tmp_path / "q.jsonl"), references=str(tmp_path / "r.jsonl"))
+    with pytest.raises(UserError, match=r"r.jsonl, row 2: "):
+        loaders.load_open_questions("own", settings)
+
+
+@pytest.mark.parametrize("row", [{"instruction": 5, "answer": "true"}, {"instruction": "x", "answer": None}, 5, None])
+def test_llm_adapters_rows_that_hold_no_text_are_named(row: object, tmp_path: Path) -> None:
+    (tmp_path / "boolq").mkdir()
+    (tmp_path / "boolq" / "train.json").write_text(json.dumps([row]))
+    with pytest.raises(UserError, match=r"train.json, row 1: "):
+        data_of({"train": "boolq_closed", "dir": str(tmp_path)}, tasks="world_two")

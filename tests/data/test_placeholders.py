@@ -10,7 +10,7 @@ import pytest
 from helpers.paths import CONFIGS
 from helpers.sweeps import bench
 
-from bench.data import loaders
+from bench.data import hub
 from bench.data.prepare import prepare_data
 from bench.errors import OutOfReach
 from bench.planning.build import make_plan
@@ -97,7 +97,7 @@ def test_a_plan_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     def unreachable(*_: object) -> None:
         raise OutOfReach("cannot load the data set x: no network")
 
-    monkeypatch.setattr(loaders, "_hub", unreachable)
+    monkeypatch.setattr(hub, "hub_rows", unreachable)
     given = ["plan", CONFIGS / "rank_smollm2.yaml", "--results", tmp_path]
     done = bench(*given, "--json")
     assert done.exit_code == 0 and "planned with placeholders" in done.stderr

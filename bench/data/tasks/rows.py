@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.data.json_rows import Row
 from bench.data.questions import Question, Rendered, Wording, render
+from bench.data.row_values import text_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,7 +81,7 @@ def from_llm_adapters(task: str, row: Row, wording: Wording) -> Question:
 
     Raises ValueError if the question does not give the same row again.
     """
-    instruction = row["instruction"]
+    instruction, answer = text_of(row, "instruction"), text_of(row, "answer")
     if not instruction.startswith(wording.instruction):
         raise ValueError(f"the instruction does not begin with {wording.instruction!r}")
     body, _, names = instruction.removeprefix(wording.instruction).rpartition("Answer format: ")
@@ -96,9 +97,9 @@ def from_llm_adapters(task: str, row: Row, wording: Wording) -> Question:
         text, choices = body.removesuffix("\n\n"), list(answers)
     if wording.llm_adapters_instruction(text, tuple(choices)) != instruction:
         raise ValueError("the instruction is not in LLM-Adapters' form for this task")
-    if row["answer"] not in answers:
-        raise ValueError(f"the answer {row['answer']!r} is none of {', '.join(answers)}")
-    return Question(task, text, tuple(choices), answers.index(row["answer"]))
+    if answer not in answers:
+        raise ValueError(f"the answer {answer!r} is none of {', '.join(answers)}")
+    return Question(task, text, tuple(choices), answers.index(answer))
 
 
 def document(question: Question, rendered: Rendered) -> Row:
