@@ -51,9 +51,7 @@ class OpenQuestion:
             raise RowError("'turns' must be a list of texts, got []")
         if len(turns) > MAX_TURNS:
             raise RowError(f"it has {len(turns)} turns; questions of at most {MAX_TURNS} can be judged")
-        id = row.get("question_id")
-        if not isinstance(id, (int, str)) or isinstance(id, bool):
-            raise RowError(f"'question_id' must be a number or a text, got {shown(id)}")
+        id = _question_id(row)
         given = row.get("inputs")
         inputs = _texts(given, "inputs", blank=True) if given else ("",) * len(turns)
         references = _given_references(row, len(turns))
@@ -61,7 +59,7 @@ class OpenQuestion:
             raise RowError(f"it has {len(turns)} turns and another number of inputs or reference answers")
         category = whole_characters(str(row.get("category", "")), "'category'")
         return cls(
-            id if isinstance(id, int) else whole_characters(id, "'question_id'"),
+            id,
             category,
             tuple(Turn(*both) for both in zip(turns, inputs, strict=True)),
             references,
@@ -98,7 +96,7 @@ class ReferenceAnswer:
     @classmethod
     def from_row(cls, row: Row) -> ReferenceAnswer:
         """Raises ValueError, KeyError, IndexError or TypeError for a row of another form."""
-        return cls(row["question_id"], _texts(row["choices"][0]["turns"], "turns", blank=True))
+        return cls(_question_id(row), _texts(row["choices"][0]["turns"], "turns", blank=True))
 
 
 def with_references(questions: Sequence[OpenQuestion], answers: Iterable[ReferenceAnswer]) -> tuple[OpenQuestion, ...]:
@@ -115,6 +113,15 @@ def with_references(questions: Sequence[OpenQuestion], answers: Iterable[Referen
         )
         for question in questions
     )
+
+
+def _question_id(row: Row) -> int | str:
+    id = row.get("question_id")
+    if isinstance(id, str):
+        return whole_characters(id, "'question_id'")
+    if not isinstance(id, int) or isinstance(id, bool):
+        raise RowError(f"'question_id' must be a number or a text, got {shown(id)}")
+    return id
 
 
 def _texts(value: object, name: str, blank: bool = False) -> tuple[str, ...]:

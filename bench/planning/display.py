@@ -222,7 +222,7 @@ def _about_data(plan: Plan, listing: PlanListing) -> list[str]:
             f"{name}: {len(pool):,} training rows ({data.overlap[name].removed} removed that are in a test or "
             f"development set), {len(data.development[name])} for development"
         )
-    lines += [f"{name} is read from its file: {reading}" for name, reading in data.readings.items()]
+    lines += [f"how {name} is read: {reading}" for name, reading in data.readings.items()]
     for kind, sets in (("questions", data.questions), ("to be answered in words", data.open_questions)):
         if sets:
             lines.append(f"{kind}: " + ", ".join(f"{name} {len(rows)}" for name, rows in sets.items()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import resource
 import signal
 from collections.abc import Iterable, Iterator
@@ -9,16 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.fuzzed_rows import FuzzedFile, fuzzed_file, leaves
+from helpers.fuzzed_rows import FuzzedFile, fuzzed_file, leaves, spoiled_row
+from helpers.questions import HUB_ROWS
 
+from bench.data import loaders
 from bench.data.duplicates import shared_texts
 from bench.data.examples import Dialogue, TrainingRow, render_example
+from bench.data.open_questions import open_questions_fingerprint, references_hash
 from bench.data.ordering import canonical_order
 from bench.data.questions import Question, Wording
+from bench.data.tasks import commonsense_tasks
 from bench.data.templates import make_template
 from bench.data.user_sets import UserSet, load_user_set
 from bench.errors import UserError
-from bench.sweep.sections import OwnSet
+from bench.sweep.sections import OpenSet, OwnSet
 
 CPU_SECONDS, BYTES = 5, 1_000_000_000
 """A file of a few hundred kilobytes takes hundredths of a second and a few megabytes."""
@@ -31,6 +37,7 @@ OF_THE_SET = (
     "is not utf-8 text",
     "the header has",
     "holds no rows",
+    "is no parquet file",
 )
 """Refusals of a set as a whole, in which no row is to blame."""
 
@@ -128,3 +135,53 @@ def test_fuzzed_rows_load_whole_or_are_refused_in_a_sentence(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_many_more_fuzzed_rows(tmp_path: Path) -> None:
     _run(tmp_path, range(300, 5300))
+
+
+BUILT_IN_ROWS: dict[str, dict[str, object]] = {
+    "questions": {
+        "question_id": 1,
+        "category": "c",
+        "turns": ["1?", "2?"],
+        "reference": ["1", "2"],
+        "inputs": ["", "x"],
+    },
+    "references": {"question_id": 1, "choices": [{"index": 0, "turns": ["1", "2"]}]},
+    "boolq": {"instruction": HUB_ROWS["boolq_closed"][1], "input": "", "output": "x", "answer": "false"},
+    "ARC-Easy": {"instruction": HUB_ROWS["arc_easy"][1], "input": "", "output": "x", "answer": "answer2"},
+    "alpaca": {"instruction": "Say it.", "input": "", "output": "It."},
+}
+"""A row of each file that built-in tasks and sets of open questions are read from."""
+
+
+def _load_built_in(kind: str, path: Path) -> object:
+    if kind == "alpaca":
+        return [row.key for row in loaders.load_alpaca("alpaca", str(path))]
+    if kind == "questions":
+        return open_questions_fingerprint(loaders.load_open_questions("own", OpenSet(questions=str(path))))
+    if kind == "references":
+        questions = path.with_name("questions.jsonl")
+        questions.write_text(json.dumps(BUILT_IN_ROWS["questions"]))
+        settings = OpenSet(questions=str(questions), references=str(path))
+        return references_hash(loaders.load_open_questions("own", settings))
+    task = next(task for task in commonsense_tasks().values() if task.source and task.source.folder == kind)
+    return [question.key for question in loaders.load_commonsense(task, "train", str(path.parents[1]))]
+
+
+@pytest.mark.parametrize("kind", BUILT_IN_ROWS)
+def test_fuzzed_files_of_built_in_sets_are_read_or_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / kind / "train.json"
+    path.parent.mkdir()
+    loaded = 0
+    for seed in range(100):
+        rng = random.Random(f"{kind} {seed}")
+        good = BUILT_IN_ROWS[kind]
+        others = [{**good, "question_id": place} for place in (2, 3)]
+        path.write_text(json.dumps([others[0], spoiled_row(good, rng), others[1]]))
+        try:
+            with bounded():
+                _load_built_in(kind, path)
+            loaded += 1
+        except UserError as error:
+            assert "\n" not in error.problem and error.fix, seed
+            assert "row 2: " in error.problem or "occurs twice" in error.problem, (seed, error.problem)
+    assert 0 < loaded < 100

@@ -10,6 +10,7 @@ import pytest
 from helpers.questions import alpaca_file, data_of, question_rows
 from helpers.sweeps import bench, make_tiny_model
 
+from bench.data import hub
 from bench.data.row_files import read_rows
 from bench.data.user_sets import UserSet, load_user_set
 from bench.errors import UserError
@@ -272,7 +273,7 @@ def test_what_the_columns_were_taken_for_is_in_the_plan(tmp_path: Path, tiny_mod
     done = bench("plan", sweep, "--results", tmp_path)
     assert done.exit_code == 0, done.output
     assert (
-        "quiz is read from its file: question from 'q', choices from 'options', label from 'label' (guessed from the "
+        "how quiz is read: question from 'q', choices from 'options', label from 'label' (guessed from the "
         "names of the columns); a numeric label is a number that counts from 0; columns not read: 'id'"
     ) in done.stdout
     assert "questions: held 9" in done.stdout
@@ -321,6 +322,21 @@ def test_alpaca_may_be_a_table(tmp_path: Path) -> None:
         for end in ("json", "csv", "parquet")
     ]
     assert len({data.fingerprint for data in sets}) == 1
+
+
+def test_a_hub_data_set_is_guessed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a data set made here, with labels as the hub has them: class labels."""
+    from datasets import ClassLabel, Dataset, Features, Sequence, Value
+
+    features = {
+        "question": Value("string"),
+        "choices": Sequence(Value("string")),
+        "label": ClassLabel(names=["A", "B"]),
+    }
+    rows = [{"question": f"{n}?", "choices": ["x", "y"], "label": n % 2} for n in range(4)]
+    monkeypatch.setattr(hub, "hub_rows", lambda *_: Dataset.from_list(rows, features=Features(features)))
+    user_set = load_user_set("own", OwnSet(hub="owner/name", train="train"), ("train",))
+    assert places(user_set) == [0, 1, 0, 1] and "question from 'question'" in user_set.reading
 
 
 @pytest.mark.slow

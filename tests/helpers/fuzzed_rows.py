@@ -112,7 +112,8 @@ def _spoiled(value: object, rng: random.Random, depth: int = 0) -> object:
     return _odd_value(rng)
 
 
-def _spoiled_row(row: FileRow, rng: random.Random) -> object:
+def spoiled_row(row: FileRow, rng: random.Random) -> object:
+    """A row with something odd in it, or in its place."""
     how = rng.random()
     if how < 0.1:
         return rng.choice([None, 5, "x", [], [1], {}, [{"role": "user"}]])
@@ -144,7 +145,7 @@ def fuzzed_file(folder: Path, seed: int) -> FuzzedFile:
     spoiled = None
     if rng.random() < 0.8:
         spoiled = rng.randint(1, len(rows))
-        rows[spoiled - 1] = _spoiled_row(rows[spoiled - 1], rng)  # type: ignore[arg-type]
+        rows[spoiled - 1] = spoiled_row(rows[spoiled - 1], rng)  # type: ignore[arg-type]
     writer = rng.choice(WRITERS)
     content, ending = writer(rows, rng)
     damaged = rng.random() < 0.25
