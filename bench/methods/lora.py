@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from bench.errors import CellProblem, UserError
 from bench.methods.method import LoadingKeywords, MethodFacts, MethodOptions
 from bench.methods.peft_base import PeftMethod
-from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config
+from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config, quantized_facts
 from bench.methods.target_modules import (
     resolve_target_modules,
     resolve_target_parameters,
@@ -117,7 +117,7 @@ class Lora(PeftMethod):
     def facts_for(self, options: Settings) -> MethodFacts:
         if not options.get("quantization"):
             return self.facts
-        return replace(_quantized(self.facts), needs={"bitsandbytes": "quant"})
+        return replace(quantized_facts(self.facts), needs={"bitsandbytes": "quant"})
 
     def check_machine(self, options: Settings) -> None:
         super().check_machine(options)
@@ -277,12 +277,6 @@ class Lora(PeftMethod):
         return config
 
 
-def _quantized(facts: MethodFacts) -> MethodFacts:
-    """The facts on a quantized base."""
-    reason = "the base is quantized: rounding the sum to few bits again would change it"
-    return replace(facts, quantizes=True, cannot_merge=reason)
-
-
 def _subtract(adapted: PeftModel, factors: Mapping[str, torch.Tensor]) -> None:
     """Subtract s B0 A0 from each adapted weight, in place: in float32, rounded once to the base's dtype. Factors by
     their names in the model: A (rank, in), B (out, rank)."""
@@ -341,13 +335,15 @@ LORA_METHODS = (
     Lora.named(
         "qlora",
         {"quantization": "nf4", "lr": 2e-4},
-        replace(_quantized(Lora.facts), summary="LoRA on a 4-bit base", source="arXiv 2305.14314, Table 9 (7B, 13B)"),
+        replace(
+            quantized_facts(Lora.facts), summary="LoRA on a 4-bit base", source="arXiv 2305.14314, Table 9 (7B, 13B)"
+        ),
     ),
     Lora.named(
         "qdora",
         {"norm": "algebraic", "quantization": "nf4", "lr": 2e-4},
         replace(
-            _quantized(Lora.facts), summary="DoRA on a 4-bit base", source="arXiv 2402.09353 with arXiv 2305.14314"
+            quantized_facts(Lora.facts), summary="DoRA on a 4-bit base", source="arXiv 2402.09353 with arXiv 2305.14314"
         ),
     ),
 )

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from bench.errors import UserError, unknown
-from bench.methods.method import MethodFacts
+from bench.methods.method import LoadingKeywords, MethodFacts
 from bench.methods.peft_base import PeftMethod
 from bench.methods.peft_configuration import (
     NOT_SETTINGS,
@@ -28,6 +29,7 @@ from bench.methods.peft_configuration import (
     tuner_classes,
 )
 from bench.methods.peft_registry import PEFT_TYPES, PeftFacts, peft_facts
+from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config, quantized_facts
 from bench.methods.target_modules import resolve_target_modules
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import Strict
@@ -49,6 +51,11 @@ FROM_CELL: dict[str, Callable[[Cell], int]] = {
 the seeds of an adapter's frozen random parts, which belong to its initialisation."""
 
 
+OF_THE_HARNESS = ("save_projection", "progressbar", "auxiliary_loss_weight")
+"""Defaults of the registry that hold for a configuration from a file, too: they do not change what is trained, or PEFT
+leaves them to the caller."""
+
+
 class GenericPeftOptions(Strict):
     """The settings of a PEFT type."""
 
@@ -60,6 +67,16 @@ class GenericPeftOptions(Strict):
     """As for LoRA; `auto` is PEFT's own choice for a type that is not for linear layers."""
     peft: dict[str, JsonValue] | str = Field(default_factory=dict)
     """PEFT's configuration, or the path of an adapter_config.json; `peft_type` names the type."""
+    quantization: Quantization | None = None
+    """As for LoRA: of VeRA and DVoRA, whose authors fine-tune a 4-bit base."""
+    double_quantization: bool | None = None
+    """As for LoRA."""
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        if self.double_quantization is not None and self.quantization not in ("nf4", "fp4"):
+            raise ValueError("double_quantization belongs to quantization: nf4 or fp4")
+        return self
 
 
 class GenericPeft(PeftMethod):
@@ -76,7 +93,27 @@ class GenericPeft(PeftMethod):
     )
 
     def facts_for(self, options: Settings) -> MethodFacts:
-        return _method_facts(peft_facts(_peft_type(options)))
+        facts = _method_facts(peft_facts(_peft_type(options)))
+        if not options.get("quantization"):
+            return facts
+        return replace(quantized_facts(facts), needs={"bitsandbytes": "quant"})
+
+    def check_machine(self, options: Settings) -> None:
+        super().check_machine(options)
+        if quantization := self._quantization(options)[0]:
+            check_bitsandbytes(self.name, quantization)
+
+    def load_kwargs(self, cell: Cell) -> LoadingKeywords:
+        quantization, double = self._quantization(cell.options)
+        if quantization is None:
+            return {}
+        return {"quantization_config": quantization_config(quantization, double, cell.base.dtype)}
+
+    def _quantization(self, options: Settings) -> tuple[Quantization | None, bool]:
+        """How the base is quantized, and whether its scales are, too."""
+        settings = {key: value for key, value in options.items() if "quantization" in key}
+        validated = self.Options.model_validate(settings)
+        return validated.quantization, bool(validated.double_quantization)
 
     @property
     def preset_type(self) -> str | None:
@@ -100,6 +137,7 @@ class GenericPeft(PeftMethod):
         beside = {key: value for key, value in settings.items() if key not in fields}
         validated = super().resolve({key: value for key, value in settings.items() if key in fields}, model)
         options = self.Options.model_validate(validated)
+        from_file = isinstance(options.peft, str)
         given = {**_read_configuration(options.peft, self.name), **beside}
         peft_type = self._checked_type(given, model)
         entry = peft_facts(peft_type)
@@ -107,18 +145,45 @@ class GenericPeft(PeftMethod):
         if options.rank is not None:
             self._set_rank(chosen, options.rank, entry, peft_type)
         if "target_modules" in configuration_fields(peft_type):
-            targets = chosen.get("target_modules") or as_json(options.target_modules)
-            chosen["target_modules"] = self._target_modules(targets, entry, peft_type, model)
+            by_peft = given.get("target_modules", "" if not from_file else None) is None
+            if by_peft and "target_modules" not in settings:
+                chosen["target_modules"] = self._choice_of_peft(peft_type, chosen, model)
+            else:
+                targets = chosen.get("target_modules") or as_json(options.target_modules)
+                chosen["target_modules"] = self._target_modules(targets, entry, peft_type, model)
         elif options.target_modules != "auto":
             raise UserError(f"method {self.name}: {peft_type} has no target_modules")
-        resolved = self._resolved(peft_type, _with_defaults(chosen, entry, peft_type, model))
+        defaults = _defaults(chosen, entry, peft_type, model)
+        if from_file:  # what the file leaves out is PEFT's default
+            defaults = {
+                key: value
+                for key, value in defaults.items()
+                if key in OF_THE_HARNESS or default_of(configuration_fields(peft_type)[key]) is None
+            }
+        resolved = self._resolved(peft_type, {**defaults, **chosen})
         rank = resolved[entry.rank_field] if entry.rank_field else None
         if options.rank is not None and rank != options.rank:
             raise UserError(
                 f"method {self.name}: rank {options.rank} is not possible with these settings: {peft_type} makes it "
                 f"{entry.rank_field} {rank}"
             )
-        return {"lr": options.lr or entry.lr, "rank": rank, "peft": {"peft_type": peft_type, **resolved}}
+        settled: Settings = {"lr": options.lr or entry.lr, "rank": rank, "peft": {"peft_type": peft_type, **resolved}}
+        return settled | self._settled_quantization(options, entry, peft_type)
+
+    def _settled_quantization(self, options: GenericPeftOptions, entry: PeftFacts, peft_type: str) -> Settings:
+        """The settings of the quantization; none without one, as in cells from before there were such settings."""
+        if options.quantization is None:
+            return {}
+        if not entry.quantizable:
+            able = ", ".join(facts.name for facts in PEFT_TYPES.values() if facts.quantizable)
+            raise UserError(
+                f"method {self.name}: {peft_type} with quantization is not supported",
+                f"Leave it out; {able} can, and method: lora.",
+            )
+        if options.quantization == "int8":
+            return {"quantization": "int8"}
+        double = True if options.double_quantization is None else options.double_quantization
+        return {"quantization": options.quantization, "double_quantization": double}
 
     def _checked_type(self, given: Settings, model: PreTrainedModel) -> str:
         """The PEFT type of a configuration. Raises UserError if it is missing, unknown or impossible here."""
@@ -145,12 +210,21 @@ class GenericPeft(PeftMethod):
         return peft_type
 
     def _checked_fields(self, given: Settings, peft_type: str, entry: PeftFacts) -> Settings:
-        """The settings among the fields of a configuration. Raises UserError for unknown and for refused ones."""
+        """The settings among the fields of a configuration, without those that are null: a null one is not set.
+
+        A key that the installed PEFT does not know is ignored if its value sets nothing (null, false, an empty list).
+        Raises UserError for unknown ones, all at once, and for refused ones.
+        """
         fields = configuration_fields(peft_type)
-        for key in given:
-            if key not in {*fields, *NOT_SETTINGS}:
-                allowed = {*fields, *self.Options.model_fields}
-                raise UserError(f"method {self.name}: {unknown('setting', key, allowed)}")
+        given = {key: value for key, value in given.items() if value is not None and key not in NOT_SETTINGS}
+        if wrong := [key for key, value in given.items() if key not in fields and value not in (False, [], {})]:
+            allowed = {*fields, *self.Options.model_fields}
+            if len(wrong) == 1:
+                raise UserError(f"method {self.name}: {unknown('setting', wrong[0], allowed)}")
+            raise UserError(
+                f"method {self.name}: unknown settings of {peft_type}: {', '.join(sorted(wrong))}",
+                f"Leave them out. Allowed: {', '.join(sorted(allowed))}.",
+            )
         chosen = {key: value for key, value in given.items() if key in fields}
         for key, reason in entry.refused.items():
             if chosen.get(key) not in (None, False, default_of(fields[key])):
@@ -165,6 +239,20 @@ class GenericPeft(PeftMethod):
                 f"method {self.name}: rank is {rank}, and {entry.rank_field} is {chosen[entry.rank_field]}",
                 f"They are the same setting of {peft_type}: give only one of them.",
             )
+
+    def _choice_of_peft(self, peft_type: str, chosen: Settings, model: PreTrainedModel) -> JsonValue:
+        """The target modules that PEFT takes for this architecture where its configuration has none."""
+        kind = model.config.model_type
+        modules = getattr(tuner_classes()[peft_type], "target_module_mapping", {}).get(kind)
+        if modules is None and (chosen.get("target_parameters") or peft_facts(peft_type).targets != "linear"):
+            return None  # PEFT chooses when it attaches
+        if modules is None:
+            raise UserError(
+                f"method {self.name}: target_modules is null, and PEFT has no choice of its own for {peft_type} on a "
+                f"model of the type {kind}",
+                "Name modules, or give target_modules: auto.",
+            )
+        return modules if isinstance(modules, str) else as_json(sorted(modules))
 
     def _target_modules(
         self, setting: JsonValue, entry: PeftFacts, peft_type: str, model: PreTrainedModel
@@ -218,6 +306,10 @@ class GenericPeft(PeftMethod):
         from bench.models.compat.peft import give_first_task
         from bench.models.compat.peft_sync_free import avoid_synchronisation
 
+        if cell.options.get("quantization"):
+            from bench.models.compat.bitsandbytes import keep_packing
+
+            keep_packing(model)
         adapted = super()._adapted(model, config, cell)
         avoid_synchronisation(adapted)
         if peft_facts(_peft_type(cell.options)).needs_task_ids:
@@ -259,15 +351,15 @@ def _peft_type(options: Mapping[str, JsonValue]) -> str:
     return str(_configuration(options)["peft_type"])
 
 
-def _with_defaults(chosen: Settings, entry: PeftFacts, peft_type: str, model: PreTrainedModel) -> Settings:
-    """The chosen settings over the registry's defaults for this base and rank."""
-    chosen = {key: value for key, value in chosen.items() if value is not None}
+def _defaults(chosen: Settings, entry: PeftFacts, peft_type: str, model: PreTrainedModel) -> Settings:
+    """The registry's defaults for this base and rank."""
     sized = entry.sized_defaults(model, chosen) if entry.sized_defaults else {}
-    settings = {**sized, **entry.defaults, **chosen}
+    defaults = {**sized, **entry.defaults}
     if entry.rank_field is None:
-        return settings
-    rank = settings.get(entry.rank_field) or default_of(configuration_fields(peft_type)[entry.rank_field])
-    return {**entry.following(rank), **settings} if isinstance(rank, (int, float)) and rank else settings
+        return defaults
+    rank = {**defaults, **chosen}.get(entry.rank_field)
+    rank = rank or default_of(configuration_fields(peft_type)[entry.rank_field])
+    return {**entry.following(rank), **defaults} if isinstance(rank, (int, float)) and rank else defaults
 
 
 def _method_facts(entry: PeftFacts) -> MethodFacts:

@@ -68,6 +68,8 @@ class PeftFacts:
     refused: Mapping[str, str] = field(default_factory=dict)
     """Settings under which these facts would be wrong, each with the reason; null, false and PEFT's default are
     accepted."""
+    quantizable: bool = False
+    """The base may be loaded quantized (`quantization`)."""
     unsupported: str = ""
     """Why it does not run in this harness; empty if it does."""
 
@@ -127,6 +129,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         4e-3,
         rank="columns of the shared projections",
         defaults={"r": 256},
+        quantizable=True,
     ),
     "DVORA": PeftFacts(
         "dvora",
@@ -135,6 +138,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         4e-3,
         rank="columns of the shared projections",
         defaults={"r": 256},
+        quantizable=True,
     ),
     "PVERA": PeftFacts(
         "pvera",

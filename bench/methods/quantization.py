@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from bench.errors import UserError
+from bench.methods.method import MethodFacts
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 Quantization = Literal["nf4", "fp4", "int8"]
+
+
+def quantized_facts(facts: MethodFacts) -> MethodFacts:
+    """A method's facts on a quantized base."""
+    reason = "the base is quantized: rounding the sum to few bits again would change it"
+    return replace(facts, quantizes=True, cannot_merge=reason)
 
 
 def quantization_config(quantization: Quantization, double: bool, dtype: str) -> BitsAndBytesConfig:

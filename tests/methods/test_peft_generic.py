@@ -10,10 +10,12 @@ import pytest
 import torch
 from helpers.methods import SETTINGS
 from helpers.training import cell_of, trained
-from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from bench import methods
 from bench.errors import UserError
+from bench.methods.peft_base import no_warnings
+from bench.methods.peft_configuration import tuner_classes
 from bench.sweep.schema import Sweep
 
 
@@ -57,7 +59,7 @@ def test_every_field_is_resolved_as_json_and_gives_back_the_configuration(model:
 
 @pytest.mark.parametrize("name", [name for name, method in methods.METHODS.items() if "peft" in method.preset])
 def test_a_saved_configuration_of_any_type_is_read_back(name: str, tmp_path: Path, model: Any) -> None:
-    """Before it is attached (modules still null) and after (as PEFT writes them): the same cell."""
+    """As PEFT writes it once attached, it is the same cell. With null modules it has those that PEFT would choose."""
     method = methods.get(name)
     cell = cell_of(name, model, **SETTINGS.get(name, {}))
     method.config(cell).save_pretrained(tmp_path)
@@ -68,7 +70,9 @@ def test_a_saved_configuration_of_any_type_is_read_back(name: str, tmp_path: Pat
     if "target_modules" in blank and name != "llama_adapter":
         (tmp_path / "blank.json").write_text(json.dumps({**blank, "target_modules": None}))
         again = methods.get("peft").resolve({"peft": str(tmp_path / "blank.json")}, model)
-        assert again["peft"]["target_modules"] == cell.options["peft"]["target_modules"]
+        mapping = getattr(tuner_classes()[blank["peft_type"]], "target_module_mapping", {})
+        expected = sorted(mapping["llama"]) if "llama" in mapping else cell.options["peft"]["target_modules"]
+        assert again["peft"]["target_modules"] == expected
 
 
 def test_the_cells_seed_draws_what_is_random_and_frozen(model: Any) -> None:
@@ -191,3 +195,73 @@ def test_a_penalty_counts_once_a_step_however_the_batch_is_split(tmp_path: Path,
     ]
     complete, parts = ([row["grad_norm"] for row in log] for log in logs)
     assert complete == pytest.approx(parts, abs=1e-4)
+
+
+OF_PEFT: list[dict[str, Any]] = [
+    {"peft_type": "LORA", "r": 32, "target_modules": None, "lora_alpha": 64, "exclude_modules": None},
+    {"peft_type": "LORA", "r": 32},
+    {"peft_type": "LORA", "r": 16, "target_modules": "all-linear"},
+    {"peft_type": "LOHA", "r": 32, "target_modules": ["v_proj", "q_proj"], "rank_pattern": {}},
+    {"peft_type": "VERA", "r": 256, "target_modules": None},
+    {"peft_type": "IA3", "target_modules": None, "feedforward_modules": None},
+    {"peft_type": "LN_TUNING", "target_modules": None},
+    {"peft_type": "FOURIERFT", "n_frequency": 1000, "target_modules": None},
+    {"peft_type": "C3A", "target_modules": None, "block_size": 64, "fan_in_fan_out": False},
+    {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 200},
+    {"peft_type": "ADAPTION_PROMPT", "adapter_len": 100, "adapter_layers": 2, "target_modules": None},
+]
+"""Configurations with the keys of PEFT's own experiments (method_comparison at PEFT 0.21.2)."""
+
+
+@pytest.mark.parametrize("content", OF_PEFT, ids=lambda content: content["peft_type"])
+def test_a_configuration_from_a_file_trains_what_peft_trains_with_it(content: dict[str, Any], tmp_path: Path) -> None:
+    from peft import get_peft_model
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    base = LlamaConfig(vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**content, "task_type": "CAUSAL_LM", "peft_version": "0.19.0", "auto_mapping": None}))
+    known = {key: value for key, value in content.items() if key not in ("peft_type", "fan_in_fan_out")}
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[content["peft_type"]](task_type="CAUSAL_LM", **known)
+    with no_warnings():
+        expected = get_peft_model(LlamaForCausalLM(base), config)
+    method = methods.get("peft")
+    model = LlamaForCausalLM(base)
+    adapted = method.attach(model, cell_of("peft", model, peft=str(file)))
+    counts = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (adapted, expected)]
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_null_target_is_pefts_choice_at_the_size_of_its_experiment() -> None:
+    """LLaMA-3.2-3B at rank 32: 9,175,040 in the results of PEFT's method_comparison."""
+    base = LlamaConfig(
+        vocab_size=64,
+        hidden_size=3072,
+        intermediate_size=8192,
+        num_hidden_layers=28,
+        num_attention_heads=24,
+        num_key_value_heads=8,
+        head_dim=128,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(base)
+        cell = cell_of("peft", model, peft={"peft_type": "LORA", "r": 32, "target_modules": None})
+        adapted = methods.get("peft").attach(model, cell)
+    assert cell.options["peft"]["target_modules"] == ["q_proj", "v_proj"]  # type: ignore[index,call-overload]
+    assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) == 9_175_040
+
+
+def test_all_unknown_settings_of_a_file_are_named_at_once(tiny_model: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    given = {"peft_type": "LORA", "r": 4, "obsolete": 1, "older": "x", "gone": None, "empty": {}}
+    with pytest.raises(UserError, match="unknown settings of LORA: obsolete, older"):
+        methods.get("peft").resolve({"peft": given}, model)
+    del given["obsolete"], given["older"]
+    assert methods.get("peft").resolve({"peft": given}, model)["rank"] == 4
+
+
+def test_a_null_target_needs_a_choice_of_peft(tiny_model: Path) -> None:
+    from helpers.families import tiny_family
+
+    with pytest.raises(UserError, match="PEFT has no choice of its own for LORA on a model of the type olmo2"):
+        methods.get("peft").resolve({"peft": {"peft_type": "LORA", "target_modules": None}}, tiny_family("olmo2"))

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from bench import methods
 from bench.costs import model_bytes
+from bench.errors import UserError
 from bench.evaluation.merge_check import probe
 from bench.models.dtype import computing_in
 from bench.models.hooks import drop_prompt_mask
@@ -27,17 +28,19 @@ from bench.training.trainer import train
 
 
 @pytest.mark.parametrize(
-    ("method", "quantization"), [("qlora", "nf4"), ("qlora", "fp4"), ("qlora", "int8"), ("qdora", "nf4")]
+    ("method", "quantization"),
+    [("qlora", "nf4"), ("qlora", "fp4"), ("qlora", "int8"), ("qdora", "nf4"), ("vera", "nf4"), ("dvora", "nf4")],
 )
 def test_a_quantized_base_trains_saves_and_loads(method: str, quantization: str, tmp_path: Path) -> None:
     """Through the cell's own loading; the loaded adapter answers alike, bit for bit, and the base is smaller."""
     pytest.importorskip("bitsandbytes")
     folder = make_tiny_model(tmp_path / "model", hidden=64)  # bitsandbytes wants rows of whole blocks of 64
     tested = methods.get(method)
-    tested.check_machine({"quantization": quantization})
     tokenizer = AutoTokenizer.from_pretrained(folder)
     base = find_base(str(folder))
-    cell = cell_of(method, load_model(base, "float32"), rank=4, quantization=quantization, lr=1e-2, dropout=0)
+    dropout = {"dropout": 0} if method.startswith("q") else {}
+    cell = cell_of(method, load_model(base, "float32"), rank=4, quantization=quantization, lr=1e-2, **dropout)
+    tested.check_machine(cell.options)
 
     def load() -> Any:
         return load_model(base, "float32", method_kwargs=tested.load_kwargs(cell))
@@ -110,3 +113,12 @@ def test_a_machine_without_bitsandbytes_is_told_so_before_anything_is_loaded(tmp
     assert "method qlora: bitsandbytes cannot quantize to nf4 on this machine's" in done.stdout
     assert "native library not found" in done.stdout and "long trace" not in done.stdout
     assert methods.get("qlora").facts_for({"quantization": "nf4"}).needs == {"bitsandbytes": "quant"}
+
+
+def test_a_type_without_quantized_layers_is_refused(tiny_model: Path) -> None:
+    model = load_model(find_base(str(tiny_model)), "float32")
+    with pytest.raises(UserError, match=r"LOHA with quantization is not supported\n.*vera, dvora can"):
+        methods.get("loha").resolve({"quantization": "nf4"}, model)
+    with pytest.raises(UserError, match="double_quantization belongs to"):
+        methods.get("vera").resolve({"double_quantization": True}, model)
+    assert "quantization" not in methods.get("vera").resolve({}, model)  # the identity of older cells
