@@ -145,6 +145,36 @@ def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, a
         raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
 
 
+def adapted_share(cell: Cell, config: PretrainedConfig) -> float | None:
+    """The part of the weights in the base's blocks that a cell's adapter acts on, 0 to 1, counted without weights.
+
+    None if it acts on no weights (a prompt, say), if it trains all of them, or if the base has no blocks.
+    """
+    import torch
+
+    from bench.models.blocks import find_blocks
+
+    with torch.device("meta"):
+        model = build_model(config)
+        blocks = find_blocks(model)
+        if blocks is None:
+            return None
+        in_blocks = {
+            name: parameter.numel()
+            for name, parameter in model.named_parameters()
+            if name.startswith(f"{blocks.path}.") and parameter.ndim > 1
+        }
+        try:
+            adapted = get(cell.method).attach(model, cell)
+        except RuntimeError:  # a method that reads values
+            return None
+    tuner = getattr(adapted, "base_model", None)
+    modules: list[str] = getattr(tuner, "targeted_module_names", [])
+    parameters: list[str] = getattr(tuner, "targeted_parameter_names", [])
+    targeted = {*(f"{name}.weight" for name in modules), *parameters}
+    return sum(in_blocks.get(name, 0) for name in targeted) / sum(in_blocks.values()) if targeted else None
+
+
 NAME = re.compile(r"(?!\d)[\w-]+(\.(?!\d)[\w-]+)*")
 """The end of a module's path (`q_proj`, `self_attn.q_proj`), or a word. A path with a number in it and a pattern do
 not match: either may select only some layers."""

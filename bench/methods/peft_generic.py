@@ -28,6 +28,7 @@ from bench.methods.peft_configuration import (
     default_of,
     tuner_classes,
 )
+from bench.methods.peft_matching import check_matches
 from bench.methods.peft_registry import PEFT_TYPES, PeftFacts, peft_facts
 from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config, quantized_facts
 from bench.methods.target_modules import resolve_target_modules
@@ -161,6 +162,7 @@ class GenericPeft(PeftMethod):
                 if key in OF_THE_HARNESS or default_of(configuration_fields(peft_type)[key]) is None
             }
         resolved = self._resolved(peft_type, {**defaults, **chosen})
+        check_matches(resolved, model, self.name)
         rank = resolved[entry.rank_field] if entry.rank_field else None
         if options.rank is not None and rank != options.rank:
             raise UserError(

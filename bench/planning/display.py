@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import cast
 
+from bench.methods.parameter_count import adapted_share
+from bench.models.load import load_config
 from bench.planning.estimate import GUESSED_UTILISATION, Estimate, make_estimator
 from bench.planning.memory import gigabytes, too_large
 from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
@@ -13,6 +17,7 @@ from bench.planning.recorded_cells import recorded_in_another_dtype
 from bench.planning.tuning import settle
 from bench.progress import duration
 from bench.store.folder import Results
+from bench.sweep.cell import Settings
 
 PENDING = "pending tune"
 """Shown as the status of a cell whose learning rate is yet to be chosen."""
@@ -149,6 +154,7 @@ def format_plan(plan: Plan, listing: PlanListing) -> list[str]:
         *_table(listing.cells),
         "",
         *_to_run(listing),
+        *_about_adapters(plan),
         *_about_data(plan, listing),
     ]
 
@@ -204,6 +210,28 @@ def _to_run(listing: PlanListing) -> list[str]:
     if guessed and not listing.tflops:
         lines.append("times from arithmetic may be far off: --calibrate runs a few steps of each setting")
     return lines
+
+
+def _about_adapters(plan: Plan) -> list[str]:
+    """Which part of each base's weights the methods act on, where it is not all of them."""
+    shares: dict[tuple[str, int], list[str]] = {}
+    seen = set()
+    for planned in (*plan.cells, *(pending.template for pending in plan.pending)):
+        cell = planned.cell
+        # A share depends on the targets alone: cells that differ in rank, seed or learning rate have the same.
+        configuration = cell.options.get("peft", cell.options)
+        targets = {key: value for key, value in dict(cast("Settings", configuration)).items() if "target" in key}
+        key = (cell.base, cell.method, json.dumps(targets, sort_keys=True))
+        if cell.data is None or key in seen:
+            continue
+        seen.add(key)
+        share = adapted_share(cell, load_config(planned.base.id, planned.base.revision))
+        if share is not None and round(100 * share) < 100:
+            shares.setdefault((cell.base.id, round(100 * share)), []).append(cell.method)
+    return [
+        f"{', '.join(dict.fromkeys(methods))}: acts on {share} % of the weights in the blocks of {base}"
+        for (base, share), methods in shares.items()
+    ]
 
 
 def _about_data(plan: Plan, listing: PlanListing) -> list[str]:

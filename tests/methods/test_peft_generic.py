@@ -265,3 +265,29 @@ def test_a_null_target_needs_a_choice_of_peft(tiny_model: Path) -> None:
 
     with pytest.raises(UserError, match="PEFT has no choice of its own for LORA on a model of the type olmo2"):
         methods.get("peft").resolve({"peft": {"peft_type": "LORA", "target_modules": None}}, tiny_family("olmo2"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank_pattern": {"nothing": 2}}, "rank_pattern: 'nothing' matches nothing"),
+        ({"target_modules": ["q_proj"], "alpha_pattern": {"k_proj": 2}}, "alpha_pattern: 'k_proj' matches nothing"),
+        ({"modules_to_save": ["score"]}, "modules_to_save: 'score' matches nothing"),
+        ({"exclude_modules": ["nothing"]}, "exclude_modules: 'nothing' matches nothing"),
+        ({"layers_to_transform": [1, 99]}, "layers_to_transform: 99 matches nothing: the base has layers 0 to 1"),
+    ],
+)
+def test_what_matches_nothing_in_the_base_is_refused(settings: dict[str, Any], message: str, model: Any) -> None:
+    with pytest.raises(UserError, match=message):
+        methods.get("peft").resolve({"peft": {"peft_type": "LORA", "r": 4, **settings}}, model)
+
+
+def test_what_matches_is_accepted(model: Any) -> None:
+    given = {
+        "rank_pattern": {"q_proj": 2, "layers.0.mlp.up_proj": 3},
+        "modules_to_save": ["embed_tokens"],
+        "exclude_modules": ["k_proj"],
+        "layers_to_transform": [0, 1],
+    }
+    resolved = methods.get("peft").resolve({"peft": {"peft_type": "LORA", "r": 4, **given}}, model)
+    assert {key: resolved["peft"][key] for key in given} == given  # type: ignore[index,call-overload]

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from bench import methods
 from bench.errors import UserError
+from bench.methods.parameter_count import adapted_share
 from bench.methods.target_modules import expert_parameters, linear_layers, resolve_target_modules, targeted_weights
 from bench.models.load import build_model
 from bench.sweep.cell import BaseIdentity, Cell
@@ -188,3 +189,24 @@ def test_names_of_a_plain_model_are_short() -> None:
     names = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     assert linear_layers(skeleton_of("llama")) == names
     assert linear_layers(skeleton_of("gpt2")) == ["c_attn", "c_fc", "c_proj"]
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "gemma3", "gpt2"])
+def test_the_share_of_the_blocks_weights_that_an_adapter_acts_on(family: str) -> None:
+    """Counted from the model itself: linear layers and experts over all matrices of its text blocks."""
+    model = tiny_family(family)
+    matrices = {
+        name: p.numel()
+        for name, p in model.named_parameters()
+        if p.ndim > 1 and any(part in name for part in (".layers.", ".h.")) and "vision" not in name
+    }
+    linear = sum(count for name, count in matrices.items() if "experts" not in name and "gate.weight" not in name)
+    share = adapted_share(cell_of(family), model.config)
+    assert share == pytest.approx(linear / sum(matrices.values()))
+    assert (share == 1) == (family != "mixtral")
+    if family == "mixtral":
+        with_experts = adapted_share(cell_of(family, target_parameters="experts", dropout=0.0), model.config)
+        router = sum(count for name, count in matrices.items() if "gate.weight" in name)
+        assert with_experts == pytest.approx(1 - router / sum(matrices.values()))
+    assert adapted_share(cell_of(family, "prefix"), model.config) is None
+    assert adapted_share(cell_of(family, "full"), model.config) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.families import save_family
 from helpers.paths import CONFIGS
 from helpers.sweeps import bench, sweep_file
 
@@ -41,3 +42,20 @@ def test_the_settings_of_every_config_fit_their_base(path: Path) -> None:
             settings = {key: value for key, value in entry.items() if key != "method"}
             for one in product_of_lists(method.Options, settings):
                 assert method.resolve(one, skeleton)
+
+
+def test_the_plan_says_which_share_of_a_mixture_of_experts_a_method_reaches(tmp_path: Path) -> None:
+    folder = save_family("mixtral", tmp_path / "mixtral")
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        f"name: x\nbase_model: {{id: {folder}, dtype: float32}}\nsamples: 16\ntraining: {{batch_size: 8}}\n"
+        "methods: [{method: lora, rank: [2, 4]}, {method: dora, rank: 2}, {method: full}]\n"
+        "costs: {inference: false}\nevaluation: {limit: 2, tasks: [world_two]}\n"
+    )
+    done = bench("plan", path, "--results", tmp_path)
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.output.splitlines() if "in the blocks" in line]
+    assert len(lines) == 1
+    # Attention has 2 x 32 x 32 + 2 x 32 x 16 weights; 4 experts have 3 x 32 x 48 each, and the router 4 x 32.
+    assert round(100 * 3072 / (3072 + 4 * 4608 + 128)) == 14
+    assert lines[0].startswith("lora, dora: acts on 14 % of the weights")
