@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from bench.judging.ledger import (
     read_judge,
 )
 from bench.judging.measures import interval_over_questions
+from bench.judging.prompts import lacks_reference
 from bench.store.folder import Results
 from bench.store.records import JudgeRecord, OpenSetRecord, PlannedRecord, PlanRecord
 
@@ -55,6 +57,10 @@ class JudgmentTables:
     """By judge, the model names under which the endpoint answered."""
     problems: tuple[str, ...]
     """Corrupt files, and judgments that are excluded."""
+    without_reference: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By judge and set: questions that call for a reference answer, and that a model rated without one."""
+    refused_parameters: dict[str, list[str]] = field(default_factory=dict)
+    """By judge: the parameters that its endpoint refuses, so that it was asked without them."""
 
     def scores(self) -> pd.DataFrame:
         """One row a judge, set and cell: the mean of its judgments with the question bootstrap's interval, and the mean
@@ -105,6 +111,8 @@ class _Reading:
     checks: dict[str, list[CheckResult]] = field(default_factory=dict)
     expected: dict[tuple[str, str, str], int] = field(default_factory=dict)
     served: dict[str, list[str]] = field(default_factory=dict)
+    without_reference: dict[tuple[str, str], int] = field(default_factory=dict)
+    refused_parameters: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     stale: int = 0
     """Judgments of answers that are no longer there."""
@@ -146,6 +154,8 @@ def read_judgments(results: Results, plan: PlanRecord) -> JudgmentTables:
         reading.expected,
         reading.served,
         tuple(dict.fromkeys(reading.problems)),
+        reading.without_reference,
+        reading.refused_parameters,
     )
 
 
@@ -167,7 +177,12 @@ def _read_ratings(
             else:
                 reading.stale += 1
     reading.ratings += [_rating_row(label, folder, rating) for folder, rating in ratings]
-    reading.served[label] = sorted({rating.served for _, rating in ratings if isinstance(rating, ModelRating)} - {""})
+    by_model = [rating for _, rating in ratings if isinstance(rating, ModelRating)]
+    reading.served[label] = sorted({rating.served for rating in by_model} - {""})
+    reading.refused_parameters[label] = sorted({name for rating in by_model for name in rating.refused_parameters})
+    lacking = {(r.set, r.question_id) for r in by_model if lacks_reference(r.category, r.judge[1])}
+    counts = Counter(name for name, _ in lacking)
+    reading.without_reference |= {(label, name): count for name, count in counts.items()}
     reading.expected |= _expected(label, reading.judges[label], ratings, sets)
 
 
@@ -176,7 +191,7 @@ def _read_pairs(results: Results, label: str, answers: Mapping[str, SetAnswers],
     for verdict in reading.judgments(pairwise_verdicts(results, label)):
         sides = ((verdict.model_1, verdict.answers_1), (verdict.model_2, verdict.answers_2))
         if all(_hash(answers.get(model, {}), verdict) == of_answers for model, of_answers in sides):
-            reading.pairs.append({**verdict.model_dump(), "judge": label, "winner": verdict.strict})
+            reading.pairs.append({**verdict.model_dump(), "judge": label, "winner": verdict.reported_winner})
         else:
             reading.stale += 1
 

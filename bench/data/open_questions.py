@@ -46,7 +46,8 @@ class OpenQuestion:
     @classmethod
     def from_row(cls, row: Row) -> OpenQuestion:
         """From a row of FastChat's question file. Raises ValueError with what is wrong with the row."""
-        turns = _texts(row.get("turns"), "turns")
+        early = row.get("turns") is None and isinstance(row.get("text"), str)  # FastChat's first format, of one turn
+        turns = _texts([row["text"]] if early else row.get("turns"), "turns")
         if not turns:
             raise RowError("'turns' must be a list of texts, got []")
         if len(turns) > MAX_TURNS:

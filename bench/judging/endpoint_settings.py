@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.judging.prompts import Prompt
 
 OPENAI_URL = "https://api.openai.com/v1"
+
+TokenLimit = Literal["max_tokens", "max_completion_tokens"]
+TOKEN_LIMITS: tuple[TokenLimit, ...] = ("max_tokens", "max_completion_tokens")
+"""The names of the parameter that limits a reply's tokens. OpenAI's newer models refuse the first; older servers do not
+know the second."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +30,16 @@ class Endpoint:
     """None: OpenAI's own address, whatever the openai package reads from the environment."""
     key_variable: str | None = "OPENAI_API_KEY"
     """The name of the environment variable that holds the key; None: no key is sent."""
-    temperature: float = 0.0
-    """FastChat's default."""
+    temperature: float | None = 0.0
+    """FastChat's default. None: not sent, so that the server's own applies."""
     max_tokens: int = 2048
-    """The largest number of tokens in a reply; FastChat's default."""
+    """The largest number of tokens in a reply, a reasoning model's thoughts included; FastChat's default."""
+    token_limit: TokenLimit = "max_tokens"
+    """The name of that parameter in a request. The other name is tried where the endpoint refuses this one."""
     concurrency: int = 8
     """The largest number of requests in flight."""
     timeout: float = 120.0
-    """Seconds that a server may be silent before the request counts as lost."""
+    """Seconds from the start of a request to its complete reply; after that it counts as lost."""
     tries: int = 6
     """How often a request is sent before it is given up."""
     price_in: float | None = None
@@ -55,9 +63,14 @@ class Endpoint:
                 f"base_url {self.url.rpartition('@')[2]!r} is not an http address",
                 "Give an address such as http://localhost:8000/v1.",
             )
+        parse_token_limit(self.token_limit)
         for name in ("max_tokens", "concurrency", "timeout", "tries"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}", "It must be above 0.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}", "It must be a number above 0.")
+        for name in ("temperature", "price_in", "price_out", "spending_limit"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UserError(f"{name} is {value}", "It must be 0 or a number above 0.")
         if self.spending_limit is not None and not self.priced:
             raise UserError(
                 "a spending limit needs both prices", "Give price_in and price_out, in dollars per million tokens."
@@ -85,10 +98,24 @@ class Endpoint:
         """The price of a request in dollars; 0 without prices."""
         return ((self.price_in or 0) * prompt_tokens + (self.price_out or 0) * completion_tokens) / 1e6
 
-    def reserve(self, prompt: Prompt) -> float:
+    def reserve(self, prompt: Prompt, max_tokens: int) -> float:
         """Dollars reserved for a request while it is in flight: four characters count as a token, and the reply is
         assumed to have `max_tokens`."""
-        return self.dollars((len(prompt.system) + len(prompt.user)) / 4, self.max_tokens)
+        return self.dollars((len(prompt.system) + len(prompt.user)) / 4, max_tokens)
+
+    @property
+    def url_secrets(self) -> tuple[str, ...]:
+        """What may be secret in the address: the password and the values of the query."""
+        parts = urlsplit(self.url)
+        return (unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query)))
+
+
+def parse_token_limit(text: str) -> TokenLimit:
+    """Raises UserError for a text that is not one of the names."""
+    for name in TOKEN_LIMITS:
+        if text == name:
+            return name
+    raise unknown("name of the token limit", text, TOKEN_LIMITS)
 
 
 def is_address(url: str) -> bool:

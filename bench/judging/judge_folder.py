@@ -16,6 +16,7 @@ from bench.judging.judge_check import run_check
 from bench.judging.judges import Judge, JudgingResult, PairwiseJudge
 from bench.judging.judgment_records import AnswersToCompare, AnswerToRate, JudgmentKey, Rating, answers_to_rate
 from bench.judging.ledger import Ledger, cell_ratings, pairwise_verdicts, write_judge
+from bench.judging.prompts import NEED_REFERENCE
 from bench.judging.question_files import load_questions
 from bench.judging.request_queue import Usage
 from bench.progress import Listener
@@ -62,6 +63,8 @@ class JudgingSummary:
     usage: Usage | None = None
     failed: dict[JudgmentKey, str] = field(default_factory=dict)
     """Why a judgment failed, by key."""
+    without_reference: int = 0
+    """Questions that call for a reference answer, have none, and are judged without one."""
 
     def add(self, wanted: int, present: int, result: JudgingResult) -> None:
         """Add the check, the ratings or the comparisons."""
@@ -82,6 +85,12 @@ class JudgingSummary:
                 f"{self.usage.prompt_tokens:,} prompt tokens, {self.usage.completion_tokens:,} completion tokens"
                 f"{dollars}"
             )
+        if self.without_reference:
+            lines.append(
+                f"{self.without_reference:,} questions of {', '.join(NEED_REFERENCE[:3])} have no reference answer and "
+                "are judged without one, less reliably; FastChat refuses to judge them. Give `references` in the "
+                "sweep's answers.sets"
+            )
         for reason, count in Counter(self.failed.values()).most_common(5):
             lines.append(f"{count:,} failed: {reason}; run the same command to try again")
         return lines
@@ -99,11 +108,16 @@ def judge_folder(results: Results, judge: Judge, options: JudgingOptions, progre
             raise unknown("set of open questions", name, questions)
     chosen = {name: of_set for name, of_set in questions.items() if not options.sets or name in options.sets}
     plan = results.plan_record()
-    answers = _answers(results, plan, options.cells, chosen)
+    answers = recorded_answers(results, plan, options.cells, chosen)
     # What the judge cannot do fails here, before a request is paid for.
     pairwise = _pairwise(judge) if options.pairs != "none" else None
     pairs = [] if pairwise is None else _pairs(plan, answers, options.pairs)
     summary = JudgingSummary()
+    if not judge.needs_reference:
+        summary.without_reference = sum(
+            question.category in NEED_REFERENCE and not question.references
+            for question in itertools.chain(*chosen.values())
+        )
     with locks.judging(results, judge.identity.label) as held:
         if not held:
             raise UserError(
@@ -153,7 +167,7 @@ def _compare(
     return len(pairs), len(pairs) - len(missing), result
 
 
-def _answers(
+def recorded_answers(
     results: Results, plan: PlanRecord, pattern: str, questions: Mapping[str, Sequence[OpenQuestion]]
 ) -> dict[str, list[AnswerToRate]]:
     """The answers of the plan's cells whose names fit the pattern, by the cell's folder."""

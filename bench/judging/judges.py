@@ -19,8 +19,9 @@ from bench.judging.judgment_records import (
     Rating,
 )
 from bench.judging.prompts import Prompt
-from bench.judging.request import Reply
+from bench.judging.reply import Reply
 from bench.judging.request_queue import Usage, send_all
+from bench.judging.thoughts import text_after_thoughts
 from bench.store.records import JudgeRecord
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class SimilarityJudge:
 
 class EndpointJudge:
     """A model behind an OpenAI-compatible endpoint, with FastChat's prompts. Each reply is read by FastChat's parser
-    and by the strict one; both results are kept."""
+    and by the strict one; both results are kept. Thoughts and replies that were cut off hold no verdict."""
 
     needs_reference = False
 
@@ -114,8 +115,8 @@ class EndpointJudge:
                 ModelRating(
                     **answer.record().model_dump(),
                     **self._record(prompt, reply).model_dump(),
-                    score=parsers.fastchat_rating(reply.text),
-                    strict=parsers.strict_rating(reply.text),
+                    score=parsers.fastchat_rating(text_after_thoughts(reply.text, reply.finish_reason)),
+                    strict=parsers.strict_rating(text_after_thoughts(reply.text, reply.finish_reason)),
                 )
             )
 
@@ -132,8 +133,8 @@ class EndpointJudge:
                 PairwiseVerdict(
                     **pair.record().model_dump(),
                     **self._record(prompt, reply).model_dump(),
-                    winner=parsers.fastchat_verdict(reply.text),
-                    strict=parsers.strict_verdict(reply.text),
+                    winner=parsers.fastchat_verdict(text_after_thoughts(reply.text, reply.finish_reason)),
+                    strict=parsers.strict_verdict(text_after_thoughts(reply.text, reply.finish_reason)),
                 )
             )
 
@@ -165,6 +166,7 @@ class EndpointJudge:
             judgment=reply.text,
             served=reply.model,
             finish_reason=reply.finish_reason,
+            refused_parameters=reply.refused_parameters,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             tstamp=round(time.time(), 3),

@@ -17,6 +17,7 @@ from pydantic import Field
 from bench.data.open_questions import OpenQuestion
 from bench.evaluation.open_answers import answers_hash
 from bench.judging.parsers import Verdict
+from bench.judging.thoughts import incomplete
 from bench.store.records import SCHEMA, Record
 
 Number = int | float
@@ -169,10 +170,17 @@ class ModelReply(_Judged):
     served: str
     """The model's name as the server gave it."""
     finish_reason: str
+    refused_parameters: tuple[str, ...] = ()
+    """Parameters that the endpoint refuses: the request was sent without them, or with their other name."""
     prompt_tokens: int | None
     completion_tokens: int | None
     tstamp: Number
     """Seconds since 1970."""
+
+    @property
+    def cut_off(self) -> bool:
+        """True for a reply that is not complete: it has no verdict, whatever an older version has read in it."""
+        return incomplete(self.finish_reason)
 
 
 # Pydantic puts the fields of the last base first, which is the order of the files.
@@ -204,11 +212,11 @@ class ModelRating(ModelReply, RatedAnswer):
     @property
     def reported_score(self) -> float | None:
         """The strict parser's rating: FastChat's takes `[[95]]` for a rating from 1 to 10."""
-        return self.strict
+        return None if self.cut_off else self.strict
 
     @property
     def fastchat_score(self) -> float | None:
-        return self.score
+        return None if self.cut_off else self.score
 
 
 Rating = SimilarityRating | ModelRating
@@ -222,6 +230,15 @@ class PairwiseVerdict(ModelReply, ComparedAnswers):
     """FastChat's parser."""
     strict: Verdict | None
     """The strict parser."""
+
+    @property
+    def reported_winner(self) -> Verdict | None:
+        """The strict parser's verdict."""
+        return None if self.cut_off else self.strict
+
+    @property
+    def fastchat_winner(self) -> Verdict | None:
+        return None if self.cut_off else self.winner
 
 
 Judgment = SimilarityRating | ModelRating | PairwiseVerdict

@@ -56,6 +56,12 @@ def comparison_prompt(
     return _filled("pair-v2", "pair-math-v1", question, turn, {"answer_a": first, "answer_b": second}, reference)
 
 
+def lacks_reference(category: str, prompt: str) -> bool:
+    """True for a judgment of a category that calls for a reference answer, by a prompt that shows none. FastChat
+    refuses to judge such a question."""
+    return category in NEED_REFERENCE and "-math-" not in prompt
+
+
 def templates_hash() -> str:
     """Hash of all eight prompts, 16 hex digits."""
     return _hash(_templates())

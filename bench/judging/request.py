@@ -1,29 +1,31 @@
-"""One request to an OpenAI-compatible endpoint, and what its reply or its failure means.
+"""One request to an OpenAI-compatible endpoint, and what its failure means; `bench.judging.reply` reads its reply.
 
 The key is read from the environment and goes into the header of requests to the endpoint, nowhere else. Redirects are
-not followed. Servers are known to repeat the key in error messages, so it is removed from every text of theirs.
+not followed. The key is removed from every text of the server (`bench.judging.redaction`). A request has one deadline,
+and the body of its response a largest size.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import math
 import os
+import re
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from bench.errors import UserError
 from bench.judging.endpoint_settings import Endpoint
+from bench.judging.redaction import Redactor
+from bench.judging.reply import MESSAGE_LENGTH, Redact, RequestOutcome, error_message, one_line, parse_reply
+from bench.judging.request_form import SYSTEM_ROLE, RequestForm, refused_parameters
 
 if TYPE_CHECKING:
-    from openai import APIConnectionError, APIStatusError, OpenAI
-    from openai.types.chat import ChatCompletionMessageParam
+    from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
     from bench.judging.prompts import Prompt
 
@@ -32,46 +34,19 @@ NO_KEY = "none"
 
 TRANSIENT = (408, 409, 425, 429)
 """Statuses below 500 after which the same request may succeed."""
-OF_EVERY_REQUEST = (401, 402, 403, 404)
+OF_EVERY_REQUEST = (401, 402, 404)
 """Statuses that every other request would meet too."""
+FORBIDDEN = 403
+"""The status of a key without the right, and of a single prompt that a moderation stopped."""
+MODERATION = re.compile(r"moderat|flagged|content.{0,20}(?:policy|filter|management)|safety", re.IGNORECASE)
+NAMING_PARAMETERS = (400, 422, 500)
+"""Statuses whose message may name a parameter that the endpoint does not take."""
 NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 """httpx's errors for requests that have not reached the server."""
 
 CONNECTING_SECONDS = 10.0
-MESSAGE_LENGTH = 300
-"""Characters of a server's error message that are repeated."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A model's reply."""
-
-    text: str
-    model: str
-    """The model's name as the server gives it."""
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    """None where the server does not count tokens."""
-    finish_reason: str
-    """`length`: the reply was cut off at max_tokens."""
-
-
-@dataclass(frozen=True)
-class RequestOutcome:
-    """The result of a request: a reply, a reason why there is none, or an error that ends all requests."""
-
-    reply: Reply | None = None
-    reason: str = ""
-    retryable: bool = False
-    """The same request may succeed later, after `wait` seconds if the server said so."""
-    wait: float | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    billable: bool = False
-    """The server may have processed the request, and charge for it."""
-    unreached: bool = False
-    """The request did not reach the server."""
-    fatal: BaseException | None = None
+READ_LENGTH = 10_000
+"""Characters of an error message that are searched."""
 
 
 def read_key(endpoint: Endpoint) -> str:
@@ -94,8 +69,77 @@ def read_key(endpoint: Endpoint) -> str:
     return key or NO_KEY
 
 
-def make_client(endpoint: Endpoint, key: str) -> OpenAI:
-    """A client of the endpoint. Threads may share it; the caller closes it. Raises UserError without openai.
+class Connection:
+    """A connection to an endpoint, which threads may share. Close it after use.
+
+    The openai client is its asynchronous one, on an event loop in a thread of its own: only there can a deadline cover
+    the whole request. The time-outs of the HTTP client begin anew with every byte that arrives.
+
+    Raises UserError without the package openai.
+    """
+
+    def __init__(self, endpoint: Endpoint, key: str) -> None:
+        self._endpoint, self._key = endpoint, key
+        self._redact = Redactor([*([] if key == NO_KEY else [key]), *endpoint.url_secrets])
+        self._client = make_client(endpoint, key)
+        self._loop = asyncio.new_event_loop()
+        # A daemon: after Ctrl-C the process does not wait for a reply that may take minutes.
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give up the requests in flight."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _close(self) -> None:
+        sending = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        await self._client.close()
+
+    def send(self, prompt: Prompt, form: RequestForm, max_tokens: int) -> RequestOutcome:
+        """Send one request. Errors other than the network's and the server's are raised."""
+        return asyncio.run_coroutine_threadsafe(self._send(prompt, form, max_tokens), self._loop).result()
+
+    async def _send(self, prompt: Prompt, form: RequestForm, max_tokens: int) -> RequestOutcome:
+        import openai
+
+        from bench.judging.body_limit import UnreadableBody
+
+        endpoint = self._endpoint
+        parameters = form.parameters(endpoint, max_tokens)
+        try:
+            async with asyncio.timeout(endpoint.timeout):
+                response = await self._client.chat.completions.with_raw_response.create(
+                    model=endpoint.model,
+                    messages=form.messages(prompt),
+                    extra_body=parameters,
+                )
+        except TimeoutError:
+            reason = f"no complete reply within {endpoint.timeout:g} seconds"
+            return RequestOutcome(reason=reason, retryable=True, billable=True)
+        except UnreadableBody as error:
+            return RequestOutcome(reason=one_line(str(error), self._redact, MESSAGE_LENGTH), billable=True)
+        except openai.APIConnectionError as error:  # time-outs are connection errors too
+            return _lost(error, self._redact)
+        except openai.APIStatusError as error:
+            sent = {*parameters, *([SYSTEM_ROLE] if prompt.system else [])}
+            return _refused(error, endpoint, self._key, sent, self._redact)
+        except UnicodeEncodeError:  # of the prompt: the key is ASCII
+            return RequestOutcome(reason="the prompt holds half of a surrogate pair, which cannot be sent")
+        # Parsed here: the client would accept any JSON as a completion.
+        outcome = parse_reply(response.http_response.content, endpoint.model, max_tokens, self._redact)
+        if outcome.reply is None or not form.refused:
+            return outcome
+        return replace(outcome, reply=replace(outcome.reply, refused_parameters=tuple(sorted(form.refused))))
+
+
+def make_client(endpoint: Endpoint, key: str) -> AsyncOpenAI:
+    """A client of the endpoint; the caller closes it. Raises UserError without openai.
 
     The client's own retries are off: `bench.judging.request_queue` says why.
     """
@@ -106,110 +150,52 @@ def make_client(endpoint: Endpoint, key: str) -> OpenAI:
             "judging by an endpoint needs the package openai, which is not installed",
             'pip install "bench-peft[judge]"',
         ) from None
-    return openai.OpenAI(
+    from bench.judging.body_limit import ACCEPTED, limit_body
+
+    # Below the deadline, so that a server that cannot be reached is told from a slow one.
+    connecting = min(CONNECTING_SECONDS, 0.9 * endpoint.timeout)
+    return openai.AsyncOpenAI(
         api_key=key,
         base_url=endpoint.url,
-        timeout=openai.Timeout(endpoint.timeout, connect=min(CONNECTING_SECONDS, endpoint.timeout)),
+        timeout=openai.Timeout(endpoint.timeout, connect=connecting),
         max_retries=0,
-        http_client=openai.DefaultHttpxClient(follow_redirects=False),
+        http_client=openai.DefaultAsyncHttpxClient(
+            follow_redirects=False, headers=ACCEPTED, event_hooks={"response": [limit_body]}
+        ),
     )
 
 
-def send(client: OpenAI, endpoint: Endpoint, key: str, prompt: Prompt) -> RequestOutcome:
-    """Send one request. Errors other than the network's and the server's are raised."""
-    import openai
-
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": prompt.user}]
-    if prompt.system:
-        messages.insert(0, {"role": "system", "content": prompt.system})
-    try:
-        response = client.chat.completions.with_raw_response.create(
-            model=endpoint.model,
-            messages=messages,
-            temperature=endpoint.temperature,
-            max_tokens=endpoint.max_tokens,
-            seed=openai.omit if endpoint.seed is None else endpoint.seed,
-        )
-    except openai.APIConnectionError as error:  # time-outs are connection errors too
-        return _lost(error, key)
-    except openai.APIStatusError as error:
-        return _refused(error, endpoint, key)
-    except UnicodeEncodeError:  # of the prompt: the key is ASCII
-        return RequestOutcome(reason="the prompt holds half of a surrogate pair, which cannot be sent")
-    # Parsed here: the client would accept any JSON as a completion.
-    return parse_reply(response.http_response.content, endpoint.model, key)
-
-
-def parse_reply(content: bytes, model: str, key: str) -> RequestOutcome:
-    """The outcome of a body with status 200, which may be invalid JSON, have no choices, or have no text."""
-    try:
-        body: JsonValue = json.loads(content)
-    except ValueError:
-        return RequestOutcome(reason="the reply is not valid JSON", retryable=True, billable=True)
-    fields = body if isinstance(body, dict) else {}
-    usage = fields.get("usage")
-    prompt_tokens, completion_tokens = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
-    choice, text = _first_choice(fields.get("choices"))
-    reply = None
-    reason = ""
-    if text is None:
-        error = fields.get("error")
-        cause = _message(error, key) if error else f"finish_reason {choice.get('finish_reason')}"
-        reason = f"the reply has no text ({cause})"
-    else:
-        # Half of a surrogate pair, which JSON can hold and a file cannot, becomes a question mark.
-        text = text.encode("utf-8", "replace").decode()
-        finish_reason = str(choice.get("finish_reason") or "")
-        reply = Reply(text, str(fields.get("model") or model), prompt_tokens, completion_tokens, finish_reason)
-    return RequestOutcome(
-        reply,
-        reason,
-        retryable=reply is None,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        billable=True,
-    )
-
-
-def _count(usage: JsonValue, name: str) -> int | None:
-    """A number of tokens; None where the server does not give it."""
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else None
-
-
-def _first_choice(choices: JsonValue) -> tuple[dict[str, JsonValue], str | None]:
-    """The first choice of a reply and its text; empty and None where the reply has no message."""
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict) or "content" not in message:
-        return {}, None
-    text = message["content"]
-    return choice, text if isinstance(text, str) else None
-
-
-def _lost(error: APIConnectionError, key: str) -> RequestOutcome:
+def _lost(error: APIConnectionError, redact: Redact) -> RequestOutcome:
     """The outcome of a request without a complete response."""
     cause = error.__cause__ or error
     kind = type(cause).__name__
-    message = _message(str(cause), key)
+    message = one_line(str(cause), redact, MESSAGE_LENGTH)
     unreached = kind in NOT_SENT
     reason = f"{kind}: {message}" if message else kind
     return RequestOutcome(reason=reason, retryable=True, billable=not unreached, unreached=unreached)
 
 
-def _refused(error: APIStatusError, endpoint: Endpoint, key: str) -> RequestOutcome:
-    """The outcome of a response with an error status."""
+def _refused(
+    error: APIStatusError, endpoint: Endpoint, key: str, parameters: Collection[str], redact: Redact
+) -> RequestOutcome:
+    """The outcome of a response with an error status to a request with these parameters."""
     status, headers = error.status_code, error.response.headers
-    reason = f"HTTP {status}: {_message(error.response.text, key)}"
+    reason = f"HTTP {status}: {error_message(error.response.text, redact)}"
+    details = error.response.text[:READ_LENGTH]
     if 300 <= status < 400:
-        target = _message(headers.get("location", "another address"), key)
+        target = one_line(headers.get("location", "another address"), redact, MESSAGE_LENGTH)
         problem = f"{endpoint.address} redirects to {target}; the key is not sent to another address"
         return RequestOutcome(fatal=UserError(problem, "If that is the endpoint, give its address as base_url."))
     # OpenAI's 429 for an account without credit: waiting does not help.
     if status in OF_EVERY_REQUEST or error.code == "insufficient_quota":
         return RequestOutcome(fatal=_of_every_request(endpoint, status, reason, key))
+    if status == FORBIDDEN:
+        refusal = None if MODERATION.search(details) else _of_every_request(endpoint, status, reason, key)
+        return RequestOutcome(reason=reason, refusal=refusal)
+    refused = refused_parameters(details).intersection(parameters) if status in NAMING_PARAMETERS else frozenset()
     retryable = status in TRANSIENT or status >= 500
-    return RequestOutcome(reason=reason, retryable=retryable, wait=_retry_after(headers) if retryable else None)
+    wait = _retry_after(headers) if retryable else None
+    return RequestOutcome(reason=reason, retryable=retryable, wait=wait, refused_parameters=refused)
 
 
 def _of_every_request(endpoint: Endpoint, status: int, reason: str, key: str) -> UserError:
@@ -230,20 +216,6 @@ def _of_every_request(endpoint: Endpoint, status: int, reason: str, key: str) ->
         f"{endpoint.address} refuses {refused} ({reason})",
         f"{advice} to a key that may use the model {endpoint.model!r}.",
     )
-
-
-def _message(content: JsonValue, key: str) -> str:
-    """A server's error message on one line, without the key."""
-    if isinstance(content, str):
-        with suppress(ValueError):
-            content = json.loads(content)
-    for name in ("error", "detail", "message"):  # OpenAI's {"error": {"message": ...}}, FastAPI's {"detail": ...}
-        if isinstance(content, dict) and content.get(name):
-            content = content[name]
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-    if key != NO_KEY:
-        text = text.replace(key, "***")
-    return " ".join(text.split())[:MESSAGE_LENGTH]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -8,6 +8,9 @@ The openai client can repeat requests itself (`max_retries`). It is not used for
 call: tries could not be counted against the spending limit, nor stopped when another request meets a refused key or
 when the user presses Ctrl-C. The client also does not repeat a reply with status 200 that holds no text.
 
+Two kinds of prompts are sent again in another form: where the endpoint does not take a parameter (later requests have
+that form too, once it has brought a reply), and where a reply has no text besides thoughts.
+
 `bench.judging.request` sends a single request and classifies its outcome.
 """
 
@@ -24,7 +27,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bench.errors import UserError
 from bench.judging.endpoint_settings import Endpoint
-from bench.judging.request import Reply, RequestOutcome, make_client, read_key, send
+from bench.judging.reply import Reply, RequestOutcome
+from bench.judging.request import Connection, read_key
+from bench.judging.request_form import RequestForm
 from bench.progress import Advance, ignore_progress
 
 if TYPE_CHECKING:
@@ -37,6 +42,10 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before the second try, doubled before each later one up to the longest; each is varied by half at random."""
 LONGEST_RETRY_AFTER = 300.0
 """Seconds. A request that the server asks to repeat later than this is given up."""
+LARGER = 4
+"""A prompt whose reply has no text besides thoughts is sent once more with so many times the tokens."""
+REFUSED_PROMPTS = 5
+"""So many prompts refused by status 403, before any has a reply, end all requests."""
 
 
 @dataclass
@@ -83,11 +92,12 @@ def send_all(
     raised after the replies in flight are recorded.
     """
     usage = Usage(dollars=0.0 if endpoint.priced else None)
-    tries = deque(_Try(key, prompt, endpoint.reserve(prompt)) for key, prompt in prompts)
-    if not tries:
+    waiting = deque(
+        _Try(key, prompt, RequestForm(endpoint.token_limit), endpoint.max_tokens) for key, prompt in prompts
+    )
+    if not waiting:
         return usage, {}
-    secret = read_key(endpoint)
-    client = make_client(endpoint, secret)
+    connection = Connection(endpoint, read_key(endpoint))
     to_send: queue.SimpleQueue[_Try[Key] | None] = queue.SimpleQueue()
     outcomes: queue.SimpleQueue[tuple[_Try[Key], RequestOutcome]] = queue.SimpleQueue()
     stopped = threading.Event()
@@ -100,13 +110,13 @@ def send_all(
                 if stopped.is_set():
                     outcome = RequestOutcome(reason="stopped")
                 else:
-                    outcome = send(client, endpoint, secret, current.prompt)
+                    outcome = connection.send(current.prompt, current.form, current.max_tokens)
             except BaseException as error:  # or the calling thread would wait for this outcome forever
                 outcome = RequestOutcome(fatal=error)
             outcomes.put((current, outcome))
 
-    threads = min(endpoint.concurrency, len(tries))
-    dispatcher = _Dispatcher(endpoint, tries, usage, record, advance)
+    threads = min(endpoint.concurrency, len(waiting))
+    dispatcher = _Dispatcher(endpoint, waiting, usage, record, advance)
     try:
         for _ in range(threads):
             # Daemons: after Ctrl-C the process does not wait for a reply that may take minutes.
@@ -123,7 +133,7 @@ def send_all(
         stopped.set()
         for _ in range(threads):
             to_send.put(None)
-        client.close()
+        connection.close()
     if dispatcher.fatal is not None:
         raise dispatcher.fatal
     return usage, dispatcher.failed
@@ -143,11 +153,13 @@ class _Try(Generic[Key]):
 
     key: Key
     prompt: Prompt
-    reserve: float
-    """Dollars."""
+    form: RequestForm
+    max_tokens: int
     number: int = 1
     wait: float = 0.0
     """Seconds before it is sent."""
+    thoughts: Reply | None = None
+    """The reply of an earlier try, which holds nothing but thoughts; recorded if there is no better one."""
 
 
 class _Dispatcher(Generic[Key]):
@@ -162,7 +174,9 @@ class _Dispatcher(Generic[Key]):
         advance: Advance,
     ) -> None:
         self.endpoint, self.waiting, self.usage, self.record, self.advance = endpoint, waiting, usage, record, advance
-        self.total, self.replied, self.unreached = len(waiting), 0, 0
+        self.total, self.replied, self.unreached, self.refused = len(waiting), 0, 0, 0
+        self.form = RequestForm(endpoint.token_limit)
+        """The form in which the endpoint takes requests, as far as replies have shown."""
         self.in_flight: set[_Try[Key]] = set()
         self.failed: dict[Key, str] = {}
         self.fatal: BaseException | None = None
@@ -178,6 +192,8 @@ class _Dispatcher(Generic[Key]):
                     self.waiting.clear()
                 break
             current = self.waiting.popleft()
+            if len(current.form.refused) < len(self.form.refused):
+                current = replace(current, form=self.form)
             self.in_flight.add(current)
             self.usage.requests += 1
             self.usage.retried += current.number > 1
@@ -189,19 +205,40 @@ class _Dispatcher(Generic[Key]):
         self.in_flight.discard(current)
         self._charge(current, outcome)
         if outcome.reply is not None:
-            self.replied += 1
             self.unreached = 0
-            self.record(current.key, current.prompt, outcome.reply)
+            if len(current.form.refused) > len(self.form.refused):
+                self.form = current.form
+        again = None if outcome.fatal is not None else self._next_try(current, outcome)
+        if again is not None:
+            self.waiting.appendleft(again)
+        elif outcome.reply is not None:
+            self._record(current, outcome.reply)
         elif outcome.fatal is not None:
             self.fatal = self.fatal or outcome.fatal
         elif outcome.wait is not None and outcome.wait > LONGEST_RETRY_AFTER:
             self._give_up(current, f"{outcome.reason} (the server asks to wait {outcome.wait:,.0f} seconds)")
-        elif outcome.retryable and current.number < self.endpoint.tries:
-            self.waiting.appendleft(replace(current, number=current.number + 1, wait=self._wait(current, outcome)))
         else:
             self._give_up(current, outcome.reason)
             self._check_reachable(outcome)
+            self._check_key(outcome)
         self.advance(self.replied + self.usage.failed, self.total, self._note())
+
+    def _next_try(self, current: _Try[Key], outcome: RequestOutcome) -> _Try[Key] | None:
+        """The next try of a prompt; None if there is none."""
+        # Not limited by the number of tries: each has fewer parameters than the one before.
+        form = current.form.without(outcome.refused_parameters) if outcome.refused_parameters else None
+        if form is not None:
+            return replace(current, form=form, number=current.number + 1, wait=0.0)
+        if current.number >= self.endpoint.tries:
+            return None
+        if outcome.without_answer:
+            # Thoughts may have taken all tokens. The same request would take them again.
+            larger = LARGER * self.endpoint.max_tokens
+            enlarged = replace(current, number=current.number + 1, wait=0.0, max_tokens=larger, thoughts=outcome.reply)
+            return enlarged if current.max_tokens < larger else None
+        if outcome.retryable and (outcome.wait is None or outcome.wait <= LONGEST_RETRY_AFTER):
+            return replace(current, number=current.number + 1, wait=self._wait(current, outcome))
+        return None
 
     def _wait(self, current: _Try[Key], outcome: RequestOutcome) -> float:
         """Seconds before the next try, with jitter: requests refused together must not return together."""
@@ -217,10 +254,20 @@ class _Dispatcher(Generic[Key]):
             fix = "Check that the server is running and that base_url is right. Finished judgments are kept."
             self.fatal = self.fatal or UserError(problem, fix)
 
+    def _check_key(self, outcome: RequestOutcome) -> None:
+        """End everything once the first prompts were all refused: it is the key, not the prompts."""
+        self.refused += outcome.refusal is not None
+        if outcome.refusal is not None and not self.replied and self.refused >= min(REFUSED_PROMPTS, self.total):
+            self.fatal = self.fatal or outcome.refusal
+
+    def _reserve(self, current: _Try[Key]) -> float:
+        """Dollars."""
+        return self.endpoint.reserve(current.prompt, current.max_tokens)
+
     def _affordable(self, current: _Try[Key]) -> bool:
         if self.endpoint.spending_limit is None:
             return True
-        reserved = sum(other.reserve for other in self.in_flight) + current.reserve
+        reserved = sum(map(self._reserve, self.in_flight)) + self._reserve(current)
         return (self.usage.dollars or 0) + reserved <= self.endpoint.spending_limit
 
     def _charge(self, current: _Try[Key], outcome: RequestOutcome) -> None:
@@ -232,11 +279,19 @@ class _Dispatcher(Generic[Key]):
         if prompt_tokens is not None and completion_tokens is not None:
             self.usage.dollars += self.endpoint.dollars(prompt_tokens, completion_tokens)
         elif outcome.billable:
-            self.usage.dollars += current.reserve
+            self.usage.dollars += self._reserve(current)
+
+    def _record(self, current: _Try[Key], reply: Reply) -> None:
+        self.replied += 1
+        self.record(current.key, current.prompt, reply)
 
     def _give_up(self, current: _Try[Key], reason: str) -> None:
-        self.failed[current.key] = reason
-        self.usage.failed += 1
+        """Without a reply the prompt has failed; a reply of thoughts alone is recorded, and holds no verdict."""
+        if current.thoughts is not None:
+            self._record(current, current.thoughts)
+        else:
+            self.failed[current.key] = reason
+            self.usage.failed += 1
 
     def _note(self) -> str:
         dollars = [] if self.usage.dollars is None else [f"{self.usage.dollars:.2f} dollars"]

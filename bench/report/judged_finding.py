@@ -14,6 +14,8 @@ from bench.sweep.sections import MT_BENCH, ReportConfig
 
 MT_BENCH_QUESTIONS = 80
 """Questions of MT-Bench."""
+SAMPLING = ("temperature", "seed")
+"""Parameters without which a judge says something else each time."""
 
 
 def judged_finding(panels: Sequence[JudgePanel], rules: ReportConfig, plan: PlanRecord) -> list[str]:
@@ -67,6 +69,18 @@ def judge_warnings(panels: Sequence[JudgePanel], judgments: JudgmentTables) -> l
             for check in checks
             if check.wanted and not check.complete and not check.failed
         ]
+        warnings += [
+            f"{judge.name} rated {count} questions of {name} that call for a reference answer (math, reasoning, "
+            "coding) without one; FastChat refuses to judge them"
+            for (of_label, name), count in judgments.without_reference.items()
+            if of_label == label
+        ]
+        refused = [name for name in judgments.refused_parameters.get(label, []) if name in SAMPLING]
+        if refused:
+            warnings.append(
+                f"the endpoint of {judge.name} refuses {' and '.join(refused)}: its ratings are sampled as the "
+                "endpoint chooses, and may differ between requests"
+            )
         models = judgments.served.get(label, [])
         if len(models) > 1:
             warnings.append(f"{judge.name} answered as {', '.join(models)}: these are several judges under one name")

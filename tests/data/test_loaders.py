@@ -55,6 +55,9 @@ def test_questions_in_fastchats_format(tmp_path: Path) -> None:
         == open_questions_fingerprint([changed])
         != open_questions_fingerprint([first])
     )
+    path.write_text(json.dumps({"question_id": 1, "category": "generic", "text": "Of one turn?"}))
+    (early,) = loaders.load_open_questions("own", OpenSet(questions=str(path)))
+    assert early.turns == (Turn("Of one turn?"),)  # as in FastChat's vicuna_bench of 2023
     path.write_text(json.dumps({"question_id": 1, "turns": "?"}))
     with pytest.raises(UserError, match="row 1: 'turns' must be a list"):
         loaders.load_open_questions("own", OpenSet(questions=str(path)))

@@ -2,203 +2,43 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.judge_server import (
+    KEY,
+    SEEN_BY_ALL,
+    Asked,
+    Handler,
+    Server,
+    completion,
+    drops,
+    good,
+    half,
+    refuses,
+    says,
+    silent,
+    slow,
+)
 
 from bench.errors import UserError
 from bench.judging.endpoint_settings import Endpoint
 from bench.judging.prompts import Prompt
-from bench.judging.request import NO_KEY, Reply, make_client
+from bench.judging.reply import Reply
+from bench.judging.request import NO_KEY, make_client
 from bench.judging.request_queue import FIRST_WAIT, Usage, send_all
 
-KEY = "sk-very-secret-0123456789"
-SEEN_BY_ALL = {"model", "messages", "temperature", "max_tokens"}
-
-
-class Server(ThreadingHTTPServer):
-    """Answers by its script as long as there is one, then as usual."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: deque[Callable[[Handler], None]] = deque()
-        self.usual: Callable[[Handler], None] = good
-        self.seen: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.lock = threading.Lock()
-        self.released = threading.Event()
-        self.active = self.most_active = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def asked(self) -> list[str]:
-        """The users' messages of all requests."""
-        return [body["messages"][-1]["content"] for _, _, body in self.seen]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is what some of the tests are about."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    body: dict[str, Any]
-
-    def do_POST(self) -> None:
-        self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, self.body))
-            self.server.active += 1
-            self.server.most_active = max(self.server.active, self.server.most_active)
-            answer = self.server.script.popleft() if self.server.script else self.server.usual
-        try:
-            answer(self)
-        finally:
-            with self.server.lock:
-                self.server.active -= 1
-
-    def answer(self, status: int, content: bytes | dict[str, Any], missing: int = 0, **headers: str) -> None:
-        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(raw) + missing))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
-
-
-def completion(text: Any, finish_reason: str = "stop", usage: bool = True) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
-    found: dict[str, Any] = {"object": "chat.completion", "model": "judge-2026-01-01"}
-    found["choices"] = [{"index": 0, "message": message, "finish_reason": finish_reason}]
-    if usage:
-        found["usage"] = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
-    return found
-
-
-def good(handler: Handler) -> None:
-    handler.answer(200, completion(f"To {handler.body['messages'][-1]['content']}: [[7]]"))
-
-
-def says(status: int, content: bytes | dict[str, Any], **headers: str) -> Callable[[Handler], None]:
-    return lambda handler: handler.answer(status, content, **headers)
-
-
-def refuses(status: int, message: str = "no", **headers: str) -> Callable[[Handler], None]:
-    return says(status, {"error": {"message": message, "type": "x", "code": None}}, **headers)
-
-
-def half(handler: Handler) -> None:
-    handler.answer(200, json.dumps(completion("[[7]]")).encode()[:40], missing=100)
-
-
-def silent(handler: Handler) -> None:
-    handler.server.released.wait(20)
-
-
-def drops(handler: Handler) -> None:
-    handler.connection.shutdown(socket.SHUT_RDWR)
-
-
-def slow(seconds: float, then: Callable[[Handler], None] = good) -> Callable[[Handler], None]:
-    def answer(handler: Handler) -> None:
-        time.sleep(seconds)
-        then(handler)
-
-    return answer
-
-
-@pytest.fixture
-def another() -> Iterator[Callable[[], Server]]:
-    """Makes servers."""
-    made: list[Server] = []
-
-    def make() -> Server:
-        made.append(Server())
-        threading.Thread(target=made[-1].serve_forever, args=(0.02,), daemon=True).start()
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.released.set()
-        one.shutdown()
-        one.server_close()
-
-
-@pytest.fixture
-def server(another: Callable[[], Server]) -> Server:
-    return another()
-
-
-@pytest.fixture(autouse=True)
-def key_that_shows_nowhere(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[None]:
-    """Whatever a test does, the key is in none of its log lines of any level, of its output or of its files."""
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    lines = io.StringIO()
-    handler = logging.StreamHandler(lines)
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    yield
-    root.setLevel(level)
-    root.removeHandler(handler)
-    written = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
-    assert KEY not in "".join((lines.getvalue(), *capfd.readouterr(), written))
-
-
-class Asked:
-    """One call of `send_all`, and all that is seen of it."""
-
-    def __init__(self, server: Server, prompts: int | list[Prompt] = 1, **settings: Any) -> None:
-        self.endpoint = Endpoint("judge", **{"base_url": server.url, "concurrency": 1, **settings})
-        given = [Prompt("p", "", f"question {n}") for n in range(prompts)] if isinstance(prompts, int) else prompts
-        self.replies: dict[int, Reply] = {}
-        self.waits: list[float] = []
-        self.notes: list[tuple[int, int, str]] = []
-        self.threads: set[int] = set()
-        self.usage, self.failed, self.error = Usage(), {}, None
-        try:
-            self.usage, self.failed = send_all(
-                self.endpoint, enumerate(given), self.record, lambda *note: self.notes.append(note), self.waits.append
-            )
-        except UserError as error:
-            self.error = error
-            assert KEY not in "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
-        assert KEY not in repr((self.endpoint, self.usage, self.failed, self.replies, self.notes))
-
-    def record(self, key: int, prompt: Prompt, reply: Reply) -> None:
-        assert key not in self.replies
-        assert reply.text in ("", f"To {prompt.user}: [[7]]") or "\n" in reply.text
-        self.threads.add(threading.get_ident())
-        self.replies[key] = reply
+pytestmark = pytest.mark.usefixtures("key_that_shows_nowhere")
 
 
 def test_what_is_sent_and_what_comes_back(server: Server) -> None:
@@ -249,7 +89,6 @@ HEALED = {
     "no object": (says(200, b"[1, 2]"), None),
     "no choices": (says(200, {"error": {"message": "overloaded"}}), None),
     "empty choices": (says(200, {**completion(""), "choices": []}), None),
-    "null content": (says(200, completion(None)), None),
     "null message": (says(200, {**completion(""), "choices": [{"message": None}]}), None),
 }
 
@@ -301,7 +140,6 @@ def test_a_request_that_is_refused_fails_alone(server: Server) -> None:
 ENDING = {
     "401": (refuses(401, f"Incorrect API key provided: {KEY}."), "refuses the key in OPENAI_API_KEY"),
     "402": (refuses(402), "reports no credit for the key in OPENAI_API_KEY"),
-    "403": (refuses(403, "not for you"), "not for you"),
     "404": (says(404, {"detail": "Not Found"}), "has no model 'judge' (HTTP 404: Not Found)"),
     "429 without credit": (
         says(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}),
@@ -379,7 +217,7 @@ def test_what_was_lost_may_have_cost_what_was_set_aside(server: Server) -> None:
     for answer, dollars in cost.items():
         server.script.append(answer)
         assert Asked(server, prompt, **prices).usage.dollars == pytest.approx(dollars + 0.15)
-    server.script.append(says(200, completion("\n", usage=False)))
+    server.script.append(says(200, completion("no count\n", usage=False)))
     assert Asked(server, prompt, **prices).usage.dollars == pytest.approx(0.2)
     # Tries count against the limit too.
     server.script.extend([half] * 9)
@@ -497,9 +335,9 @@ def test_keys(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_openai_is_openai_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    with make_client(Endpoint("judge"), KEY) as client:
-        assert str(client.base_url) == "https://api.openai.com/v1/"
-        assert client.max_retries == 0
+    client = make_client(Endpoint("judge"), KEY)
+    assert str(client.base_url) == "https://api.openai.com/v1/"
+    assert client.max_retries == 0
 
 
 def test_without_the_package(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,6 +358,11 @@ def test_without_the_package(server: Server, monkeypatch: pytest.MonkeyPatch) ->
         ({"tries": 0}, "tries is 0"),
         ({"concurrency": -1}, "concurrency is -1"),
         ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": float("inf")}, "timeout is inf"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"price_in": -1.0}, "price_in is -1.0"),
+        ({"token_limit": "max_output"}, "unknown name of the token limit 'max_output'"),
         ({"spending_limit": 1.0}, "needs both prices"),
         ({"spending_limit": 1.0, "price_in": 1.0}, "needs both prices"),
     ],

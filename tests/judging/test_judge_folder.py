@@ -21,43 +21,12 @@ from bench.judging.judge_folder import JudgingOptions, JudgingSummary, judge_fol
 from bench.judging.judges import EndpointJudge, Judge, SimilarityJudge
 from bench.judging.judgment_records import ModelRating
 from bench.judging.ledger import cell_ratings
+from bench.judging.prompts import NEED_REFERENCE
 from bench.judging.question_files import load_questions
-from bench.planning.build import make_plan
 from bench.progress import Progress
-from bench.runner.options import RunOptions
-from bench.runner.run_sweep import run_sweep
+from bench.report.judged_finding import judge_warnings
 from bench.store.folder import CellFolder, Results
 from bench.store.pack import pack
-from bench.sweep.load import load_sweep
-
-SWEEP = """
-name: talk
-base_model: {{id: {model}, dtype: float32}}
-data: {{train: world_talk, held_out: 4}}
-methods:
-  - {{method: lora, rank: 2, lr: 1e-2}}
-  - {{method: vera, rank: 4, lr: 1e-2}}
-samples: [8, 16]
-training: {{batch_size: 4, max_length: 64}}
-costs: {{inference: false}}
-answers: {{questions: [held_out, world_talk], limit: 4, max_new_tokens: 6}}
-"""
-
-
-@pytest.fixture(scope="module")
-def talked(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """The results of a sweep of open answers, without a report."""
-    folder = tmp_path_factory.mktemp("talked")
-    (folder / "talk.yaml").write_text(SWEEP.format(model=tiny_model))
-    plan = make_plan(load_sweep(folder / "talk.yaml"))
-    run_sweep(plan, Results(folder / "talk"), Progress(), RunOptions(workers=0))
-    return folder / "talk"
-
-
-@pytest.fixture
-def results(talked: Path, tmp_path: Path) -> Path:
-    """A copy of them."""
-    return Path(shutil.copytree(talked, tmp_path / "talk"))
 
 
 def cells(results: Path) -> list[CellFolder]:
@@ -198,6 +167,10 @@ def test_errors_of_the_command_line(results: Path) -> None:
         (["--cells", "dora*"], "no cell's name fits 'dora*'"),
         (["--pairwise", "all"], "reference does not compare two answers"),
         (["--judge", "openai", "--model", "m", "--cells", "vera*", "--pairwise", "baseline"], "no two of these cells"),
+        (["--judge", "openai", "--model", "m", "--temperature", "warm"], "'warm' is not a number"),
+        (["--judge", "openai", "--model", "m", "--temperature", "-1"], "temperature is -1"),
+        (["--judge", "openai", "--model", "m", "--token-limit", "tokens"], "unknown name of the token limit 'tokens'"),
+        (["--import", "nowhere", "--sets", "held_out"], "holds no judgments of FastChat"),
         (["--judge", "openai", "--model", "m", "--spending-limit", "1"], "needs both prices"),
     ):
         done = bench("judge", results, *given)
@@ -292,6 +265,40 @@ def test_what_cannot_be_read_is_missing_and_never_zero(results: Path, server: Ca
     mute = scores[scores["judge"].str.startswith("mute-")]
     assert (mute["missing"] > 0).any() and set(mute["mean"].dropna()) == {7.0}
     assert (mute["disagree"] == mute["n"] - mute["missing"]).all() and set(mute["fastchat"].dropna()) == {95.0}
+
+
+def test_questions_of_math_without_a_reference_are_said_to_be_judged_without_one(
+    results: Path, server: Callable[[Say], str]
+) -> None:
+    """FastChat refuses to judge them."""
+    calling = sum(question.category in NEED_REFERENCE for question in load_questions(Results(results))["world_talk"])
+    assert calling
+    with_references = EndpointJudge(Endpoint("with", server(by_length), None))
+    assert judge(results, with_references, sets=("world_talk",)).without_reference == 0
+    (path,) = (results / "questions").glob("world_talk-*")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "reference": None, "references": None}) + "\n" for row in rows))
+    without = EndpointJudge(Endpoint("without", server(by_length), None))
+    summary = judge(results, without, sets=("world_talk",))
+    assert summary.without_reference == calling
+    assert any(
+        line.startswith(f"{calling} questions of math, reasoning, coding have no ref") for line in summary.lines()
+    )
+    judged = read(results)
+    assert judged.without_reference == {(without.identity.label, "world_talk"): calling}
+    assert [line for line in judge_warnings([], judged) if "that call for a reference answer" in line] == [
+        f"without rated {calling} questions of world_talk that call for a reference answer (math, reasoning, coding) "
+        "without one; FastChat refuses to judge them"
+    ]
+
+
+def test_a_refused_temperature_is_said_of_the_ratings(results: Path, server: Callable[[Say], str]) -> None:
+    by = EndpointJudge(Endpoint("sampled", server(by_length), None))
+    judge(results, by, sets=("held_out",))
+    file = cell_ratings(cells(results)[1], by.identity.label)
+    ratings = [rating for rating in file.read() if isinstance(rating, ModelRating)]
+    file.write([rating.model_copy(update={"refused_parameters": ("max_tokens", "temperature")}) for rating in ratings])
+    assert any("the endpoint of sampled refuses temperature: " in line for line in judge_warnings([], read(results)))
 
 
 def test_a_judge_that_guesses_fails_its_check(results: Path, server: Callable[[Say], str]) -> None:

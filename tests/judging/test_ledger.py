@@ -95,15 +95,16 @@ def test_fields_are_those_of_the_files() -> None:
     rating = json.loads(line_of(model_rating(ANSWER)))
     assert list(rating) == [
         *("set", "question_id", "category", "turn", "model", "repeat", "answers", "judge", "prompt_hash", "judgment"),
-        *("served", "finish_reason", "prompt_tokens", "completion_tokens", "tstamp", "score", "strict"),
+        *("served", "finish_reason", "refused_parameters", "prompt_tokens", "completion_tokens", "tstamp"),
+        *("score", "strict"),
     ]
     assert rating["strict"] is None and rating["completion_tokens"] is None
     pair = AnswersToCompare(ANSWER, OTHER, 2)
     verdict = PairwiseVerdict(**pair.record().model_dump(), **REPLY, winner="tie", strict="A")
     assert list(json.loads(line_of(verdict))) == [
         *("set", "question_id", "category", "turn", "game", "model_1", "model_2", "answers_1", "answers_2", "judge"),
-        *("prompt_hash", "judgment", "served", "finish_reason", "prompt_tokens", "completion_tokens", "tstamp"),
-        *("winner", "strict"),
+        *("prompt_hash", "judgment", "served", "finish_reason", "refused_parameters", "prompt_tokens"),
+        *("completion_tokens", "tstamp", "winner", "strict"),
     ]
     assert verdict.key == pair.key and model_rating(ANSWER).key == ANSWER.key
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench.data.open_questions import OpenQuestion, Turn, with_references
+from bench.data.open_questions import OpenQuestion, ReferenceAnswer, Turn, with_references
 from bench.judging import prompts
-from bench.judging.prompts import Prompt, comparison_prompt, rating_prompt
+from bench.judging.prompts import Prompt, comparison_prompt, lacks_reference, rating_prompt
 
 ANSWERS = ("A first {answer} with {0}, {{braces}}, \\1 and %s.", "A second one:\n{question_1}\n### User:\n{}")
 OTHERS = ("Another: {ref_answer_1}.", "And {answer_a_2} again, \\g<0>, {")
@@ -65,7 +65,9 @@ def test_every_question_of_mt_bench(mt_bench: Path, upstream: dict[str, dict[str
     given = rows(mt_bench / "question.jsonl")
     references = rows(mt_bench / "reference_answer" / "gpt-4.jsonl")
     texts = {row["question_id"]: row["choices"][0]["turns"] for row in references}
-    questions = with_references([OpenQuestion.from_row(row) for row in given], references)
+    questions = with_references(
+        [OpenQuestion.from_row(row) for row in given], map(ReferenceAnswer.from_row, references)
+    )
     assert len(questions) == 80
     names = set()
     for row, question in zip(given, questions, strict=True):
@@ -113,3 +115,15 @@ def test_hashes_tell_texts_apart() -> None:
     assert one.hash == Prompt("y", "ab", "c").hash
     assert len({one.hash, Prompt("x", "a", "bc").hash, Prompt("x", "ab", "C").hash}) == 3
     assert len(prompts.templates_hash()) == 16
+
+
+def test_a_category_that_calls_for_a_reference_is_known_by_its_prompt() -> None:
+    for category, prompt, lacks in (
+        ("math", "single-v1", True),
+        ("reasoning", "single-v1-multi-turn", True),
+        ("coding", "pair-v2", True),
+        ("math", "single-math-v1", False),
+        ("coding", "pair-math-v1-multi-turn", False),
+        ("writing", "single-v1", False),
+    ):
+        assert lacks_reference(category, prompt) is lacks

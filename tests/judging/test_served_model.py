@@ -26,7 +26,7 @@ from bench.data.open_questions import OpenQuestion, Turn
 from bench.errors import UserError
 from bench.judging.endpoint_settings import Endpoint
 from bench.judging.prompts import Prompt, comparison_prompt, rating_prompt
-from bench.judging.request import Reply
+from bench.judging.reply import Reply
 from bench.judging.request_queue import send_all
 
 pytestmark = [
