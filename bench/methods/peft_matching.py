@@ -25,7 +25,7 @@ def check_matches(configuration: Mapping[str, JsonValue], model: PreTrainedModel
     for name in ("rank_pattern", "alpha_pattern"):
         patterns = configuration.get(name)
         for pattern in patterns if isinstance(patterns, dict) else ():
-            # As PEFT matches them, in `get_pattern_key`.
+            # As PEFT matches them (peft.utils.get_pattern_key).
             if not any(re.match(rf"(.*\.)?({pattern})$", path) for path in targeted):
                 raise _unmatched(method, name, pattern, "no module that is adapted has this name")
     for name in ("modules_to_save", "exclude_modules"):
