@@ -360,7 +360,7 @@ def _defaults(chosen: Settings, entry: PeftFacts, peft_type: str, model: PreTrai
     if entry.rank_field is None:
         return defaults
     rank = {**defaults, **chosen}.get(entry.rank_field)
-    rank = rank or default_of(configuration_fields(peft_type)[entry.rank_field])
+    rank = rank or as_json(default_of(configuration_fields(peft_type)[entry.rank_field]))
     return {**entry.following(rank), **defaults} if isinstance(rank, (int, float)) and rank else defaults
 
 

@@ -83,11 +83,13 @@ def _is_never_called(model: PreTrainedModel, path: str) -> bool:
     it, and some routers. Indexers choose the positions of sparse attention, which has no gradient.
     """
     parent, _, name = path.rpartition(".")
-    return "indexer" in parent.split(".") or name in _weights_read(type(model.get_submodule(parent)))
+    return "indexer" in parent.split(".") or name in _weights_read(
+        cast("type[object]", type(model.get_submodule(parent)))
+    )
 
 
 @functools.cache
-def _weights_read(kind: type) -> frozenset[str]:
+def _weights_read(kind: type[object]) -> frozenset[str]:
     """The attributes of a class of modules whose whole weight its code uses: ``self.out_proj.weight``."""
     try:
         lines = inspect.getsource(kind).splitlines()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError, first_line
+from bench.errors import UserError, first_line, out_of_memory
 from bench.models.device import compute_device
 from bench.models.locate import ModelFolder, download_from_hub, pin_base
 from bench.models.progress_bars import no_progress_bars
@@ -95,7 +95,9 @@ def load_model(
     try:
         with no_progress_bars():
             model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if out_of_memory(error):
+            raise
         raise UserError(
             f"cannot load {base.id}: {error}",
             "The folder must hold config.json and *.safetensors of a causal language model.",
@@ -110,7 +112,7 @@ def load_model(
 def load_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
     """The tokenizer, with a padding token (the end-of-text token if it defines none).
 
-    Raises UserError if the folder holds no tokenizer.
+    Raises UserError if the folder holds no tokenizer, or one without an end-of-text token.
     """
     from transformers import AutoTokenizer
 
@@ -121,6 +123,11 @@ def load_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
             f"{base.id} has no tokenizer that can be loaded: {first_line(error)}",
             "Save the tokenizer beside the model (tokenizer.json).",
         ) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of {base.id} has no end-of-text token: answers would not end",
+            "Set eos_token in its tokenizer_config.json.",
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import torch
 from helpers.families import FAMILIES, FAST_FAMILIES, LEFT_OUT, save_family, tiny_config, tiny_family
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from bench.errors import UserError
+from bench.models.load import load_model, load_tokenizer
+from bench.models.locate import find_base
 
 LENGTH = 40
 """Tokens: more than two windows of 16."""
@@ -50,3 +55,20 @@ def test_a_saved_family_has_weights_and_a_tokenizer_that_fit(tmp_path: Path) -> 
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(folder)(tokens).logits
         assert torch.equal(logits, tiny_family("mistral")(tokens).logits)
+
+
+def test_weights_of_another_vocabulary_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = save_family("llama", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
+    with pytest.raises(UserError, match="cannot load"):
+        load_model(find_base(str(folder)), "float32")
+
+
+def test_a_tokenizer_without_an_end_of_text_token_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = save_family("llama", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match="has no end-of-text token"):
+        load_tokenizer(find_base(str(folder)))
