@@ -45,7 +45,13 @@ def unknown(kind: str, given: object, allowed: Iterable[str]) -> UserError:
     names = sorted(allowed)
     nearest = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-    return UserError(f"unknown {kind} {given!r}", f"{hint}Allowed: {', '.join(names)}.")
+    return UserError(f"unknown {kind} {shortened(given)}", f"{hint}Allowed: {', '.join(names)}.")
+
+
+def shortened(value: object, characters: int = 80) -> str:
+    """A value as a message shows it, without the end of a long one."""
+    text = repr(value)
+    return text if len(text) <= characters else f"{text[:characters]}..."
 
 
 def first_line(error: BaseException) -> str:

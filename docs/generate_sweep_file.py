@@ -9,31 +9,15 @@ value or a list, and a bound that excludes its end, in ways that no reader would
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bench.sweep import sections
-from bench.sweep.schema import Sweep
+from bench.sweep.schema import SECTIONS
 
-SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("", Sweep),
-    ("base_model", sections.BaseModelConfig),
-    ("data", sections.DataConfig),
-    ("data.sets.NAME", sections.OwnSet),
-    ("training", sections.TrainingConfig),
-    ("training.validation", sections.ValidationConfig),
-    ("tune", sections.TuneConfig),
-    ("evaluation", sections.EvaluationConfig),
-    ("answers", sections.AnswersConfig),
-    ("answers.sets.NAME", sections.OpenSet),
-    ("costs", sections.CostsConfig),
-    ("run", sections.RunConfig),
-    ("report", sections.ReportConfig),
-)
 HEAD = """\
 # The sweep file
 
@@ -50,7 +34,7 @@ PRIMITIVES = {int: "a whole number", float: "a number", str: "text", bool: "true
 def page() -> str:
     """The whole page (Markdown)."""
     parts = [HEAD]
-    for key, model in SECTIONS:
+    for key, model in SECTIONS.items():
         description = " ".join((model.__doc__ or "").split())
         parts.append(f"## {f'`{key}`' if key else 'Top level'}\n\n{description}\n")
         rows = ["| key | takes | default | |", "|---|---|---|---|"]
@@ -67,18 +51,26 @@ def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
 
 def _takes(field: FieldInfo) -> str:
     """The type of a value in words, with its bounds."""
+    return _words(field.annotation) + _bounds(field.metadata)
+
+
+def _bounds(metadata: Iterable[object]) -> str:
+    """The bounds of a number, in words."""
     bounds = []
-    for constraint in field.metadata:
+    for constraint in metadata:
+        if isinstance(constraint, FieldInfo):
+            return _bounds(constraint.metadata)
         for attribute, words in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
-            if getattr(constraint, attribute, None) is not None:
-                bounds.append(f"{words} {getattr(constraint, attribute):g}")
-    return _words(field.annotation) + (f" {', '.join(bounds)}" if bounds else "")
+            limit = getattr(constraint, attribute, None)
+            if limit is not None:
+                bounds.append(f"{words} {f'{limit:,}' if isinstance(limit, int) else f'{limit:g}'}")
+    return f" {' '.join(bounds)}" if bounds else ""
 
 
 def _words(annotation: Any) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _words(inner[0])
+        return _words(inner[0]) + _bounds(inner[1:])
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)
     if origin in (Union, types.UnionType):

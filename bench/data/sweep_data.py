@@ -95,9 +95,11 @@ class SweepData:
             return most
         if int(samples) > most:
             sizes = ", ".join(f"{name} {len(pool)}" for name, pool in self.pools.items())
+            total = sum(len(pool) for pool in self.pools.values())
+            more = f", or set data.mix: proportional for up to {total}" if total > most else ""
             raise UserError(
                 f"{samples} samples asked for, {most} exist under mix: {self.config.mix} ({sizes})",
-                "Ask for fewer, add training sets, or set data.mix: proportional.",
+                f"Set samples to at most {most} (or all){more}.",
             )
         return int(samples)
 

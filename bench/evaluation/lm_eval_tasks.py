@@ -10,12 +10,13 @@ import difflib
 import functools
 import json
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from bench.errors import OutOfReach, UserError, first_line
 from bench.evaluation.loglikelihood_protocol import ChoiceColumns
 from bench.evaluation.scoring import check_rows
 from bench.evaluation.task_sample import run_lm_eval_task
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task as LmEvalTask
+    from lm_eval.tasks import TaskManager
 
     from bench.data.sweep_data import SweepData
 
@@ -58,25 +60,35 @@ class HarnessTask:
 def load_lm_eval_task(name: str, seed: int, limit: int | None) -> HarnessTask:
     """A task of lm-eval by its name, `lm_eval:hellaswag`, or by its file, `lm_eval:my_task.yaml`; fetches its data.
 
-    Raises UserError if lm-eval does not know the task, if it is a group of tasks or not multiple choice, if a question
-    has several right answers, or if its score is not the share of right answers.
+    Raises OutOfReach if its data cannot be fetched. Raises UserError if lm-eval does not know the task, if it is a
+    group of tasks or not multiple choice, if a question has several right answers, or if its score is not the share of
+    right answers.
     """
-    import lm_eval.tasks
-
     spec = name.removeprefix(LM_EVAL)
     is_file = spec.endswith(".yaml")
     if is_file and not Path(spec).is_file():
         raise UserError(f"evaluation.tasks: there is no file {spec}", f"Give {LM_EVAL}NAME or {LM_EVAL}PATH.yaml.")
-    manager = lm_eval.tasks.TaskManager(include_defaults=not is_file)  # indexing all tasks takes nine seconds
+    if not is_file:
+        _check_known(spec)
+    manager = _task_manager(include_defaults=not is_file)
     if not is_file and spec not in manager.all_subtasks:
         if spec in manager.all_tasks:
             raise UserError(
                 f"evaluation.tasks: {name} is a group of tasks", "List its tasks one by one: each has its own scores."
             )
-        nearest = difflib.get_close_matches(spec, manager.all_subtasks, n=3)
-        hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
-        raise UserError(f"lm-eval has no task {spec!r}", f"{hint}`lm-eval ls tasks` lists them.")
-    (task,) = manager.load([spec])["tasks"].values()
+        raise _unknown_task(spec, manager.all_subtasks)
+    try:
+        (task,) = manager.load([spec])["tasks"].values()
+    except OSError as error:
+        raise OutOfReach(
+            f"evaluation.tasks: the data of {name} cannot be loaded: {first_line(error)}",
+            "They would be downloaded from the hub: connect once, or leave the task out.",
+        ) from error
+    except Exception as error:  # a task's definition may raise anything
+        raise UserError(
+            f"evaluation.tasks: lm-eval cannot load {name}: {type(error).__name__}: {first_line(error)}",
+            f"`lm-eval validate --tasks {spec}` says more.",
+        ) from error
     if task.OUTPUT_TYPE != "multiple_choice":
         raise UserError(f"evaluation.tasks: {name} is of the kind {task.OUTPUT_TYPE}", "Choose a multiple_choice task.")
     documents = list(task.eval_docs)
@@ -90,6 +102,34 @@ def load_lm_eval_task(name: str, seed: int, limit: int | None) -> HarnessTask:
     content = json.dumps([list(instance.arguments) for instance in instances], ensure_ascii=False)
     fingerprint = short_hash(content)
     return HarnessTask(name, task, str(task.VERSION), tuple(drawn), fingerprint)
+
+
+@functools.cache
+def _task_manager(include_defaults: bool) -> TaskManager:
+    """lm-eval's index of its tasks, which takes half a minute to build, or of none."""
+    import lm_eval.tasks
+
+    return lm_eval.tasks.TaskManager(include_defaults=include_defaults)
+
+
+def _check_known(spec: str) -> None:
+    """Raises UserError at once for a name that occurs in none of lm-eval's files, before they are all parsed."""
+    import lm_eval
+
+    folder = Path(lm_eval.__file__).parent / "tasks"
+    names: list[str] = []
+    for path in folder.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        if spec and spec in text:
+            return
+        names += re.findall(r"""^["']?task["']?: *["']?([\w.-]+)""", text, re.MULTILINE)
+    raise _unknown_task(spec, names)
+
+
+def _unknown_task(spec: str, names: Sequence[str]) -> UserError:
+    nearest = difflib.get_close_matches(spec, names, n=3)
+    hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
+    return UserError(f"lm-eval has no task {spec!r}", f"{hint}`lm-eval ls tasks` lists them.")
 
 
 def _check(name: str, task: LmEvalTask, documents: list[Mapping[str, Any]]) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from pydantic import Field
-
 from bench.methods.method import LoadingKeywords, Method, MethodFacts, MethodOptions
 from bench.sweep.cell import Cell
-from bench.sweep.sections import Strict
+from bench.sweep.sections import LearningRate, Strict
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +43,8 @@ class Base(Method):
 class FullOptions(MethodOptions):
     """The settings of full fine-tuning."""
 
-    lr: float = Field(1e-5, gt=0)
+    lr: LearningRate = 1e-5
+    """Peak learning rate."""
 
 
 class Full(Method):

@@ -18,6 +18,7 @@ from bench.methods.full import Full
 from bench.methods.method import MethodFacts, MethodOptions
 from bench.methods.target_modules import is_named, resolve_target_modules
 from bench.sweep.cell import Cell, Settings
+from bench.sweep.sections import LearningRate, Rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
 class GaloreOptions(MethodOptions):
     """The settings of GaLore."""
 
-    lr: float = Field(2e-5, gt=0)
+    lr: LearningRate = 2e-5
     """Peak learning rate of all weights; a targeted matrix moves at `scale` times it. Default: the median of Table 7's
     eight tasks at rank 8 (1e-5 to 3e-5). Pre-training takes 1e-2."""
-    rank: int = Field(8, ge=1)
+    rank: Rank = 8
     """Of the projection; the paper fine-tunes at 4 and 8. At most the shorter side of each targeted matrix."""
-    scale: float = Field(2.0, gt=0)
+    scale: float = Field(2.0, ge=1e-6, le=1e6)
     """Multiplies the step that is projected back (the paper's alpha). Default: Table 7's at rank 8; it has 4 at
     rank 4, and pre-training takes 0.25."""
-    update_gap: int = Field(200, ge=1)
+    update_gap: int = Field(200, ge=1, le=10**9)
     """Optimizer steps between two projections (the paper's T). Default: that of the paper's pre-training; its
     GLUE example takes 500. A training of fewer steps keeps the projection of its first gradient."""
     target_modules: str | list[str] = "auto"

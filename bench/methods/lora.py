@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bench.errors import CellProblem, UserError
 from bench.methods.method import LoadingKeywords, MethodFacts, MethodOptions
@@ -19,6 +19,7 @@ from bench.methods.target_modules import (
     targeted_weights,
 )
 from bench.sweep.cell import Cell, Settings
+from bench.sweep.sections import LearningRate, Rank
 
 READ_OTHERWISE = "not_for_peft.txt"
 """Beside the adapter, if PEFT alone would put it on other weights: the reason."""
@@ -37,10 +38,11 @@ INITIAL = "initial_factors.safetensors"
 class LoraOptions(MethodOptions):
     """The settings of the LoRA family. A null setting is off."""
 
-    lr: float = Field(3e-4, gt=0)
-    rank: int = Field(16, ge=1)
+    lr: LearningRate = 3e-4
+    """Peak learning rate."""
+    rank: Rank = 16
     """Columns of A and B."""
-    alpha: float | None = Field(None, gt=0)
+    alpha: float | None = Field(None, ge=1e-6, le=1e6, validate_default=True)
     """The update is scaled by alpha / rank. Default: 2 * rank, as in the DoRA paper (Table 8)."""
     dropout: float = Field(0.05, ge=0, lt=1)
     """On the adapter's input."""
@@ -55,10 +57,10 @@ class LoraOptions(MethodOptions):
     own forward, which builds B A."""
     rslora: bool | None = None
     """Scale by alpha / sqrt(rank) (arXiv 2312.03732)."""
-    init: str | None = Field(None, pattern=r"^(gaussian|orthogonal|olora|pissa(_niter_[1-9][0-9]*)?)$")
+    init: str | None = Field(None, pattern=r"^(gaussian|orthogonal|olora|pissa(_niter_[1-9][0-9]{0,2})?)$")
     """How A and B start; null is PEFT's default (A Kaiming-uniform, B zero). `pissa` and `olora` move the principal
     part of the weight from the base into the adapter; `pissa_niter_N` finds it by a randomized decomposition."""
-    lr_ratio: float | None = Field(None, ge=1)
+    lr_ratio: float | None = Field(None, ge=1, le=1e6)
     """LoRA+: the learning rate of B is this times that of A (arXiv 2402.12354)."""
     quantization: Quantization | None = None
     """Load the base in 4 bits (`nf4`, `fp4`) or 8 (`int8`), through bitsandbytes."""
@@ -73,12 +75,14 @@ class LoraOptions(MethodOptions):
         data = dict(data)
         if data.get("rslora") is False:
             data["rslora"] = None
-        rank = data.get("rank", 16)
-        if data.get("alpha") is None and isinstance(rank, int):
-            data["alpha"] = 2.0 * rank
         if data.get("quantization") in ("nf4", "fp4") and data.get("double_quantization") is None:
             data["double_quantization"] = True
         return data
+
+    @field_validator("alpha")
+    @classmethod
+    def _alpha_follows_rank(cls, alpha: float | None, info: ValidationInfo) -> float | None:
+        return 2.0 * info.data["rank"] if alpha is None and "rank" in info.data else alpha
 
     @model_validator(mode="after")
     def _check_combinations(self) -> LoraOptions:

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.schema import describe
-from bench.sweep.sections import Strict
+from bench.sweep.sections import LearningRate, Strict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ class MethodFacts:
 class MethodOptions(Strict):
     """The settings that every trained method has."""
 
-    lr: float = Field(gt=0)
+    lr: LearningRate
     """Peak learning rate."""
 
 
@@ -140,9 +140,13 @@ class Method:
             return self.Options.model_validate({**self.preset, **settings}).model_dump(mode="json")
         except ValidationError as error:
             text = describe(error)
-            if self.facts.rank is None and "rank" in settings:
+            if self.facts.rank is None and {"rank", "r"} & set(settings):
                 text = f"rank: {self.name} has no rank; leave it out"
             raise UserError(f"method {self.name}: {text}") from None
+
+    def virtual_tokens(self, options: Settings) -> int:
+        """How many positions before a text the method takes up."""
+        return 0
 
     def load_kwargs(self, cell: Cell) -> LoadingKeywords:
         """How the base must be loaded, where this differs from the cell's own settings."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from types import UnionType
+from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from bench.methods.peft_base import no_warnings
 
@@ -36,6 +38,55 @@ def build_configuration(peft_type: str, settings: Settings) -> PeftConfig:
     configuration: Callable[..., PeftConfig] = configuration_classes()[peft_type]
     with no_warnings():
         return configuration(task_type="CAUSAL_LM", **settings)
+
+
+LARGEST = 1e10
+"""Of any number in a configuration."""
+
+
+def checked_values(peft_type: str, settings: Settings) -> Settings:
+    """The settings with numbers that are written as texts (`'8'`) or as `8.0` as what their fields take.
+
+    Raises ValueError for a value that is no number, or no boolean, where the field takes nothing else, and for a number
+    that no configuration has.
+    """
+    hints = get_type_hints(configuration_classes()[peft_type])
+    return {name: _checked_value(name, value, _kinds(hints.get(name))) for name, value in settings.items()}
+
+
+def _checked_value(name: str, value: JsonValue, kinds: set[object]) -> JsonValue:
+    if value is None or not kinds:
+        return value
+    if kinds == {bool}:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: {value!r} is neither true nor false")
+        return value
+    if not kinds <= {int, float}:
+        return value
+    number: JsonValue = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise ValueError(f"{name}: {value!r} is not a number")
+    if not abs(number) <= LARGEST:
+        raise ValueError(f"{name}: {value!r} is not between {-LARGEST:g} and {LARGEST:g}")
+    if kinds == {int}:
+        if number == int(number):
+            return int(number)
+        if "alpha" not in name:  # PEFT only divides it
+            raise ValueError(f"{name}: {value!r} is not a whole number")
+    return number
+
+
+def _kinds(annotation: object) -> set[object]:
+    """The types that a field takes, without null; empty if they are not known."""
+    parts = get_args(annotation)
+    if not parts:
+        return {annotation} - {None, type(None)}
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in parts for kind in _kinds(part)}
+    return {annotation}
 
 
 def tuner_classes() -> dict[str, type]:

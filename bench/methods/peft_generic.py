@@ -23,6 +23,7 @@ from bench.methods.peft_configuration import (
     NOT_SETTINGS,
     as_json,
     build_configuration,
+    checked_values,
     configuration_classes,
     configuration_fields,
     default_of,
@@ -33,7 +34,7 @@ from bench.methods.peft_registry import PEFT_TYPES, PeftFacts, peft_facts
 from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config, quantized_facts
 from bench.methods.target_modules import resolve_target_modules
 from bench.sweep.cell import Cell, Settings
-from bench.sweep.sections import Strict
+from bench.sweep.sections import LearningRate, Rank, Strict
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +61,9 @@ leaves them to the caller."""
 class GenericPeftOptions(Strict):
     """The settings of a PEFT type."""
 
-    lr: float | None = Field(None, gt=0)
+    lr: LearningRate | None = None
     """Peak learning rate. Default: the registry's for the type."""
-    rank: int | None = Field(None, ge=1)
+    rank: Rank | None = None
     """The capacity setting of the type: `bench methods` says what it is."""
     target_modules: str | list[str] = "auto"
     """As for LoRA; `auto` is PEFT's own choice for a type that is not for linear layers."""
@@ -284,10 +285,14 @@ class GenericPeft(PeftMethod):
         # Many steps: whether a schedule fits into the cell's steps is checked in the plan, when it is attached.
         steps: Settings = {"total_step": 10**9} if "total_step" in from_cell else {}
         try:
-            config = build_configuration(peft_type, steps | chosen)
+            config = build_configuration(peft_type, steps | checked_values(peft_type, chosen))
         except (TypeError, ValueError) as error:
             raise UserError(f"method {self.name}: {peft_type} refuses its settings: {error}") from error
         return {name: None if name in from_cell else as_json(getattr(config, name)) for name in fields}
+
+    def virtual_tokens(self, options: Settings) -> int:
+        tokens = _configuration(options).get("num_virtual_tokens")
+        return tokens if isinstance(tokens, int) else 0
 
     def config(self, cell: Cell) -> PeftConfig:
         options = dict(_configuration(cell.options))
@@ -386,7 +391,7 @@ def _read_configuration(peft: Settings | str, method: str) -> Settings:
         return dict(peft)
     try:
         content = json.loads(Path(peft).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"method {method}: cannot read the configuration {peft}: {error}",
             "Give the path of an adapter_config.json, or a mapping with peft_type.",

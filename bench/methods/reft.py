@@ -13,13 +13,14 @@ import functools
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from bench.errors import CellProblem, UserError, unknown
 from bench.methods.method import Method, MethodFacts, MethodOptions
 from bench.sweep.cell import Cell, Settings
+from bench.sweep.sections import LearningRate, Rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,16 +35,17 @@ FILE = "reft.safetensors"
 class ReftOptions(MethodOptions):
     """The settings of the three edits."""
 
-    lr: float = Field(9e-4, gt=0)
-    rank: int = Field(8, ge=1)
+    lr: LearningRate = 9e-4
+    """Peak learning rate."""
+    rank: Rank = 8
     """Dimension of the edited subspace."""
-    first: int = Field(7, ge=0)
+    first: int = Field(7, ge=0, le=10**6)
     """How many of the prompt's first tokens are edited; at most half the prompt."""
-    last: int = Field(7, ge=0)
+    last: int = Field(7, ge=0, le=10**6)
     """How many of its last tokens are edited, the very last included; at most half the prompt."""
     tied: bool = True
     """One intervention a layer for all positions; else one for the first tokens and one for the last."""
-    layers: Literal["all"] | list[int] = "all"
+    layers: Literal["all"] | list[Annotated[int, Field(ge=0, le=10**6)]] = "all"
     """Layers whose output is edited, counted from 0."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the edited hidden states, as in pyreft."""

@@ -9,7 +9,7 @@ import importlib
 import inspect
 from pathlib import Path
 
-from bench.errors import UserError, unknown
+from bench.errors import UserError, first_line, unknown
 from bench.hashing import short_hash
 from bench.methods.full import Base, Full
 from bench.methods.galore import Galore
@@ -51,11 +51,19 @@ def _users_own(name: str) -> Method:
     module, _, attribute = name.partition(":")
     try:
         cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"cannot import method {name!r}: {error}", "It is named package.module:Class.") from error
+    except (Exception, SystemExit) as error:  # a module may raise anything when it is imported
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"cannot import method {name!r}: {why}", "It is named package.module:Class.") from error
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise UserError(f"{name!r} is no bench.methods.Method", "Subclass it; the README shows an example.")
-    method = cls()
+    if missing := [part for part in ("facts", "Options") if not hasattr(cls, part)]:
+        lacking = " and no ".join(missing)
+        raise UserError(f"method {name!r} is abstract: it has no {lacking}", "Name a complete subclass.")
+    try:
+        method = cls()
+    except Exception as error:
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"method {name!r} cannot be created: {why}", "It must need no arguments.") from error
     if not getattr(method, "name", ""):
         method.name = name
     # Nobody raises the version of a user's class: the hash of its source is its version.

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from bench.errors import UserError, unknown
 from bench.methods.method import LoadingKeywords, Method, MethodFacts, SharedPrefix
 from bench.methods.peft_base import PeftMethod
 from bench.sweep.cell import Cell, Settings
-from bench.sweep.sections import Strict
+from bench.sweep.sections import LearningRate, Rank, Strict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +34,9 @@ parameters, but not their names."""
 class StackedOptions(Strict):
     """The settings that both parts share."""
 
-    lr: float | None = Field(None, gt=0)
+    lr: LearningRate | None = None
     """Peak learning rate of both parts. Default: each part's own."""
-    rank: int | None = Field(None, ge=1)
+    rank: Rank | None = None
     """Rank of both parts. Default: each part's own."""
 
 

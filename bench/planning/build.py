@@ -36,7 +36,10 @@ def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = Fa
 
     Raises UserError, naming the cell, for a cell that is impossible.
     """
-    check_protocols(sweep.evaluation, sweep.data.format)  # before data are downloaded
+    # Before data are downloaded:
+    checks.check_size(sweep)
+    checks.check_files(sweep)
+    check_protocols(sweep.evaluation, sweep.data.format)
     data = prepare_data(sweep, use_placeholders)
     cells: dict[str, PlannedCell] = {}
     pending: list[Pending] = []
@@ -93,6 +96,7 @@ class _Builder:
         )
         for name, entry in zip(self.sweep.method_names, self.sweep.methods, strict=True):
             if name == "base":
+                checks.check_untuned(entry)
                 continue  # in every sweep already
             method = get(name)
             settings = {key: value for key, value in entry.items() if key != "method"}
@@ -111,6 +115,8 @@ class _Builder:
         wanted = self._wanted(facts.mergeable)
         for training in self.trainings:
             checks.check_supported(name, training, facts, self.counter.no_packing)
+            virtual_tokens = method.virtual_tokens(variants[0])
+            checks.check_max_length(training, self.base, self.counter.config, virtual_tokens, name)
             checks.check_held_out(training, [*self.samples, *([self._trial_samples] if tune is not None else [])])
             template = Cell(
                 base=self.identity,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.data.sweep_data import SweepData
 from bench.errors import UserError
 from bench.methods.method import MethodFacts
-from bench.sweep.cell import Cell
-from bench.sweep.schema import Sweep
+from bench.methods.registry import get
+from bench.sweep.cell import Cell, Settings
+from bench.sweep.schema import MAX_CELLS, Sweep, count_combinations
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -59,6 +61,15 @@ def check_supported(method: str, training: TrainingConfig, facts: MethodFacts, b
             )
 
 
+def check_untuned(entry: Settings) -> None:
+    """For settings of the untuned base, which has none."""
+    if settings := [key for key in entry if key != "method"]:
+        raise UserError(
+            f"method base has no setting {', '.join(settings)}: it is the untuned model, which is in every sweep",
+            "Leave it out.",
+        )
+
+
 def check_held_out(training: TrainingConfig, samples: Sequence[int]) -> None:
     """For a cell of which no example is left to train on."""
     if training.validation is not None and training.validation.examples >= min(samples):
@@ -85,13 +96,74 @@ def check_development(data: SweepData) -> None:
 
 def check_answer_length(sweep: Sweep, base: BaseModelConfig, config: PretrainedConfig) -> None:
     """For answers so long that the base model has no room for the question."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(config)
     if sweep.answers is not None and positions is not None and sweep.answers.max_new_tokens >= positions:
         raise UserError(
             f"answers.max_new_tokens {sweep.answers.max_new_tokens} leaves no room for a question in {base.id}, which "
             f"reads {positions} tokens",
             f"Set it to {positions // 2} or so.",
         )
+
+
+def check_size(sweep: Sweep) -> None:
+    """For more cells than can be planned. Counts them without making them."""
+    each = len(sweep.base_model) * len(sweep.samples) * len(sweep.seeds)
+    each *= count_combinations(TrainingConfig, sweep.training)
+    settings = sum(
+        count_combinations(get(name).Options, entry)
+        for name, entry in zip(sweep.method_names, sweep.methods, strict=True)
+    )
+    if each * settings > MAX_CELLS:
+        raise UserError(
+            f"the sweep's lists multiply to {each * settings:,} cells; a sweep has at most {MAX_CELLS:,}",
+            "Shorten a list, such as seeds, or make several sweeps.",
+        )
+
+
+def check_files(sweep: Sweep) -> None:
+    """For a file or folder that is named and not there, even if nothing is read from it."""
+    data = sweep.data
+    named = {"data.dir": data.dir, "data.alpaca": data.alpaca}
+    for name, rows in data.sets.items():
+        if rows.hub is None:
+            named |= {f"data.sets.{name}.train": rows.train, f"data.sets.{name}.test": rows.test}
+    for name, questions in (sweep.answers.sets if sweep.answers is not None else {}).items():
+        key = f"answers.sets.{name}"
+        named |= {f"{key}.questions": questions.questions, f"{key}.references": questions.references}
+    for key, path in named.items():
+        if path is not None and not _exists(Path(path).expanduser(), folder=key == "data.dir"):
+            kind = "folder" if key == "data.dir" else "file"
+            raise UserError(f"{key}: there is no {kind} {path}", "Give its path, or leave it out.")
+
+
+def _exists(path: Path, folder: bool) -> bool:
+    try:
+        return path.is_dir() if folder else path.exists()
+    except OSError:  # a name that is too long, say
+        return False
+
+
+def check_max_length(
+    training: TrainingConfig, base: BaseModelConfig, config: PretrainedConfig, virtual_tokens: int, method: str
+) -> None:
+    """For examples longer than what the base model has positions for, with the virtual tokens before them."""
+    positions = positions_of(config)
+    if positions is None or training.max_length + virtual_tokens <= positions:
+        return
+    added = f" and the {virtual_tokens} virtual tokens of {method}" if virtual_tokens else ""
+    raise UserError(
+        f"training.max_length {training.max_length}{added}: {base.id} reads {positions} tokens",
+        f"Set training.max_length to at most {positions - virtual_tokens}."
+        if positions - virtual_tokens >= 8
+        else "Leave the method out.",
+    )
+
+
+def positions_of(config: PretrainedConfig) -> int | None:
+    """The tokens that a base model has positions for; None where its configuration states no limit."""
+    names = ("max_position_embeddings", "n_positions", "max_seq_len")
+    limits = [getattr(config.get_text_config(), name, None) for name in names]
+    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
 def check_baseline(sweep: Sweep, cells: Sequence[Cell]) -> None:

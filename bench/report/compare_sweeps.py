@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import pandas as pd
-import yaml
 from pydantic import JsonValue
 
 from bench.analysis import comparison
 from bench.analysis.judgments import read_judgments
+from bench.analysis.rescoring import QUESTION_KEY
 from bench.analysis.result_tables import ResultTables, read_results, trained_cells
 from bench.analysis.series import setting_labels
 from bench.errors import UserError
@@ -25,6 +25,7 @@ from bench.statistics import LEVEL, SINGLE
 from bench.store.folder import Results
 from bench.store.records import PlanRecord
 from bench.sweep.sections import ReportConfig
+from bench.sweep.yaml12 import parse_yaml
 
 MANY = 3
 """More changes than this are counted instead of being said one by one."""
@@ -90,6 +91,7 @@ def comparison_report(first: Results, second: Results) -> ReportContent:
     """
     names = _names(first, second)
     before, after = _Side.of(names[0], first), _Side.of(names[1], second)
+    before, after, left_out = _on_common_tasks(before, after)
     scores = list(_compared_scores(before, after))
     environments = [
         ReportTable(f"Environment of {side.name}", table.heads, table.rows, table.note, folded=True, prose=True)
@@ -97,6 +99,7 @@ def comparison_report(first: Results, second: Results) -> ReportContent:
         for table in environment_table(side.results, side.plan)
     ]
     problems = [f"{side.name}: {text}" for side in (before, after) for text in side.tables.problems]
+    notes = [*left_out, *_only_in_one(before.tables, after.tables, names), *problems]
     sentences = [text for score in scores for text in score.sentences]
     if not sentences:
         sentences = ["Nothing was scored in both: neither accuracies nor answers that one judge has judged in both."]
@@ -104,9 +107,7 @@ def comparison_report(first: Results, second: Results) -> ReportContent:
         figure for score in scores if not score.name for figure in differences.draw(score.differences, score.margin)
     ]
     sections = [
-        ReportSection(
-            "finding", "What changed", sentences, [*_only_in_one(before.tables, after.tables, names), *problems]
-        ),
+        ReportSection("finding", "What changed", sentences, notes),
         ReportSection(
             "differences",
             "Setting by setting",
@@ -155,6 +156,40 @@ def _compared_scores(before: _Side, after: _Side) -> Iterator[ComparedScore]:
         doubt = next((side.doubt for side in both if side.doubt), "").strip()
         what = f"{doubt} Points from {panel.scale}".strip()
         yield ComparedScore(panel.title, what, margin, 2, rows, f"{doubt}{excluded}".strip())
+
+
+def _on_common_tasks(before: _Side, after: _Side) -> tuple[_Side, _Side, list[str]]:
+    """Both sweeps with averages over the tasks of which both have answered the same questions, and a sentence on the
+    tasks that are left out. Unchanged where all tasks are common, or none."""
+    sides = before, after
+    answered = [_question_sets(side.tables.questions) for side in sides]
+    common = {key for key, questions in answered[0].items() if answered[1].get(key) == questions}
+    rest = {name for sets in answered for name in set(sets) - common}
+    if not common or not rest:
+        return before, after, []
+    restricted = [replace(side, tables=_restricted(side.tables, common)) for side in sides]
+    compared, left = (", ".join(sorted({task for _, task in keys})) for keys in (common, rest))
+    note = f"Accuracies are averages over {compared}. {left}: not scored in both on the same questions, so left out."
+    return restricted[0], restricted[1], [note]
+
+
+def _question_sets(questions: pd.DataFrame) -> dict[tuple[str, str], frozenset[str]]:
+    """The questions that any cell has answered, by protocol and task."""
+    distinct = questions[QUESTION_KEY].drop_duplicates()
+    groups = distinct.groupby(["protocol", "task"], observed=True)["question_id"]
+    return {(str(protocol), str(task)): frozenset(rows) for (protocol, task), rows in groups}
+
+
+def _restricted(tables: ResultTables, tasks: Collection[tuple[str, str]]) -> ResultTables:
+    """The tables with averages over some tasks (protocol, task) alone; none for a cell that lacks one of them."""
+    questions = tables.questions
+    pairs = zip(questions["protocol"].astype(str), questions["task"].astype(str), strict=True)
+    questions = questions[[pair in tasks for pair in pairs]]
+    scores = questions.groupby(["folder", "protocol", "task"], observed=True)["correct"].mean()
+    of_cell = scores.groupby("folder", observed=True)
+    averages = 100 * of_cell.mean()[of_cell.size() == len(tasks)]
+    cells = tables.cells.assign(average=tables.cells["folder"].map(averages.to_dict()).astype(float))
+    return replace(tables, cells=cells, questions=questions)
 
 
 def _of_questions(tables: ResultTables, panel: JudgePanel, questions: set[str]) -> ResultTables:
@@ -234,7 +269,7 @@ def _only_in_one(first: ResultTables, second: ResultTables, names: tuple[str, st
 
 def _settings(first: Results, second: Results, names: tuple[str, str]) -> list[ReportTable]:
     """The keys of the resolved sweep files whose values differ."""
-    before, after = (_flat(yaml.safe_load(results.read_text("sweep.yaml") or "")) for results in (first, second))
+    before, after = (_flat(parse_yaml(results.read_text("sweep.yaml") or "")) for results in (first, second))
     keys = dict.fromkeys([*before, *after])
     rows = [
         [key, str(before.get(key, "-")), str(after.get(key, "-"))] for key in keys if before.get(key) != after.get(key)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-import yaml
-
 from bench.data.templates import make_template
 from bench.errors import UserError
 from bench.evaluation.open_answers import read_answers
@@ -32,6 +30,7 @@ from bench.store.folder import Results
 from bench.store.locks import judging
 from bench.store.records import PlanRecord, Status
 from bench.sweep.sections import LM_EVAL
+from bench.sweep.yaml12 import parse_yaml
 
 NAMED_CELLS = 5
 """Cells that a message names before it abbreviates."""
@@ -196,12 +195,13 @@ def _evaluated(record: PlanRecord, lm_eval_tasks: Sequence[str]) -> list[str]:
 def _lm_eval_tasks(results: Results) -> list[str]:
     """The tasks of lm-eval in the recorded sweep.yaml, which plan.json does not list; none if it cannot be read."""
     try:
-        sweep = yaml.safe_load(results.read_text("sweep.yaml") or "")
-    except yaml.YAMLError:
+        sweep = parse_yaml(results.read_text("sweep.yaml") or "")
+    except ValueError:
         return []
     evaluation = sweep.get("evaluation") if isinstance(sweep, dict) else None
     tasks = evaluation.get("tasks") if isinstance(evaluation, dict) else None
-    return [name for name in tasks or () if str(name).startswith(LM_EVAL)]
+    names = tasks if isinstance(tasks, list) else [tasks]
+    return [name for name in names if isinstance(name, str) and name.startswith(LM_EVAL)]
 
 
 def _judge_with_references(plan: Plan, results: Results, progress: Progress) -> None:

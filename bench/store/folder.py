@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import JsonValue
 
 from bench.errors import UserError
@@ -51,6 +50,7 @@ from bench.store.record_json import (
 )
 from bench.store.records import CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow
 from bench.sweep.cell import Cell
+from bench.sweep.yaml12 import dump_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,7 +249,7 @@ class Results:
 
     def write_plan(self, resolved: dict[str, JsonValue], plan: PlanRecord) -> None:
         """Record the sweep as it was resolved, and the cells that it stands for."""
-        write_text(self.path / "sweep.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+        write_text(self.path / "sweep.yaml", dump_yaml(resolved))
         write_json(self.path / "plan.json", content_of(plan))
 
     def read_text(self, name: str) -> str | None:

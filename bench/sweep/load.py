@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.sweep.cell import Settings
 from bench.sweep.schema import Sweep, describe
+from bench.sweep.yaml12 import MAX_CHARACTERS, parse_yaml
 
 
 def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
@@ -31,18 +31,21 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Settings:
     if path.resolve() in seen:
         raise UserError(f"{path} extends itself", "Remove one of the `extends` lines.")
     try:
-        raw = yaml.safe_load(path.read_text())
+        with path.open(encoding="utf-8-sig") as file:
+            raw = parse_yaml(file.read(MAX_CHARACTERS + 1))
     except FileNotFoundError:
         raise UserError(f"there is no sweep file {path}", "Examples lie in configs/.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a sweep file: {error}", "It must be YAML 1.2.") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path} holds no sweep", "A sweep file is a YAML mapping that opens with `name:`.")
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
+    if not isinstance(parent, str):
+        raise UserError(f"{path}: extends names no file", "Give the path of one sweep file: extends: other.yaml")
     return _merged(_read(path.parent / parent, (*seen, path.resolve())), raw)
 
 
@@ -67,14 +70,14 @@ def _override(raw: Settings, override: str) -> None:
             if isinstance(at, dict) and at.get(part) is None:  # a section that is off
                 at[part] = {}
             at = _child(at, part)
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
         if isinstance(at, list):
             at[int(last)] = value
         elif isinstance(at, dict):
             at[last] = value
         else:
             raise TypeError
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
+    except (ValueError, IndexError, TypeError, AttributeError):
         raise UserError(
             f"--set {override!r} fits nowhere in the sweep",
             "A path into a list counts from 0: methods.0.rank=[4,8]",

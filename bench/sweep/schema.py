@@ -7,12 +7,14 @@ counts and the seeds, plus one untuned cell per base model.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from bench.errors import shortened
 from bench.sweep.cell import Settings
 from bench.sweep.file_sets import with_file_sets
 from bench.sweep.sections import (
@@ -22,18 +24,30 @@ from bench.sweep.sections import (
     DataConfig,
     EvaluationConfig,
     OneOrMore,
+    OpenSet,
+    OwnSet,
     ReportConfig,
     RunConfig,
+    Seed,
     Strict,
     TrainingConfig,
     TuneConfig,
+    ValidationConfig,
 )
+
+MAX_CELLS = 50_000
+"""Of a sweep. The plan and the report look at every cell."""
+MAX_PROBLEMS = 5
+"""That one message lists."""
+
+
+SampleCount = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class Sweep(Strict):
     """One sweep file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Names the results folder."""
     note: str = ""
     """A sentence that the report must say, such as what was special about this run."""
@@ -42,9 +56,10 @@ class Sweep(Strict):
     data: DataConfig = DataConfig()
     methods: tuple[Settings, ...]
     """Each a name or {method: name, setting: value or list of values}."""
-    samples: OneOrMore[int | Literal["all"]]
+    samples: OneOrMore[SampleCount | Literal["all"]]
     """Training examples per cell; subsets are nested within a seed."""
-    seeds: OneOrMore[int] = (0,)
+    seeds: OneOrMore[Seed] = (0,)
+    """Of initialisation, dropout, training subset and order; a cell for each."""
     tune: TuneConfig | None = None
     """Without it, each method runs at the rate that it is given, or its default."""
     training: Settings = Field(default_factory=dict)
@@ -62,6 +77,8 @@ class Sweep(Strict):
         """A program may give tuples, paths and numbers of numpy; a YAML file, dates and whole numbers as keys; both,
         files in the place of sets."""
         plain = to_jsonable_python(data, fallback=_plain_number)
+        if empty := _empty_list(plain):
+            raise ValueError(f"{empty} is an empty list; give at least one value, or leave it out")
         return with_file_sets(plain) if isinstance(plain, dict) else plain
 
     @field_validator("base_model", mode="before")
@@ -79,16 +96,9 @@ class Sweep(Strict):
             if isinstance(entry, dict) and "peft" in entry:
                 entry = {"method": "peft", **entry}
             if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
-                raise ValueError(f"a method must be a name or {{method: name, ...}}; got {entry!r}")
+                raise ValueError(f"a method must be a name or {{method: name, ...}}; got {shortened(entry)}")
             entries.append(entry)
         return tuple(entries)
-
-    @field_validator("samples")
-    @classmethod
-    def _check_positive(cls, samples: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        if any(isinstance(count, int) and count < 1 for count in samples):
-            raise ValueError("samples must be at least 1; the untuned base is in every sweep already")
-        return samples
 
     @model_validator(mode="after")
     def _check_baseline(self) -> Sweep:
@@ -126,6 +136,11 @@ class Sweep(Strict):
 
     @model_validator(mode="after")
     def _check_training(self) -> Sweep:
+        combinations = count_combinations(TrainingConfig, self.training)
+        if combinations > MAX_CELLS:  # each is checked
+            raise ValueError(
+                f"the lists of training make {combinations:,} combinations; at most {MAX_CELLS:,} can be run"
+            )
         for settings in product_of_lists(TrainingConfig, self.training):
             TrainingConfig.model_validate(settings)
         return self
@@ -139,13 +154,15 @@ def _plain_number(value: object) -> object:
 def describe(error: ValidationError) -> str:
     """A validation error in one line a problem: where, what."""
     lines = []
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems[:MAX_PROBLEMS]:
         where = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"].removeprefix("Value error, ").replace("\n  ", " ")
+        what = problem["msg"].removeprefix("Value error, ").replace("\n  ", ". ")
         given = problem.get("input")
-        shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) else ""
+        shown = f" (got {shortened(given)})" if isinstance(given, (str, int, float, bool)) else ""
         lines.append(f"{where}: {what}{shown}" if where else f"{what}{shown}")
-    return "; ".join(lines)
+    more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+    return "; ".join([*lines, *more])
 
 
 def product_of_lists(model: type[BaseModel], settings: Settings) -> Iterator[Settings]:
@@ -153,6 +170,17 @@ def product_of_lists(model: type[BaseModel], settings: Settings) -> Iterator[Set
 
     A field that is a list by its own type is multiplied only where the value is a list of lists.
     """
+    for combination in itertools.product(*_axes(model, settings)):
+        yield dict(combination)
+
+
+def count_combinations(model: type[BaseModel], settings: Settings) -> int:
+    """How many settings `product_of_lists` yields."""
+    return math.prod(map(len, _axes(model, settings)))
+
+
+def _axes(model: type[BaseModel], settings: Settings) -> list[list[tuple[str, JsonValue]]]:
+    """The values of each setting, each with its key."""
     axes: list[list[tuple[str, JsonValue]]] = []
     for key, value in settings.items():
         if not isinstance(value, list):
@@ -161,11 +189,46 @@ def product_of_lists(model: type[BaseModel], settings: Settings) -> Iterator[Set
         field = model.model_fields.get(key)
         is_value = field is not None and _takes_list(field.annotation) and not any(isinstance(v, list) for v in value)
         axes.append([(key, value)] if is_value else [(key, item) for item in value])
-    for combination in itertools.product(*axes):
-        yield dict(combination)
+    return axes
 
 
 def _takes_list(annotation: object) -> bool:
     if get_origin(annotation) in (list, tuple):
         return True
     return any(_takes_list(part) for part in get_args(annotation))
+
+
+def _empty_list(value: object, path: str = "") -> str:
+    """The dotted path of an empty list in a sweep; empty if there is none. PEFT's configurations may have some, and
+    `report_to` may be one."""
+    if isinstance(value, (list, tuple)):
+        children = [(f"{path}.{place}", item) for place, item in enumerate(value)]
+        if not children:
+            return path or "the sweep"
+    elif isinstance(value, dict):
+        children = [
+            (f"{path}.{key}" if path else str(key), item)
+            for key, item in value.items()
+            if key not in ("peft", "report_to")
+        ]
+    else:
+        return ""
+    return next((empty for name, item in children if (empty := _empty_list(item, name))), "")
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "": Sweep,
+    "base_model": BaseModelConfig,
+    "data": DataConfig,
+    "data.sets.NAME": OwnSet,
+    "training": TrainingConfig,
+    "training.validation": ValidationConfig,
+    "tune": TuneConfig,
+    "evaluation": EvaluationConfig,
+    "answers": AnswersConfig,
+    "answers.sets.NAME": OpenSet,
+    "costs": CostsConfig,
+    "run": RunConfig,
+    "report": ReportConfig,
+}
+"""The sections of a sweep file by their dotted keys."""

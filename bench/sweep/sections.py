@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bench.errors import unknown
+from bench.sweep.keys import unknown_key
 
 MT_BENCH = "mt_bench"
 """The name of MT-Bench's set of open questions."""
@@ -26,6 +26,13 @@ def _as_tuple(value: object) -> object:
 OneOrMore = Annotated[tuple[Item, ...], BeforeValidator(_as_tuple)]
 """A list that may be written as a single value."""
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy takes."""
+LearningRate = Annotated[float, Field(ge=1e-12, le=1000)]
+Rank = Annotated[int, Field(ge=1, le=10**6)]
+Examples = Annotated[int, Field(ge=0, le=10**9)]
+Minutes = Annotated[float, Field(gt=0, le=1e6)]
+
 
 class Strict(BaseModel):
     """Frozen, and an unknown key is refused with the nearest known one."""
@@ -38,8 +45,23 @@ class Strict(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    raise ValueError(str(unknown("key", key, cls.model_fields)))
+                    raise ValueError(unknown_key(key, cls.model_fields))
         return data
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, value: object, info: ValidationInfo) -> object:
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        if any(isinstance(item, bool) for item in values):
+            annotation = cls.model_fields[str(info.field_name)].annotation
+            if not _mentions(annotation, bool):
+                raise ValueError("true and false are not possible here")
+        return value
+
+
+def _mentions(annotation: object, kind: type) -> bool:
+    """Whether a type is `kind`, or has it as a part."""
+    return annotation is kind or any(_mentions(part, kind) for part in get_args(annotation))
 
 
 class BaseModelConfig(Strict):
@@ -111,7 +133,7 @@ class DataConfig(Strict):
     template: TemplateName = "alpaca"
     """How instructions are put into words, in training and in answering: Alpaca's template, or the one that the base
     model's tokenizer comes with."""
-    held_out: int = Field(200, ge=0)
+    held_out: Examples = 200
     """Instructions that are never trained on, over all sets of instructions, drawn by `seed`: to be answered."""
     sets: dict[str, OwnSet] = Field(default_factory=dict)
     """Own data sets by name."""
@@ -119,11 +141,11 @@ class DataConfig(Strict):
     """How a question is put into words, in training and in scoring."""
     mix: Literal["equal", "proportional"] = "equal"
     """How several training sets share the samples. Equal, because BoolQ is otherwise half of everything."""
-    subset_seed: int | None = None
+    subset_seed: Seed | None = None
     """Fixes the training subset for all seeds, where only optimisation noise is wanted."""
-    seed: int = 20240
+    seed: Seed = 20240
     """Draws the development split and every question limit, before anything else; no cell changes it."""
-    development: int = Field(500, ge=0)
+    development: Examples = 500
     """Questions held out of the training sets for choices that must not be made on the test set."""
     deduplicate: bool = True
     """Remove training rows whose question is in a test or development set."""
@@ -134,9 +156,9 @@ class DataConfig(Strict):
 class ValidationConfig(Strict):
     """Validation in training; the cell keeps the weights of the lowest loss instead of the last ones."""
 
-    examples: int = Field(120, ge=1)
+    examples: int = Field(120, ge=1, le=10**9)
     """Of each cell's samples: held out of its training, drawn by its seed."""
-    steps: int = Field(80, ge=1)
+    steps: int = Field(80, ge=1, le=10**9)
     """Optimizer steps between two validations; there is one after the last step, too."""
 
 
@@ -158,13 +180,14 @@ class TrainingConfig(Strict):
         }
     )
 
-    epochs: float = Field(1.0, gt=0)
-    batch_size: int = Field(16, ge=1)
+    epochs: float = Field(1.0, ge=0.001, le=10_000)
+    """Passes over the examples; a part of one is possible."""
+    batch_size: int = Field(16, ge=1, le=100_000)
     """Examples per optimizer step, whatever the micro-batch."""
-    micro_batch: int | None = Field(None, ge=1)
+    micro_batch: int | None = Field(None, ge=1, le=100_000)
     """Examples per forward pass of a device; the rest is gradient accumulation. Must divide batch_size / devices.
     Default: all at once. Halved by itself when memory runs out."""
-    devices: int = Field(1, ge=1)
+    devices: int = Field(1, ge=1, le=1024)
     """GPUs that one cell is trained on, a process each (processes of the CPU where there is no GPU). They share each
     batch: must divide batch_size."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -176,15 +199,17 @@ class TrainingConfig(Strict):
     """Lay the examples of a forward pass end to end in one row instead of filling each up to the longest; they do not
     see one another, and losses stay what they are. It pays with `order: random` and examples of very unlike length.
     Dropout draws other masks."""
-    max_length: int = Field(256, ge=8)
-    """Tokens of an example; longer ones lose the beginning of their prompt."""
+    max_length: int = Field(256, ge=8, le=10**7)
+    """Tokens of an example; longer ones lose the beginning of their prompt. At most what the base model reads."""
     schedule: Literal["linear", "cosine"] = "linear"
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
-    warmup_steps: int | None = Field(None, ge=0)
+    warmup_steps: int | None = Field(None, ge=0, le=10**9)
     """The same in steps; wins over warmup_ratio."""
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0, le=100)
+    """AdamW's: a step takes this share of the learning rate from each weight."""
+    max_grad_norm: float = Field(1.0, ge=1e-9, le=1e9)
+    """The norm of all gradients together to which a larger one is scaled down."""
     loss: Literal["answer", "all"] = "answer"
     """Supervise the answer's tokens only, or the prompt's too. It changes rankings, so it is stored."""
     validation: ValidationConfig | None = None
@@ -195,9 +220,9 @@ class TrainingConfig(Strict):
     compile: bool = False
     """`torch.compile` the model's layers, once for rows of any length. It pays on a GPU in long trainings; compiling
     takes a minute or two. Compiled dropout draws other masks."""
-    logging_steps: int | None = Field(None, ge=1)
+    logging_steps: int | None = Field(None, ge=1, le=10**9)
     """Steps between two lines of training.jsonl; default: about 50 lines a cell."""
-    checkpoint_minutes: float | None = Field(15.0, ge=0)
+    checkpoint_minutes: float | None = Field(15.0, ge=0, le=1e6)
     """Minutes between two checkpoints of a training, from which a killed cell resumes (on one device); null: none."""
     report_to: OneOrMore[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = ()
     """Trackers that Trainer reports to besides training.jsonl."""
@@ -253,14 +278,14 @@ class EvaluationConfig(Strict):
     tasks: OneOrMore[str] | None = None
     """Default: the tasks of the training sets. A file of questions is a task; `lm_eval:NAME` is a multiple-choice task
     of lm-eval's own."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(None, ge=1, le=10**9)
     """Questions per task: a seeded sample, the same for every cell; never the first N."""
     protocol: str | tuple[str, ...] = "loglikelihood"
     """How a question becomes a score: `loglikelihood`, `llm-adapters-v1`, `loreft-v1` or `generative-v2`. Of several,
     each scores every task, and averages are made of the first one's scores."""
     merge: Literal["always", "never"] = "always"
     """Fold the adapter into the base before scoring (in float32, rounded once) where the method can."""
-    batch_size: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1, le=100_000)
     """Rows per forward pass at most; default: as many as fit the device. Changes no identity."""
 
     @field_validator("protocol")
@@ -299,7 +324,7 @@ class AnswersConfig(Strict):
     (built in) or names of `sets`."""
     sets: dict[str, OpenSet] = Field(default_factory=dict)
     """Files of questions by name; `mt_bench` among them takes the hub's place."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(None, ge=1, le=10**9)
     """Questions of each set: a seeded sample, the same for every cell."""
     with_reference: bool = False
     """Ask only what has a reference answer, which is all that the offline judge can score."""
@@ -307,7 +332,7 @@ class AnswersConfig(Strict):
     """How tokens are chosen: the likeliest, or as FastChat does by category (0.7 for writing and roleplay, 0.1 for stem
     and humanities, 0.7 for categories that it does not know, the likeliest for the others), seeded by cell and
     question."""
-    max_new_tokens: int = Field(1024, ge=1)
+    max_new_tokens: int = Field(1024, ge=1, le=10**7)
     """Tokens of an answer at most; FastChat's 1,024."""
 
     @field_validator("sets")
@@ -326,10 +351,10 @@ class ReportConfig(Strict):
 
     baseline: str | None = None
     """The method that the others are compared with. Default: LoRA, else the first that has a rank."""
-    baseline_rank: int | None = None
+    baseline_rank: Rank | None = None
     """A rank of the baseline that every setting is compared with, whatever its own, besides the baseline's at an equal
     rank. Default: at equal ranks only, or, where no method has two ranks, each at its own."""
-    tie_margin: float = Field(1.0, gt=0)
+    tie_margin: float = Field(1.0, ge=1e-6, le=100)
     """Points: a difference whose interval over seeds lies within this of zero is a tie."""
 
 
@@ -344,9 +369,9 @@ class CostsConfig(Strict):
 class RunConfig(Strict):
     """What a run does with its cells, and not what comes out. No part of any identity."""
 
-    cell_timeout: float | None = Field(None, gt=0)
+    cell_timeout: Minutes | None = None
     """Minutes that a cell may take; one that takes longer is stopped and recorded as `hung`. Default: any."""
-    silence_timeout: float = Field(60.0, gt=0)
+    silence_timeout: Minutes = 60.0
     """Minutes without any progress after which a cell is taken to hang."""
     keep_adapters: Literal["all", "best", "none"] = "all"
     """Which trained adapters stay on the disk once their cells are scored; `best`: of each method's cells the one with
@@ -356,12 +381,12 @@ class RunConfig(Strict):
 class TuneConfig(Strict):
     """How learning rates are tuned: equally, for every method and setting of it."""
 
-    lr: Literal["grid"] | dict[str, tuple[float, ...]] = "grid"
+    lr: Literal["grid"] | dict[str, tuple[LearningRate, ...]] = "grid"
     """`grid`: of each method the rates around its published one, from the registry; or rates by method (the others
     have their grids). One grid for all methods would decide the ranking."""
-    trials: int = Field(3, ge=2)
+    trials: int = Field(3, ge=2, le=100)
     """Rates tried for each method and setting."""
-    budget: float = Field(1.0, gt=0, le=1)
+    budget: float = Field(1.0, ge=1e-6, le=1)
     """Samples of a trial, as a share of the sweep's largest count. Short runs favour high rates."""
-    seed: int = 7919
+    seed: Seed = 7919
     """Of all trials; no final cell may have it."""

@@ -188,3 +188,21 @@ def test_many_changes_are_counted() -> None:
 def test_two_sweeps_with_nothing_in_common_say_so(finished: tuple[Path, Path]) -> None:
     made = compare_sweeps.comparison_report(Results(finished[1]), Results(RESULTS / "alpaca_samples_smollm2"))
     assert made.sections[0].sentences[0].startswith("Nothing was scored in both")
+
+
+def test_a_task_that_was_added_later_is_left_out(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    """`bench evaluate` gives the second sweep one more task; the others are compared as before."""
+    first, second = two(finished, tmp_path)
+    done = bench("evaluate", second.path, "--tasks", "world_three", "--workers", 0)
+    assert done.exit_code == 0, done.output
+    alike = compare_sweeps.comparison_report(*two(finished, tmp_path / "alike"))
+    made = compare_sweeps.comparison_report(first, second)
+    assert made.sections[0].sentences == alike.sections[0].sentences
+    assert made.sections[0].notes == [
+        "Accuracies are averages over world_blank, world_ending, world_true_false, world_two. world_three: not scored "
+        "in both on the same questions, so left out."
+    ]
+    pd.testing.assert_frame_equal(
+        made.tables["differences"].drop(columns=["series", "baseline"]),
+        alike.tables["differences"].drop(columns=["series", "baseline"]),
+    )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.errors import UserError
+from bench.evaluation import lm_eval_tasks
 from bench.planning.build import make_plan
 from bench.sweep.load import load_sweep
 
@@ -78,7 +82,11 @@ def test_extends_and_set(tmp_path: Path, tiny_model: Path) -> None:
 
 
 BAD = {
-    "unknown key": ("epochs=2", "Allowed:.*training"),
+    "unknown key": ("epoch_s=2", "Allowed:.*training"),
+    "key of a section": ("epochs=2", r"'epochs' has no meaning here.*training: \{epochs: \.\.\.\}"),
+    "learning rate at the top level": ("learning_rate=1e-4", r"methods: \[\{method: lora, lr: \.\.\.\}\]"),
+    "PEFT's name of the rank": ("methods=[{method: lora, r: 8}]", "Did you mean 'rank'"),
+    "rank of the untuned model": ("methods=[{method: base, rank: 8}]", "base has no setting rank"),
     "unknown nested key, nearest": ("training.epoch=2", "Did you mean 'epochs'"),
     "rate in the wrong place": ("training.lr=1e-4", "set per method"),
     "unknown method": ("methods=[lorra]", "Did you mean 'lora'"),
@@ -124,7 +132,18 @@ BAD = {
         "no module qq_proj[^q]*Its linear layers: down_proj",
     ),
     "too many samples": ("samples=1000000", r"1000000 samples asked for, \d+ exist"),
-    "no samples": ("samples=0", "at least 1"),
+    "rows beyond the base's positions": ("training.max_length=513", "m?.*reads 512 tokens.*at most 512"),
+    "rows and virtual tokens beyond them": (
+        "methods=[{method: prompt, rank: 300}]",
+        "max_length 256 and the 300 virtual tokens of prompt.*at most 212",
+    ),
+    "folder of data that is not used": ("data.dir=/nonexistent", "data.dir: there is no folder /nonexistent"),
+    "abstract method": ("methods=['bench.methods.method:Method']", "is abstract: it has no facts and no Options"),
+    "own class without a module": ("methods=[':x']", "cannot import"),
+    "an empty list": ("methods.0.rank=[]", "methods.0.rank is an empty list"),
+    "an empty list in a training field": ("training.epochs=[]", "training.epochs is an empty list"),
+    "a task that lm-eval does not have": ("evaluation.tasks=['lm_eval:arc_easyy']", "Did you mean arc_easy"),
+    "no samples": ("samples=0", "samples.*greater than or equal to 1"),
     "micro-batch": ("training.micro_batch=3", "does not divide"),
     "devices": ("training.devices=3", "cannot share a batch_size of"),
     "micro-batch of a device": ("training={batch_size: 8, devices: 4, micro_batch: 4}", "2 examples that each"),
@@ -184,3 +203,47 @@ def test_a_program_may_give_tuples_paths_and_numbers_of_numpy() -> None:
     )
     assert sweep.base_model[0].id == "models/base"
     assert sweep.methods[0] == {"method": "lora", "rank": [4, 8], "target_modules": ["q_proj"], "alpha": 8.0}
+
+
+def test_samples_beyond_the_data_name_the_number_that_there_is(tmp_path: Path, tiny_model: Path) -> None:
+    path = write(tmp_path, tiny_model)
+    with pytest.raises(UserError) as caught:
+        make_plan(load_sweep(path, ("samples=100000", "data.train=[world_two]")))
+    text = str(caught.value)
+    most = int(text.split(" exist under")[0].rpartition(" ")[2])
+    assert f"at most {most} (or all)." in text and "proportional" not in text  # one set: the mix changes nothing
+
+
+@pytest.mark.parametrize("parent", ["5", "[a.yaml]", "{a: b}", "true"])
+def test_extends_names_one_file(parent: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"extends: {parent}\nname: x\n")
+    with pytest.raises(UserError, match="extends names no file"):
+        load_sweep(path)
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    path = write(tmp_path, tiny_model, SWEEP + "samples: 5\n")
+    with pytest.raises(UserError, match="the key samples is given twice"):
+        load_sweep(path)
+
+
+def test_a_name_that_lm_eval_does_not_have_is_refused_without_its_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index of all its tasks takes half a minute to build."""
+
+    def build(include_defaults: bool) -> None:
+        raise AssertionError("the index was built")
+
+    monkeypatch.setattr(lm_eval_tasks, "_task_manager", build)
+    with pytest.raises(UserError, match=r"(?s)no task 'hellaswagg'.*Did you mean hellaswag"):
+        lm_eval_tasks.load_lm_eval_task("lm_eval:hellaswagg", 0, 2)
+
+
+@pytest.mark.slow
+def test_a_task_of_lm_eval_without_a_hub_is_refused_in_a_sentence(tmp_path: Path, tiny_model: Path) -> None:
+    path = write(tmp_path, tiny_model)
+    command = [sys.executable, "-m", "bench.cli", "plan", str(path), "--set", "evaluation.tasks=['lm_eval:arc_easy']"]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=offline)
+    assert done.returncode == 2 and "the data of lm_eval:arc_easy cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr
