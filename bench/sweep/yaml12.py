@@ -182,6 +182,6 @@ def _refused(loader: _Loader, node: Node) -> None:
 
 for _name, _constructor in {"null": _null, "bool": _boolean, "int": _integer, "float": _number, "str": _text}.items():
     _Loader.add_constructor(f"{TAG}{_name}", _constructor)
-_Loader.add_constructor(f"{TAG}seq", _Loader.construct_yaml_seq)
-_Loader.add_constructor(f"{TAG}map", _Loader.construct_yaml_map)
+_Loader.add_constructor(f"{TAG}seq", _Loader.construct_yaml_seq)  # type: ignore[type-var]
+_Loader.add_constructor(f"{TAG}map", _Loader.construct_yaml_map)  # type: ignore[type-var]
 _Loader.add_constructor(None, _refused)
