@@ -129,7 +129,7 @@ def test_what_follows_from_rank_and_base(method: str, settings: dict, field: str
         ("prompt", {"target_modules": ["q_proj"]}, "has no target_modules"),
         ("loha", {"target_modules": ["nope"]}, "has no module nope"),
         ("loha", {"rank": 0}, "rank.*greater than or equal to 1"),
-        ("lokr", {"lr": -1}, "lr.*greater than or equal to 1e-12"),
+        ("lokr", {"lr": -1}, "lr.*greater than or equal to 0"),
     ],
 )
 def test_bad_settings_are_one_clear_message(method: str, settings: dict, message: str, model: Any) -> None:
