@@ -33,6 +33,7 @@ def run_sweep(
     retry_failed: bool = False,
     fail_fast: bool = False,
     train: bool = True,
+    strict: bool = False,
     seconds: float | None = None,
     ray: str | None = None,
     cpus_per_cell: float = 1.0,
@@ -49,13 +50,14 @@ def run_sweep(
     from bench.runner.options import RunOptions
     from bench.store.folder import Results
 
-    planned = make_plan(sweep)
+    planned = make_plan(sweep, strict=strict)
     options = RunOptions(
         workers=workers,
         only=only,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         train=train,
+        strict=strict,
         seconds=seconds,
         ray=ray,
         cpus_per_cell=cpus_per_cell,

@@ -18,6 +18,10 @@ class UserError(Exception):
         self.fix = fix
 
 
+class SettingsError(UserError):
+    """Settings that are wrong whatever the base model: the sweep file must be changed."""
+
+
 class OutOfReach(UserError):
     """Data that the hub does not give: no network, or no access."""
 

@@ -44,7 +44,7 @@ def test_running_takes_every_option_by_name_with_the_same_default() -> None:
         for parameter in parameters
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    options = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.name != "train"}
+    options = {field.name: field.default for field in dataclasses.fields(RunOptions)}
     assert named == options
 
 

@@ -54,6 +54,9 @@ Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Worker processes; default: one per device. 0 runs cells in this process, for debugging."),
 ]
+StrictPlan = Annotated[
+    bool, typer.Option("--strict", help="End with an error if a base or a setting cannot run; default: run the others.")
+]
 Into = Annotated[Path, typer.Option("--results", help="Folder for results; each sweep gets a subfolder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -16,6 +16,7 @@ from bench.cli.app import (
     Into,
     ResultsFolder,
     Set,
+    StrictPlan,
     SweepFile,
     Workers,
     app,
@@ -53,6 +54,7 @@ def plan_command(
             help="Estimate for another device with this half-precision speed in TFLOP/s (A100: 312; H100: 989).",
         ),
     ] = None,
+    strict: StrictPlan = False,
     as_json: AsJson = False,
 ) -> None:
     """List the cells of a sweep with their status and the estimated time and memory. Checks every cell; runs none.
@@ -60,17 +62,19 @@ def plan_command(
     If a data set cannot be downloaded, the plan uses placeholders of the same number and length, and says so.
     """
     from bench.planning.display import format_plan, list_plan
+    from bench.planning.try_settings import try_settings
+    from bench.progress import Progress
     from bench.store.folder import Results
 
     if calibrate and tflops is not None:
         raise UserError("--calibrate measures this device, and --tflops describes another", "Give one of them.")
-    planned = load_plan(config, set, use_placeholders=not calibrate, elsewhere=tflops is not None)
+    planned = load_plan(config, set, use_placeholders=not calibrate, elsewhere=tflops is not None, strict=strict)
     folder = Results(results / planned.sweep.name)
-    if calibrate:
-        from bench.progress import Progress
-        from bench.runner.calibrate import calibrate as run_calibration
+    with Progress() as progress:
+        planned = try_settings(planned, folder, progress, strict)
+        if calibrate:
+            from bench.runner.calibrate import calibrate as run_calibration
 
-        with Progress() as progress:
             run_calibration(planned, folder, progress)
     listing = list_plan(planned, folder, tflops)
     if as_json:
@@ -79,7 +83,9 @@ def plan_command(
         print(*format_plan(planned, listing), sep="\n")
 
 
-def load_plan(config: Path, overrides: list[str] | None, use_placeholders: bool, elsewhere: bool) -> Plan:
+def load_plan(
+    config: Path, overrides: list[str] | None, use_placeholders: bool, elsewhere: bool, strict: bool = False
+) -> Plan:
     """The plan of a sweep file; with `use_placeholders`, data that cannot be downloaded are replaced."""
     from bench.sweep.load import load_sweep
 
@@ -88,12 +94,12 @@ def load_plan(config: Path, overrides: list[str] | None, use_placeholders: bool,
         from bench.planning.build import make_plan
 
         try:
-            return make_plan(sweep, elsewhere=elsewhere)
+            return make_plan(sweep, elsewhere=elsewhere, strict=strict)
         except OutOfReach as error:
             if not use_placeholders:
                 raise
             print(f"{error.problem}; planned with placeholders", file=sys.stderr)
-            return make_plan(sweep, use_placeholders=True, elsewhere=elsewhere)
+            return make_plan(sweep, use_placeholders=True, elsewhere=elsewhere, strict=strict)
 
 
 @app.command(
@@ -128,6 +134,7 @@ def run_command(
     ] = None,
     only: Annotated[str | None, typer.Option(help="Run only cells whose names match, e.g. 'dora-r16*'.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    strict: StrictPlan = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
     notify: Annotated[
         str | None, typer.Option(help="POST JSON to this URL when a cell fails and when the run ends.", metavar="URL")
@@ -152,6 +159,7 @@ def run_command(
     options = RunOptions(
         retry_failed=retry_failed,
         fail_fast=fail_fast,
+        strict=strict,
         only=only,
         workers=workers,
         ray=ray,
@@ -160,7 +168,7 @@ def run_command(
         notify=notify,
     )
     seconds_left(max_hours, until)  # an invalid time fails before the plan is made
-    planned = load_plan(config, set, use_placeholders=False, elsewhere=False)
+    planned = load_plan(config, set, use_placeholders=False, elsewhere=False, strict=strict)
     options = replace(options, seconds=seconds_left(max_hours, until))
     folder = Results(results / planned.sweep.name)
     outcome = run_plan(planned, folder, options)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict
 
 from pydantic import JsonValue, ValidationError
 
-from bench.errors import UserError
+from bench.errors import SettingsError, UserError
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.schema import describe
 from bench.sweep.sections import LearningRate, Strict
@@ -142,7 +142,7 @@ class Method:
             text = describe(error)
             if self.facts.rank is None and {"rank", "r"} & set(settings):
                 text = f"rank: {self.name} has no rank; leave it out"
-            raise UserError(f"method {self.name}: {text}") from None
+            raise SettingsError(f"method {self.name}: {text}") from None
 
     def virtual_tokens(self, options: Settings) -> int:
         """How many positions before a text the method takes up."""

@@ -54,7 +54,7 @@ class ParameterCounter:
         except UserError as error:
             rank = settings.get("rank")
             cells = f"cells {method.name}{f'-r{rank}' if rank is not None else ''} on {self.base.id}"
-            raise UserError(f"{cells}: {error.problem}", error.fix) from error
+            raise type(error)(f"{cells}: {error.problem}", error.fix) from error
 
     def count(self, cell: Cell) -> tuple[int, int]:
         """(trainable, total) parameters. Raises UserError for a cell that is trained and has no parameter to train."""
@@ -128,7 +128,7 @@ def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, a
         trainable, total = (a + (b - a) * (layers - 1) for a, b in zip(first, second, strict=True))
         return trainable, total
 
-    picks = _picks_layers(cell.options)
+    picks = picks_layers(cell.options)
     try:
         try:
             with torch.device("meta"):
@@ -180,15 +180,15 @@ NAME = re.compile(r"(?!\d)[\w-]+(\.(?!\d)[\w-]+)*")
 not match: either may select only some layers."""
 
 
-def _picks_layers(setting: JsonValue) -> bool:
+def picks_layers(setting: JsonValue) -> bool:
     """Whether a setting, or any setting within it, picks layers: by its key, or by a text that is more than a name."""
     if isinstance(setting, dict):
         return any(
-            _picks_layers(key) or _picks_layers(value) or (bool(value) and "layer" in key)
+            picks_layers(key) or picks_layers(value) or (bool(value) and "layer" in key)
             for key, value in setting.items()
         )
     if isinstance(setting, list):
-        return any(_picks_layers(item) for item in setting)
+        return any(picks_layers(item) for item in setting)
     return isinstance(setting, str) and not NAME.fullmatch(setting)
 
 

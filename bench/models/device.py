@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
+
+_only_cpu: ContextVar[bool] = ContextVar("only_cpu", default=False)
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """While entered, the CPU is the device: a plan must not hold memory of a GPU."""
+    token = _only_cpu.set(True)
+    try:
+        yield
+    finally:
+        _only_cpu.reset(token)
 
 
 def compute_device() -> torch.device:
     """CUDA, else Apple's MPS, else the CPU."""
+    if _only_cpu.get():
+        return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

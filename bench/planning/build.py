@@ -12,6 +12,7 @@ from functools import cached_property
 
 from bench.data.prepare import prepare_data
 from bench.data.sweep_data import SweepData
+from bench.errors import SettingsError, UserError
 from bench.evaluation.plan_evaluations import answer_identities, evaluation_identities
 from bench.evaluation.protocols import check_protocols
 from bench.methods.learning_rate_grid import learning_rates_to_try, with_learning_rate
@@ -21,20 +22,22 @@ from bench.methods.registry import get
 from bench.models.dtype import resolve_dtype
 from bench.models.locate import pin_base
 from bench.planning import checks
-from bench.planning.plan import Pending, Plan, PlannedCell
+from bench.planning.plan import Pending, Plan, PlannedCell, Refusal
 from bench.sweep.cell import BaseIdentity, Cell, CellData, Settings
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep, product_of_lists
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
 
-def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = False) -> Plan:
-    """All cells of a sweep, each checked.
+def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = False, strict: bool = False) -> Plan:
+    """All cells of a sweep, each checked. What is impossible on a base, and a base that is none, is left out and named
+    in `Plan.refused`.
 
     With `use_placeholders`, placeholders replace the data of a hub: such a plan says what a sweep would take, but its
     cells are not the ones that would run. `elsewhere`: for a GPU that is not in this machine.
 
-    Raises UserError, naming the cell, for a cell that is impossible.
+    Raises UserError for settings that are wrong on any base, and if no cell is left to train; with `strict` for the
+    first that is refused.
     """
     # Before data are downloaded:
     checks.check_size(sweep)
@@ -43,21 +46,32 @@ def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = Fa
     data = prepare_data(sweep, use_placeholders)
     cells: dict[str, PlannedCell] = {}
     pending: list[Pending] = []
+    refused: list[Refusal] = []
     dtypes = {}
     samples = [data.resolve_samples(count) for count in sweep.samples]
     for base in sweep.base_model:
-        dtype = resolve_dtype(base.dtype, elsewhere)
+        try:
+            dtype = resolve_dtype(base.dtype, elsewhere)
+            id, revision = pin_base(base.id, base.revision)
+            builder = _Builder(sweep, data, samples, base, BaseIdentity(id=id, revision=revision, dtype=dtype.value))
+            builder.build()
+        except SettingsError:
+            raise
+        except UserError as error:
+            refused.append(Refusal(f"base model {base.id}", error.problem, error.fix))
+            continue
         dtypes[base.id] = dtype
-        id, revision = pin_base(base.id, base.revision)
-        builder = _Builder(sweep, data, samples, base, BaseIdentity(id=id, revision=revision, dtype=dtype.value))
-        builder.build()
+        refused += builder.refused
         for planned in builder.cells:
             cells.setdefault(planned.cell.id, planned)
         pending += builder.pending
+    trained = pending or any(planned.cell.data is not None for planned in cells.values())
+    if refused and (strict or not trained):
+        raise refused[0].error
     checks.check_baseline(
         sweep, [planned.cell for planned in (*cells.values(), *(waiting.template for waiting in pending))]
     )
-    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending))
+    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused))
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,8 @@ class _Builder:
         """Cells whose settings are known."""
         self.pending: list[Pending] = []
         """Cells whose learning rate is yet to be tuned."""
+        self.refused: list[Refusal] = []
+        """Settings that are impossible on this base."""
 
     def build(self) -> None:
         """Fill `cells` and `pending`. Raises UserError for a cell that is impossible."""
@@ -101,7 +117,13 @@ class _Builder:
             method = get(name)
             settings = {key: value for key, value in entry.items() if key != "method"}
             for combination in product_of_lists(method.Options, settings):
-                self._add_setting(name, method, combination)
+                try:
+                    self._add_setting(name, method, combination)
+                except SettingsError:
+                    raise
+                except UserError as error:
+                    what = f"{name} on {self.base.id}" if len(self.sweep.base_model) > 1 else name
+                    self.refused.append(Refusal(what, error.problem, error.fix))
 
     def _add_setting(self, name: str, method: Method, settings: Settings) -> None:
         """Add the cells of a method under one combination of its settings."""

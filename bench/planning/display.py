@@ -82,6 +82,8 @@ class PlanListing:
     """Speed of the other device that is planned for; None: this device."""
     placeholders: list[str]
     """Data sets that placeholders stand for."""
+    refused: list[str]
+    """Bases and settings that cannot run, each with the reason; their cells are not among `cells`."""
     other_dtypes: list[str]
     """Sentences about cells that are recorded in another dtype than `dtype: auto` chooses here."""
 
@@ -105,6 +107,7 @@ def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> Plan
         too_large="" if tflops else too_large(planned, estimator),
         tflops=tflops,
         placeholders=list(plan.data.placeholders),
+        refused=[str(refusal.error) for refusal in plan.refused],
         other_dtypes=[] if tflops else recorded_in_another_dtype(plan, results),
     )
 
@@ -153,6 +156,7 @@ def format_plan(plan: Plan, listing: PlanListing) -> list[str]:
         "",
         *_table(listing.cells),
         "",
+        *(f"cannot run: {refusal}" for refusal in listing.refused),
         *_to_run(listing),
         *_about_adapters(plan),
         *_about_data(plan, listing),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bench import methods
 from bench.data.open_questions import references_hash
 from bench.data.sweep_data import SweepData
+from bench.errors import UserError
 from bench.methods.learning_rate_grid import with_learning_rate
 from bench.models.dtype import DtypeChoice
 from bench.store.folder import Results
@@ -72,6 +73,19 @@ class Pending:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What a sweep asks for and cannot have: a base, or a setting of a method on a base. The other cells are run."""
+
+    what: str
+    problem: str
+    fix: str = ""
+
+    @property
+    def error(self) -> UserError:
+        return UserError(f"{self.what}: {self.problem}", self.fix)
+
+
+@dataclass(frozen=True)
 class Plan:
     """All cells that a sweep stands for."""
 
@@ -82,6 +96,7 @@ class Plan:
     """By base model, with the reason."""
     pending: tuple[Pending, ...] = ()
     """Cells whose learning rate is yet to be chosen."""
+    refused: tuple[Refusal, ...] = ()
 
     def data_of(self, planned: PlannedCell) -> SweepData:
         """The data with the questions that a cell is scored on."""
@@ -107,6 +122,7 @@ class Plan:
             open_questions=self._open_questions(),
             instructions=self._instructions() if self.data.open_questions else [],
             pending=[pending.name for pending in self.pending],
+            refused=[f"{refusal.what}: {refusal.problem}" for refusal in self.refused],
             trials=[_planned_record(planned, labels) for planned in self.cells if planned.trial],
             cells=[_planned_record(planned, labels) for planned in final],
         )

@@ -149,6 +149,7 @@ def _coverage(sweep: _Sweep) -> ReportSection:
     beside = f" Beside them lie {tables.unplanned} recorded cells of other settings." if tables.unplanned else ""
     sentence = f"{len(tables.cells)} cells planned, {counts.get('done', 0)} done{f', {other}' if other else ''}."
     notes = [
+        *(f"not run: {refusal}" for refusal in sweep.plan.refused),
         *tables.problems,
         *judge_warnings(sweep.panels, sweep.judgments),
         *sweep.logs.problems,

@@ -19,6 +19,8 @@ class RunOptions:
     retry_failed: bool = False
     fail_fast: bool = False
     """End the run at the first cell that fails."""
+    strict: bool = False
+    """A setting that cannot run is an error; otherwise it is left out, and said."""
     only: str | None = None
     """A pattern of names (`dora-r16*`); only cells that match are run."""
     workers: int | None = None

@@ -18,6 +18,7 @@ from bench.models.locate import find_base
 from bench.planning.estimate import make_estimator
 from bench.planning.memory import too_large
 from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
+from bench.planning.try_settings import try_settings
 from bench.planning.tuning import settings, settle
 from bench.progress import Progress
 from bench.runner import webhook
@@ -63,6 +64,10 @@ def run_sweep(
     has_plan = results.read_text("plan.json") is not None
     before = results.plan_record() if has_plan else None  # raises if a newer version wrote it
     plan = _readable(plan, results, progress, options)
+    if options.train:
+        plan = try_settings(plan, results, progress, options.strict, lambda planned: matches(planned, options.only))
+    for refusal in plan.refused:
+        progress.line(f"not run: {refusal.what}: {refusal.problem}" + (f" ({refusal.fix})" if refusal.fix else ""))
     wanted = frozenset(TO_RUN if options.train else (Status.TRAINED,))
     statuses = {planned.cell.id: status_of(planned, results, options.retry_failed) for planned in plan.cells}
     cells = _chosen(plan, options)

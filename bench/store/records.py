@@ -358,6 +358,8 @@ class PlanRecord(Record):
     """Where the instructions come from that cells learn from."""
     pending: list[str] = Field(default_factory=list)
     """Names of the cells whose learning rate is yet to be chosen."""
+    refused: list[str] = Field(default_factory=list)
+    """Bases and settings that cannot run, each with the reason."""
     trials: list[PlannedRecord] = Field(default_factory=list)
     cells: list[PlannedRecord]
 

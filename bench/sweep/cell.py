@@ -12,10 +12,9 @@ from functools import cached_property
 from typing import Self
 
 from pydantic import JsonValue, field_validator
-from pydantic_core import to_jsonable_python
 
 from bench.hashing import short_hash
-from bench.sweep.sections import Strict, TrainingConfig
+from bench.sweep.sections import Strict, TrainingConfig, json_values
 
 Settings = dict[str, JsonValue]
 """Settings of a method or of the training, as JSON has them."""
@@ -79,7 +78,7 @@ class Cell(Strict):
     @classmethod
     def _as_json_has_them(cls, settings: object) -> object:
         """A user's method may resolve its settings to tuples."""
-        return to_jsonable_python(settings)
+        return json_values(settings)
 
     @cached_property
     def id(self) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
-from pydantic_core import to_jsonable_python
 
 from bench.errors import shortened
 from bench.sweep.cell import Settings
@@ -33,6 +32,7 @@ from bench.sweep.sections import (
     TrainingConfig,
     TuneConfig,
     ValidationConfig,
+    json_values,
 )
 
 MAX_CELLS = 50_000
@@ -76,7 +76,7 @@ class Sweep(Strict):
     def _as_json_has_it(cls, data: object) -> object:
         """A program may give tuples, paths and numbers of numpy; a YAML file, dates and whole numbers as keys; both,
         files in the place of sets."""
-        plain = to_jsonable_python(data, fallback=_plain_number)
+        plain = json_values(data)
         if empty := _empty_list(plain):
             raise ValueError(f"{empty} is an empty list; give at least one value, or leave it out")
         return with_file_sets(plain) if isinstance(plain, dict) else plain
@@ -144,11 +144,6 @@ class Sweep(Strict):
         for settings in product_of_lists(TrainingConfig, self.training):
             TrainingConfig.model_validate(settings)
         return self
-
-
-def _plain_number(value: object) -> object:
-    """A number of numpy or torch as Python's; anything else as text."""
-    return value.item() if hasattr(value, "item") else str(value)
 
 
 def describe(error: ValidationError) -> str:

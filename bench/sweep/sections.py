@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from bench.sweep.keys import unknown_key
 
@@ -32,6 +41,15 @@ LearningRate = Annotated[float, Field(ge=1e-12, le=1000)]
 Rank = Annotated[int, Field(ge=1, le=10**6)]
 Examples = Annotated[int, Field(ge=0, le=10**9)]
 Minutes = Annotated[float, Field(gt=0, le=1e6)]
+
+
+def json_values(value: object) -> object:
+    """Settings as JSON has them: tuples become lists, paths texts, numbers of numpy or torch Python's."""
+    return TypeAdapter(object).dump_python(value, mode="json", fallback=_plain)
+
+
+def _plain(value: object) -> object:
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 class Strict(BaseModel):

@@ -163,7 +163,7 @@ def test_bad_input_is_one_clear_message(case: str, tmp_path: Path, tiny_model: P
     override, message = BAD[case]
     overrides = (override, "training.weight_decay=0.1") if "weight decay" in case else (override,)
     with pytest.raises(UserError, match=f"(?s){message}"):
-        make_plan(load_sweep(write(tmp_path, tiny_model), overrides))
+        make_plan(load_sweep(write(tmp_path, tiny_model), overrides), strict=True)
 
 
 def test_folder_that_is_no_model(tmp_path: Path, tiny_model: Path) -> None:
