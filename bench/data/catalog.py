@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.data import loaders
 from bench.data.examples import Dialogue, TrainingRow
@@ -55,6 +55,24 @@ def is_scorable(name: str, config: DataConfig) -> bool:
         return False
     user_set = config.sets.get(name)
     return user_set is None or (user_set.test is not None and "question" in user_set.columns)
+
+
+def check_lm_eval_texts(names: Iterable[str], tasks: Mapping[str, Task], config: DataConfig) -> None:
+    """Raises UserError for a commonsense task whose texts are not lm-eval's in the format `lm_eval`."""
+    if config.format != "lm_eval":
+        return
+    for name in sorted(set(names) & set(commonsense_tasks())):
+        if not tasks[name].lm_eval:
+            raise UserError(
+                f"data.format: lm_eval cannot word {name}: lm-eval has no such task (its boolq shows the passage)",
+                f"Leave {name} out, or set data.format: question. evaluation.tasks: lm_eval:boolq is lm-eval's task.",
+            )
+        if name == "hellaswag" and not comes_from_hub(name, config):
+            raise UserError(
+                "data.format: lm_eval cannot word hellaswag from data.dir: lm-eval capitalises the second sentence, "
+                "and LLM-Adapters' files do not say where it begins",
+                "Leave data.dir out, so that hellaswag is read from the hub, or leave hellaswag out.",
+            )
 
 
 def comes_from_hub(name: str, config: DataConfig) -> bool:

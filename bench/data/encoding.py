@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -23,8 +24,11 @@ from bench.store.files import writing
 IGNORED = -100
 """The label of a token without a loss (PyTorch's cross_entropy)."""
 
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 """Part of the cache's hash. Raise it when `encode_pair` changes, so that tokens on disk are not used any more."""
+
+Truncate = Literal["start", "end"]
+"""Which end of an example that is too long is cut: the beginning of its prompt, or the end of its answer."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +40,90 @@ class Encoded:
     truncated: bool
     supervised: bool = True
     """False for a row that only fills a batch up: none of its tokens has a loss."""
+    length: int = 0
+    """Tokens before the cut."""
+    answer_cut: int = 0
+    """Tokens that the end of the answer lost, the end-of-text token included."""
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text that is to be continued: with what the tokenizer puts before a text of its own accord (a
+    beginning-of-text token, unless the text begins with it already), without what it puts behind (end of text)."""
+    before = _tokens_before(tokenizer)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids if ids[: len(before)] == before else before + ids
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Context and continuation as tokens, split exactly as lm-eval scores them (TemplateLM._encode_pair).
+    """Context and continuation as tokens, in training and in scoring.
 
-    White space at the end of the context belongs to the continuation; both are tokenized together; an empty
-    context becomes the beginning-of-text token (the end-of-text token where there is none).
+    Both are tokenized as one text, which is split where its tokens cease to be those of the context alone. A token that
+    spans the join therefore belongs to the continuation, and no character of the continuation is lost. White space at
+    the end of the context belongs to the continuation. A context without a token of its own becomes the
+    beginning-of-text token (the end-of-text token where there is none).
+
+    Where no token spans the join, this is lm-eval's `TemplateLM._encode_pair`. That splits by the number of the
+    context's tokens: where a token spans the join, it drops the continuation's first characters.
+
+    Raises UserError if such a context meets a tokenizer that has neither of the two tokens.
     """
-    if not context:
-        prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        ids = tokenizer.encode(continuation, add_special_tokens=False)
-        return [prefix], ids[1:] if ids[:1] == [prefix] else ids
+    ids = encode_prompt(tokenizer, context + continuation)
+    alone = encode_prompt(tokenizer, context.rstrip())
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, ids, strict=False)))
+    head, tail = ids[:shared], ids[shared:]
+    if head:
+        return head, tail
+    prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if prefix is None:
+        raise UserError(
+            "the tokenizer has no beginning-of-text and no end-of-text token, and a text has nothing before its answer",
+            "Give every row a prompt, or set bos_token in the base model's tokenizer_config.json.",
+        )
+    return [prefix], tail[1:] if tail[:1] == [prefix] else tail
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> str:
+    """The text to ask a model with that was trained on context and continuation: its tokens are the context's tokens
+    there. It is the context without white space at its end, and without what shares a token with the continuation."""
     stripped = context.rstrip()
-    continuation = context[len(stripped) :] + continuation
-    # A text that already begins with the beginning-of-text token gets no second one.
-    special = not (tokenizer.bos_token and stripped.startswith(tokenizer.bos_token))
-    ids = tokenizer.encode(stripped + continuation, add_special_tokens=special)
-    head = tokenizer.encode(stripped, add_special_tokens=special)
-    return head, ids[len(head) :]
+    head, _ = encode_pair(tokenizer, context, continuation)
+    if head == encode_prompt(tokenizer, stripped):
+        return stripped
+    text = str(tokenizer.decode(head, skip_special_tokens=True))
+    return text if text and encode_prompt(tokenizer, text) == head else stripped
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, append_eos: bool) -> Encoded:
-    """Tokenize an example. One that is too long loses the beginning of its prompt, as in scoring."""
-    return _truncated(*encode_pair(tokenizer, example.prompt, example.answer), tokenizer, max_length, append_eos)
+def _tokens_before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts before a text. Some put others behind it (tokenizer.json's
+    post-processor): a text that is to be continued must not have them."""
+    for text in ("a", "0", ".", " "):
+        plain = tokenizer.encode(text, add_special_tokens=False)
+        if plain:  # else the vocabulary lacks the character
+            ids: list[int] = tokenizer.encode(text)
+            starts = range(len(ids) - len(plain) + 1)
+            return ids[: next((start for start in starts if ids[start : start + len(plain)] == plain), 0)]
+    return []
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    example: Example,
+    max_length: int,
+    append_eos: bool,
+    truncate: Truncate = "start",
+) -> Encoded:
+    """Tokenize an example. One that is too long loses the beginning of its prompt, as in scoring, and only then the end
+    of its answer; with `truncate` "end", it loses its end alone, as in LLM-Adapters."""
+    pair = encode_pair(tokenizer, example.prompt, example.answer)
+    return _truncated(*pair, tokenizer, max_length, append_eos, truncate)
 
 
 def encode_all(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, append_eos: bool
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    max_length: int,
+    append_eos: bool,
+    truncate: Truncate = "start",
 ) -> list[Encoded]:
     """`encode` of each example. Tokens are cached on disk (in `tokens/` of the cache folder) by a hash of the texts and
     the tokenizer's content, so that the cells of a sweep tokenize their common examples once."""
@@ -72,17 +132,33 @@ def encode_all(
     if pairs is None:
         pairs = [encode_pair(tokenizer, example.prompt, example.answer) for example in examples]
         _write_cache(path, pairs)
-    return [_truncated(*pair, tokenizer, max_length, append_eos) for pair in pairs]
+    return [_truncated(*pair, tokenizer, max_length, append_eos, truncate) for pair in pairs]
 
 
 def _truncated(
-    context: list[int], answer: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int, append_eos: bool
+    context: list[int],
+    answer: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    append_eos: bool,
+    truncate: Truncate,
 ) -> Encoded:
     if append_eos and tokenizer.eos_token_id is not None:
         answer = [*answer, tokenizer.eos_token_id]
-    answer = answer[: max_length - 1]
-    prompt = context[-(max_length - len(answer)) :]
-    return Encoded(prompt + answer, len(prompt), truncated=len(prompt) < len(context))
+    length = len(context) + len(answer)
+    if truncate == "end":
+        prompt = context[:max_length]
+        kept = answer[: max_length - len(prompt)]
+    else:
+        kept = answer[: max_length - 1]
+        prompt = context[-(max_length - len(kept)) :]
+    return Encoded(
+        prompt + kept,
+        len(prompt),
+        truncated=length > max_length,
+        length=length,
+        answer_cut=len(answer) - len(kept),
+    )
 
 
 def _tokens_key(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from bench.data.open_questions import Turn
@@ -18,6 +18,8 @@ class Example:
 
     prompt: str
     answer: str
+    task: str = field(default="", compare=False)
+    """The set that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ def render_example(row: TrainingRow, wording: Wording, format: Format, template:
     """The row as text: a question with its right choice, rendered exactly as scoring renders it; a dialogue in the
     `template`, whose prompt of the last turn is also the prompt of open questions."""
     if isinstance(row, PromptAnswer):
-        return Example(row.prompt, row.answer)
+        return Example(row.prompt, row.answer, row.task)
     if isinstance(row, Dialogue):
         prompt = template.prompt(row.turns, row.answers[:-1], row.system)
-        return Example(prompt, template.answer(row.turns, row.answers, row.system))
+        return Example(prompt, template.answer(row.turns, row.answers, row.system), row.task)
     rendered = render(row, wording, format)
-    return Example(rendered.contexts[row.label], rendered.continuations[row.label])
+    return Example(rendered.contexts[row.label], rendered.continuations[row.label], row.task)

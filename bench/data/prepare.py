@@ -16,6 +16,7 @@ from bench.data import placeholders
 from bench.data.catalog import (
     ALPACA,
     available_tasks,
+    check_lm_eval_texts,
     comes_from_hub,
     is_scorable,
     load_test_questions,
@@ -55,6 +56,7 @@ def prepare_data(sweep: Sweep, use_placeholders: bool = False) -> SweepData:
     user_sets = _read_user_sets(sweep, training)
     config = sweep.data.model_copy(update={"sets": {name: user_set.settings for name, user_set in user_sets.items()}})
     scored = _scored_tasks(sweep, config, training, tasks)
+    check_lm_eval_texts({*training, *scored}, tasks, config)
     rows = _read(training, scored, tasks, config, user_sets, use_placeholders)
     shared = _shared_texts(rows)
 

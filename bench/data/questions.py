@@ -4,9 +4,10 @@ A `Question` has a text, choices and the index of the right choice. A `Wording` 
 into words. Training and scoring both use `render`, so that a model is scored on exactly the kind of text that it was
 trained on (same prompt, same boundary between prompt and answer).
 
-Three formats, as docs/protocols.md has them:
+Four formats, as docs/protocols.md has them:
 
 - ``question``      the question alone (``Question: ...\\nAnswer:``); an answer is a choice's text;
+- ``lm_eval``       the text of lm-eval's task file, where lm-eval has the task; else like ``question``;
 - ``llm_adapters``  LLM-Adapters' wrapper with the choices listed; an answer is
                     ``the correct answer is answer3`` (arXiv 2304.01933; strings as in its data files);
 - ``loreft``        the same instruction and answer without a wrapper, a line each (pyreft, examples/loreft).
@@ -17,13 +18,13 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from bench.hashing import short_hash
 
-Format = Literal["question", "llm_adapters", "loreft"]
+Format = Literal["question", "lm_eval", "llm_adapters", "loreft"]
 
 # The authors' literals, white space included (LLM-Adapters finetune.py, generate_prompt):
 # two spaces after "request.", 16 spaces of indentation, an indented empty line before the response.
@@ -70,6 +71,9 @@ class Question:
     text: str
     choices: tuple[str, ...]
     label: int
+    lm_eval_text: str = field(default="", compare=False, repr=False)
+    """The text in lm-eval's task, where that cannot be made of `text` (HellaSwag's, from the hub's columns). Not part
+    of the question's identity: it follows from the same row."""
 
     @cached_property
     def key(self) -> str:
@@ -103,7 +107,10 @@ class Wording:
     instruction: LLM-Adapters' sentence before the question.
     noun: what LLM-Adapters calls a choice (``Answer1: ...``); empty where the choices are the answers (true/false).
     between, before_format: its white space between choices, and before ``Answer format``.
-    strip_brackets: in the ``question`` format, drop WikiHow's ``[header]`` marks as lm-eval's hellaswag does.
+    strip_brackets: in the ``question`` and ``lm_eval`` formats, drop WikiHow's ``[header]`` marks as lm-eval's
+        hellaswag does.
+    lm_eval_prompt: the prompt of lm-eval's task file, with the text at ``{}``; empty where it is that of ``question``.
+        Not in the repr: the fingerprints of other formats stay what they are.
     """
 
     form: Literal["question", "completion", "blank"] = "question"
@@ -112,6 +119,7 @@ class Wording:
     between: str = " "
     before_format: str = "\n\n"
     strip_brackets: bool = False
+    lm_eval_prompt: str = field(default="", repr=False)
 
     def llm_adapters_instruction(self, text: str, choices: tuple[str, ...]) -> str:
         """The `instruction` field of LLM-Adapters' JSON for this question, character for character."""
@@ -154,7 +162,7 @@ def render(question: Question, wording: Wording, format: Format) -> Rendered:
         )
         answers = tuple(TRIGGER + name for name in wording.answer_names(question.choices))
         return Rendered((context,) * n, answers, question.label)
-    if format != "question":
+    if format not in ("question", "lm_eval"):
         raise ValueError(f"unknown format {format!r}")
     if wording.form == "blank":
         before, blank, after = question.text.partition("_")
@@ -163,9 +171,13 @@ def render(question: Question, wording: Wording, format: Format) -> Rendered:
         contexts = tuple(before + choice for choice in question.choices)
         return Rendered(contexts, (" " + after.strip(),) * n, question.label)
     text, choices = question.text, question.choices
+    if format == "lm_eval":
+        text = question.lm_eval_text or text
     if wording.strip_brackets:
         text, choices = _without_brackets(text), tuple(_without_brackets(choice) for choice in choices)
     context = text if wording.form == "completion" else f"Question: {text}\nAnswer:"
+    if format == "lm_eval" and wording.lm_eval_prompt:
+        context = wording.lm_eval_prompt.replace("{}", text)
     return Rendered((context,) * n, tuple(" " + choice for choice in choices), question.label)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from bench.costs.flops import attended_pairs
+from bench.data.encoding import encode_prompt
 from bench.errors import out_of_memory
 from bench.evaluation.decoding import Decoding, decode_batch
 from bench.progress import Advance, ignore_progress
@@ -118,7 +119,7 @@ def _grouped(lm: HFLM, requests: Sequence[Instance]) -> dict[Decoding, list[_Pro
         room = lm.max_length - decoding.max_new_tokens
         if room < 1:
             raise ValueError(f"{decoding.max_new_tokens} new tokens leave no room for a prompt in {lm.max_length}")
-        ids = lm.tok_encode(text) or [lm.prefix_token_id]
+        ids = encode_prompt(lm.tokenizer, text) or [lm.prefix_token_id]
         groups.setdefault(decoding, []).append(_Prompt(number, ids[-room:], kwargs.get("seed", 0)))
     return groups
 

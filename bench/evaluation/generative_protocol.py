@@ -10,10 +10,11 @@
   attention masks; the parser is that of `llm-adapters-v1`.
 
 In the last two, the prompt's tokens are exactly those that training marks as prompt. White space at the end of the
-prompt is left to the model, because training supervises it with the answer (`bench.data.encoding.encode_pair`). In
-`loreft-v1` this is the only difference from pyreft, which gives the newline after the instruction. Upstream decodes
-prompt and answer as one text and parses all of it; here only the generated text is parsed. The results differ if a
-question itself contains `### Response:` or the trigger.
+prompt, and a character that shares a token with it (a colon and a line break in Llama 3's tokenizer), are left to the
+model, because training supervises them with the answer (`bench.data.encoding.encode_pair`). In `loreft-v1` this is the
+only difference from pyreft, which gives the newline after the instruction. Upstream decodes prompt and answer as
+one text and parses all of it; here only the generated text is parsed. The results differ if a question itself contains
+`### Response:` or the trigger.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.data.encoding import prompt_text
 from bench.data.questions import LLM_ADAPTERS_EVALUATION_PROMPT, TRIGGER, Question, Rendered
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import Task
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task as LmEvalTask
+    from transformers import PreTrainedTokenizerBase
 
 RESPONSE = "### Response:"
 
@@ -45,7 +48,8 @@ RESPONSE = "### Response:"
 class GenerativeProtocol:
     """How a protocol builds the prompt and how it parses the answer."""
 
-    prompt: Callable[[Question, Rendered, Task], str]
+    prompt: Callable[[Question, Rendered, Task, PreTrainedTokenizerBase | None], str]
+    """Of a question; the tokenizer is the model's, where it has one."""
     pattern: Callable[[Task, Sequence[Question]], str]
     """The regex whose only group is the answer, made for the questions of the evaluation."""
     num_beams: int = 1
@@ -63,7 +67,8 @@ def evaluate_by_generation(lm: LM, data: SweepData, identity: EvaluationIdentity
 
     items, clusters = data.rendered(identity.task), data.clusters(identity.task)
     definition = data.tasks[identity.task]
-    samples = run_lm_eval_task(lm, identity.task, generative_lm_eval_task(items, definition, identity))
+    task = generative_lm_eval_task(items, definition, identity, getattr(lm, "tokenizer", None))
+    samples = run_lm_eval_task(lm, identity.task, task)
     rows = []
     for (question, _), sample in zip(items, samples, strict=True):
         prompt, parsed = sample.document["prompt"], sample.parsed
@@ -88,9 +93,13 @@ def evaluate_by_generation(lm: LM, data: SweepData, identity: EvaluationIdentity
 
 @errors_only("lm_eval")
 def generative_lm_eval_task(
-    items: list[tuple[Question, Rendered]], task: Task, identity: EvaluationIdentity
+    items: list[tuple[Question, Rendered]],
+    task: Task,
+    identity: EvaluationIdentity,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> LmEvalTask:
-    """An lm-eval task over these questions: generation, regex filter and exact match are lm-eval's."""
+    """An lm-eval task over these questions: generation, regex filter and exact match are lm-eval's. The tokenizer is
+    that of the model that will be asked."""
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
@@ -98,7 +107,7 @@ def generative_lm_eval_task(
     documents = [
         {
             "id": question.key,
-            "prompt": protocol.prompt(question, rendered, task),
+            "prompt": protocol.prompt(question, rendered, task, tokenizer),
             "answer": _names(question, task)[question.label],
         }
         for question, rendered in items
@@ -162,14 +171,20 @@ def _names(question: Question, task: Task) -> tuple[str, ...]:
     return tuple(name.strip() for name in task.wording.answer_names(question.choices))
 
 
-def _evaluation_prompt(question: Question, rendered: Rendered, task: Task) -> str:
+def _evaluation_prompt(
+    question: Question, rendered: Rendered, task: Task, tokenizer: PreTrainedTokenizerBase | None
+) -> str:
     instruction = task.wording.llm_adapters_instruction(question.text, question.choices)
     return LLM_ADAPTERS_EVALUATION_PROMPT.format(instruction=instruction)
 
 
-def _trained_prompt(question: Question, rendered: Rendered, task: Task) -> str:
-    """The part of the training text that is tokenized as its prompt (`bench.data.encoding.encode_pair`)."""
-    return rendered.contexts[0].rstrip()
+def _trained_prompt(
+    question: Question, rendered: Rendered, task: Task, tokenizer: PreTrainedTokenizerBase | None
+) -> str:
+    """The part of the training text that is tokenized as its prompt."""
+    if tokenizer is None:
+        return rendered.contexts[0].rstrip()
+    return prompt_text(tokenizer, rendered.contexts[0], rendered.continuations[0])
 
 
 GENERATIVE = {

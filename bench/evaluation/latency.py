@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from bench.data.encoding import encode_prompt
 from bench.evaluation.generation import generate_exactly
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.evaluation.workload import (
@@ -54,6 +55,6 @@ def _prompts(lm: LanguageModel, texts: Sequence[str]) -> list[list[int]]:
     ids: list[int] = []
     index = 0
     while len(ids) < needed:
-        ids += lm.tok_encode(texts[index % len(texts)])
+        ids += encode_prompt(lm.tokenizer, texts[index % len(texts)])
         index += 1
     return [ids[begin : begin + length] for begin in range(0, needed, length)]

@@ -139,5 +139,7 @@ def _probe_batch(
             examples.append(Example(rendered.contexts[question.label], rendered.continuations[question.label]))
     if not examples:  # only lm-eval's own tasks or open answers are scored
         examples = data.subset(PROBED_QUESTIONS, 0, tokenizer)
-    rows = [encode(tokenizer, example, config.max_length, data.config.append_eos) for example in examples]
+    rows = [
+        encode(tokenizer, example, config.max_length, data.config.append_eos, config.truncate) for example in examples
+    ]
     return Collator(tokenizer.pad_token_id, config.loss)(rows)

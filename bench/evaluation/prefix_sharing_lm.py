@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.data.encoding import encode_pair
+from bench.data.encoding import encode_pair, encode_prompt
 from bench.evaluation.continuation_scorer import ContinuationScorer, TokenCounts
 from bench.evaluation.generation import GenerationKwargs, generate_until
 from bench.evaluation.prefix_tree import Continuation
@@ -69,8 +69,15 @@ class LanguageModel(TokenScoringLM):
         return self.scorer.counts
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(sum of log-probabilities in nats, whether greedy decoding gives it) of each request, in their order."""
-        continuations = [Continuation(*encode_pair(self.tokenizer, *request.args)) for request in requests]
+        """(sum of log-probabilities in nats, whether greedy decoding gives it) of each request, in their order.
+
+        Raises ValueError for a context of white space alone: as in HFLM, it has no token that predicts the choice.
+        """
+        pairs = [request.args for request in requests]
+        begins_with_token = bool(encode_prompt(self.tokenizer, ""))
+        if not begins_with_token and any(context and not context.strip() for context, _ in pairs):
+            raise ValueError("a context of white space alone has no token that predicts the choice")
+        continuations = [Continuation(*encode_pair(self.tokenizer, *pair)) for pair in pairs]
         groups: list[Hashable] = []
         for request, continuation in zip(requests, continuations, strict=True):
             question = (request.task_name, request.doc_id)

@@ -38,7 +38,7 @@ class ScoringProtocol:
 
 
 PROTOCOLS: dict[str, ScoringProtocol] = {
-    "loglikelihood": ScoringProtocol(1, ("question", "llm_adapters", "loreft"), evaluate_by_loglikelihood),
+    "loglikelihood": ScoringProtocol(1, ("question", "lm_eval", "llm_adapters", "loreft"), evaluate_by_loglikelihood),
     "llm-adapters-v1": ScoringProtocol(1, ("llm_adapters",), evaluate_by_generation),
     "loreft-v1": ScoringProtocol(1, ("loreft",), evaluate_by_generation),
     "generative-v2": ScoringProtocol(2, ("llm_adapters",), evaluate_by_generation),

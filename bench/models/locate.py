@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from bench.errors import UserError, first_line, unknown
 from bench.hashing import short_hash
-from bench.models.packaged import ALIASES, packaged_folder
+from bench.models.packaged import ALIASES, converted_folder, packaged_folder
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
 
@@ -81,6 +81,25 @@ def find_base(name: str, revision: str | None = None) -> ModelFolder:
         return ModelFolder(*pinned, folder)
     path = download_from_hub(name, revision, ["*.safetensors", "*.json", *TOKENIZER_FILES])
     return ModelFolder(*pinned, path, commit=path.name)
+
+
+def find_local_tokenizer(name: str, revision: str | None = None) -> ModelFolder | None:
+    """The folder that holds a base model's tokenizer, or None where it would have to be downloaded."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    pinned = pin_base(name, revision)
+    folder = converted_folder(name) if name in ALIASES else Path(name).expanduser()
+    if folder.is_dir():
+        return ModelFolder(*pinned, folder)
+    if name in ALIASES:
+        return None
+    try:
+        patterns = list(TOKENIZER_FILES)
+        snapshot = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        return None
+    return ModelFolder(*pinned, Path(snapshot))
 
 
 def download_from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:

@@ -50,6 +50,11 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("bench-peft"))
 
 
+def converted_folder(alias: str) -> Path:
+    """Where a packaged model is kept once it is converted."""
+    return cache_folder() / "models" / f"{alias}-{ALIASES[alias].sha256[:8]}"
+
+
 def packaged_folder(alias: str) -> Path:
     """The converted folder of a packaged model. One process converts it while others wait.
 
@@ -59,8 +64,7 @@ def packaged_folder(alias: str) -> Path:
     from safetensors import SafetensorError
 
     package = ALIASES[alias]
-    root = cache_folder()
-    folder = root / "models" / f"{alias}-{package.sha256[:8]}"
+    root, folder = cache_folder(), converted_folder(alias)
     if folder.is_dir():
         return folder
     try:

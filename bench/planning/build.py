@@ -224,4 +224,6 @@ def _identity_settings(training: TrainingConfig) -> Settings:
     settings: Settings = training.model_dump(mode="json", exclude=set(TrainingConfig.NOT_IDENTITY))
     if training.validation is None:  # cells from before the setting existed have no key for it
         del settings["validation"]
+    if training.truncate == "start":  # nor for this one
+        del settings["truncate"]
     return settings

@@ -11,6 +11,7 @@ from typing import cast
 from bench.methods.parameter_count import adapted_share
 from bench.models.load import load_config
 from bench.planning.estimate import GUESSED_UTILISATION, Estimate, make_estimator
+from bench.planning.lengths import LengthRow, cut_sentences, training_lengths
 from bench.planning.memory import gigabytes, too_large
 from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
 from bench.planning.recorded_cells import recorded_in_another_dtype
@@ -86,6 +87,8 @@ class PlanListing:
     """Bases and settings that cannot run, each with the reason; their cells are not among `cells`."""
     other_dtypes: list[str]
     """Sentences about cells that are recorded in another dtype than `dtype: auto` chooses here."""
+    lengths: list[LengthRow]
+    """How long the training examples are; empty where a base's tokenizer is not on this machine."""
 
 
 def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> PlanListing:
@@ -109,6 +112,7 @@ def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> Plan
         placeholders=list(plan.data.placeholders),
         refused=[str(refusal.error) for refusal in plan.refused],
         other_dtypes=[] if tflops else recorded_in_another_dtype(plan, results),
+        lengths=training_lengths(plan),
     )
 
 
@@ -255,6 +259,7 @@ def _about_data(plan: Plan, listing: PlanListing) -> list[str]:
             f"development set), {len(data.development[name])} for development"
         )
     lines += [f"how {name} is read: {reading}" for name, reading in data.readings.items()]
+    lines += cut_sentences(listing.lengths)
     for kind, sets in (("questions", data.questions), ("to be answered in words", data.open_questions)):
         if sets:
             lines.append(f"{kind}: " + ", ".join(f"{name} {len(rows)}" for name, rows in sets.items()))

@@ -36,6 +36,7 @@ from bench.report.finding import ONE_SEED, best_sentence, comparison_sentences, 
 from bench.report.judge_check_table import check_table
 from bench.report.judge_panels import JudgePanel, judge_panels
 from bench.report.judged_finding import judge_warnings, judged_finding
+from bench.report.length_table import length_section
 from bench.report.open_answer_tables import open_answer_tables
 from bench.report.provenance import duplicate_table, environment_table, machine_warning, method_table
 from bench.report.ranking import rank_settings
@@ -113,6 +114,7 @@ def sweep_report(results: Results) -> ReportContent:
         _failures(sweep),
         ReportSection("published", "Published numbers", tables=published_table(tables)),
         ReportSection("duplicates", "Duplicates", tables=duplicate_table(plan)),
+        length_section(results, plan),
         ReportSection("provenance", "Provenance", tables=environment_table(results, plan)),
     ]
     unfinished = tables.cells[tables.cells["status"] != "done"]

@@ -64,6 +64,7 @@ def add_training_costs(
     costs.best_step = result.best_step
     costs.validation_loss = result.validation_loss
     costs.truncated_examples = result.truncated
+    costs.set_lengths = result.lengths
     costs.optimizer_bytes = result.optimizer_bytes
 
 

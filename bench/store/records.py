@@ -53,6 +53,19 @@ class Record(BaseModel):
     """What a file must have although the record has a default for it."""
 
 
+class SetLengths(Record):
+    """How long the examples of a training set are, in tokens, and what `training.max_length` cuts."""
+
+    rows: int
+    cut: int
+    """Rows longer than `max_length`."""
+    cut_answers: int
+    """Rows whose answer lost its end, if only the end-of-text token."""
+    usual: int
+    """99 % of the rows have at most so many tokens."""
+    longest: int
+
+
 class Costs(Record):
     """What a cell cost. None where it was not measured, or where an older version did not record it."""
 
@@ -88,6 +101,9 @@ class Costs(Record):
     best_step: int | None = None
     validation_loss: float | None = None
     truncated_examples: int | None = None
+    """Examples longer than `training.max_length`."""
+    set_lengths: dict[str, SetLengths] | None = None
+    """By training set; held-out examples of the validation included."""
     optimizer_bytes: int | None = None
     adapter_bytes: int | None = None
     """The saved adapter on disk."""

@@ -155,8 +155,9 @@ class DataConfig(Strict):
     """Instructions that are never trained on, over all sets of instructions, drawn by `seed`: to be answered."""
     sets: dict[str, OwnSet] = Field(default_factory=dict)
     """Own data sets by name."""
-    format: Literal["question", "llm_adapters", "loreft"] = "question"
-    """How a question is put into words, in training and in scoring."""
+    format: Literal["question", "lm_eval", "llm_adapters", "loreft"] = "question"
+    """How a question is put into words, in training and in scoring: `question` in one way for all tasks, `lm_eval` as
+    lm-eval's task of the same questions, `llm_adapters` and `loreft` as these authors."""
     mix: Literal["equal", "proportional"] = "equal"
     """How several training sets share the samples. Equal, because BoolQ is otherwise half of everything."""
     subset_seed: Seed | None = None
@@ -218,7 +219,11 @@ class TrainingConfig(Strict):
     see one another, and losses stay what they are. It pays with `order: random` and examples of very unlike length.
     Dropout draws other masks."""
     max_length: int = Field(256, ge=8, le=10**7)
-    """Tokens of an example; longer ones lose the beginning of their prompt. At most what the base model reads."""
+    """Tokens of an example; longer ones are cut (see truncate). The plan and the report say how many. At most what the
+    base model reads."""
+    truncate: Literal["start", "end"] = "start"
+    """Where an example that is too long is cut: at the beginning of its prompt, as in scoring, or at its end, which is
+    the answer's (LLM-Adapters)."""
     schedule: Literal["linear", "cosine"] = "linear"
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""

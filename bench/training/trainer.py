@@ -22,6 +22,7 @@ from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import attended_pairs
 from bench.data.collator import Collator
 from bench.data.encoding import Encoded, encode_all
+from bench.data.example_lengths import set_lengths
 from bench.data.examples import Example
 from bench.errors import CellProblem
 from bench.methods.method import Method
@@ -29,7 +30,7 @@ from bench.models.compat.transformers_masks import KnownPadding
 from bench.models.compat.transformers_trainer import HookedTrainer, tensorboard_callback, use_one_gpu
 from bench.models.device import compute_device, synchronize
 from bench.models.hooks import HeadAt, causal_lm, drop_prompt_mask
-from bench.store.records import TrainingLogRow
+from bench.store.records import SetLengths, TrainingLogRow
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 from bench.training import checkpoint
@@ -73,7 +74,9 @@ class TrainingResult:
     validation_loss: float | None
     """The lowest."""
     truncated: int
-    """Examples that lost the beginning of their prompt to `max_length`."""
+    """Examples that were longer than `max_length`."""
+    lengths: dict[str, SetLengths]
+    """How long the examples of each training set are."""
     optimizer_bytes: int
     """The optimizer's state: moments and projections."""
     resumed: int = 0
@@ -171,7 +174,9 @@ class FineTuner(HookedTrainer):
         loss, outputs = self._summed_loss(model, inputs)
         # The number of items is that of all processes, and gradients and logged losses become means over processes.
         loss = loss * self.accelerator.num_processes
-        loss = loss / (count if num_items_in_batch is None else num_items_in_batch)
+        # A batch whose answers are all cut away (training.truncate: end) has no supervised token, and a loss of 0.
+        items = count if num_items_in_batch is None else num_items_in_batch
+        loss = loss / (items.clamp(min=1) if isinstance(items, torch.Tensor) else max(1, items))
         penalty = self.method.penalty(self.accelerator.unwrap_model(model), self.cell)
         if penalty is not None:
             # Once a step, however the batch is split; in the gradient, but not in the logged loss.
@@ -249,6 +254,7 @@ def train(
         best_step=trainer.validator.best_step if trainer.validator else None,
         validation_loss=trainer.validator.best_loss if trainer.validator else None,
         truncated=dataset.truncated,
+        lengths=dataset.lengths,
         optimizer_bytes=optimizer_state_bytes(trainer.optimizer),
         resumed=trainer.checkpoints.resumed if trainer.checkpoints else 0,
     )
@@ -263,6 +269,8 @@ class _Dataset:
     held_out: list[Encoded]
     """For validation."""
     truncated: int
+    lengths: dict[str, SetLengths]
+    """By training set."""
     steps: int
     """Optimizer steps of the training."""
     batch_size: int
@@ -273,14 +281,15 @@ class _Dataset:
     ) -> _Dataset:
         if cell.data is None:
             raise ValueError(f"{cell.name} is not trained")
-        rows = encode_all(tokenizer, examples, config.max_length, cell.data.append_eos)
+        rows = encode_all(tokenizer, examples, config.max_length, cell.data.append_eos, config.truncate)
+        lengths = set_lengths(examples, rows)
         truncated = sum(row.truncated for row in rows)
         held_out: list[Encoded] = []
         if config.validation:
             seed = cell.seed if cell.data.subset_seed is None else cell.data.subset_seed
             rows, held_out = split_validation(rows, config.validation.examples, seed)
         steps = math.ceil(math.ceil(len(rows) / config.batch_size) * config.epochs)
-        return cls(rows, held_out, truncated, steps, config.batch_size)
+        return cls(rows, held_out, truncated, lengths, steps, config.batch_size)
 
     @property
     def filler(self) -> Encoded:

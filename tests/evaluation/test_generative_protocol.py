@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.questions import HUB_ROWS, data_of
 from helpers.sweeps import bench, make_tiny_model, sweep_file
+from helpers.tokenizers import KINDS, Kind, make_tokenizer
 from helpers.training import cell_of, trained
 from lm_eval.api.model import LM
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from bench import methods
 from bench.analysis.result_tables import read_results
 from bench.data.duplicates import clusters
-from bench.data.encoding import encode_pair
+from bench.data.encoding import encode_pair, encode_prompt
 from bench.data.questions import Question
 from bench.data.sweep_data import SweepData
 from bench.data.tasks import commonsense_tasks
@@ -103,6 +104,25 @@ def test_the_prompt_is_what_training_marks_as_prompt(protocol: str, tmp_path: Pa
             ((_, rendered),) = data.rendered(task)
             head, _ = encode_pair(tokenizer, rendered.contexts[0], rendered.continuations[0])
             assert tokenizer.encode(speaker.asked[0][0]) == head
+
+
+@pytest.mark.parametrize("protocol", ["generative-v2", "loreft-v1"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_prompt_is_what_training_marks_as_prompt_where_tokens_span_the_join(protocol: str, kind: Kind) -> None:
+    """Llama 3's tokenizer joins the colon and the line break: asked with the colon alone, a model would meet a token
+    that it was never trained on."""
+    tokenizer = make_tokenizer(kind, begins=True)
+    for task in EIGHT:
+        data = data_with(FORMAT[protocol], {task: (from_hub(task, HUB_ROWS[task][0]),)})
+        ((_, rendered),) = items = data.rendered(task)
+        made = generative_protocol.generative_lm_eval_task(
+            items, data.tasks[task], identity_of(data, protocol), tokenizer
+        )
+        (document,) = made.test_docs()
+        head, _ = encode_pair(tokenizer, rendered.contexts[0], rendered.continuations[0])
+        assert encode_prompt(tokenizer, document["prompt"]) == head
+        spans = head != encode_prompt(tokenizer, rendered.contexts[0].rstrip())
+        assert spans or kind != "llama3" or protocol == "loreft-v1"
 
 
 def test_loreft_format_is_pyrefts() -> None:

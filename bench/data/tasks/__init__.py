@@ -56,12 +56,14 @@ class Task:
     version: int = 1
     source: TaskSource | None = None
     """For a commonsense task."""
+    lm_eval: str = ""
+    """The name of lm-eval's task of the same questions; empty where lm-eval has none."""
     parsed_answers: int = 0
     """How many answer names LLM-Adapters' parser looks for at least, whatever the number of choices."""
 
     def primary_in(self, format: str) -> str:
         """The primary metric in a format. With choices named `answer1` ..., all of one length, it is acc."""
-        return self.primary if format == "question" else "acc"
+        return self.primary if format in ("question", "lm_eval") else "acc"
 
 
 @functools.cache
@@ -85,6 +87,7 @@ def commonsense_tasks() -> dict[str, Task]:
                 test_split=definition["test_split"],
                 folder=metadata["folder"],
             ),
+            lm_eval=metadata.get("lm_eval", ""),
             parsed_answers=metadata.get("parsed_answers", 0),
         )
     return tasks

@@ -73,7 +73,15 @@ FROM_HUB: dict[str, Callable[[Row], Parsed]] = {
 def from_hub(task: str, row: Row) -> Question:
     """A row of the task's hub data set."""
     text, choices, label = FROM_HUB[task](row)
-    return Question(task, text, choices, label)
+    return Question(task, text, choices, label, _lm_eval_text(row) if task == "hellaswag" else "")
+
+
+def _lm_eval_text(row: Row) -> str:
+    """HellaSwag's text as lm-eval makes it, before the marks in brackets are dropped (tasks/hellaswag/utils.py): the
+    beginning of the second sentence is capitalised."""
+    if "ctx_a" not in row or "ctx_b" not in row:
+        return ""
+    return f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
 
 
 def from_llm_adapters(task: str, row: Row, wording: Wording) -> Question:
