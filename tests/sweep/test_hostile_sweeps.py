@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -45,9 +46,11 @@ def test_300_hostile_sweeps_are_planned_or_refused(tmp_path: Path, tiny_model: P
 
 @pytest.mark.slow
 def test_5000_hostile_sweeps_neither_spin_nor_take_a_gigabyte(tmp_path: Path, tiny_model: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     for seed in range(1, 1 + MANY // BATCH):
         command = [sys.executable, __file__, str(seed), str(BATCH), str(tiny_model), str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60 + SECONDS_EACH * BATCH, check=True)
+        limit = 60 + SECONDS_EACH * BATCH
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True, env=environment)
         outcome = json.loads(done.stdout.splitlines()[-1])
         assert outcome["problems"] == [], f"seed {seed}"
         assert outcome["peak_bytes"] < 1e9
