@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bench.errors import UserError, first_line
+from bench.store.adapters import adapter_problem
 from bench.store.folder import CellFolder
 from bench.store.records import CellRecord, EnvironmentRecord
 from bench.sweep.cell import Cell, CellData
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 CARD = "README.md"
 
 
-def export(folder: CellFolder, to: Path, merged: bool = False, base: str | None = None) -> Path:
+def export(
+    folder: CellFolder, to: Path, merged: bool = False, base: str | None = None, trust_remote_code: bool = False
+) -> Path:
     """Write a cell's adapter into the folder `to`, or, with `merged`, the model with the adapter merged into its
     weights, in the cell's dtype. Returns `to`, which must not exist before.
 
-    `base` is the path of the base model, for a cell that names it by neither an alias nor a hub id. Raises UserError
-    for a cell that is not trained, has no adapter, or cannot be exported in this form.
+    `base` is the path of the base model, for a cell that names it by neither an alias nor a hub id. A cell's record
+    alone runs no code: `trust_remote_code` permits the base model's own. Raises UserError for a cell that is not
+    trained, has no adapter, or cannot be exported in this form.
     """
     from bench import methods
 
@@ -44,11 +48,17 @@ def export(folder: CellFolder, to: Path, merged: bool = False, base: str | None 
         raise UserError(
             f"{folder.path.name} has no adapter", "The adapter was not kept, or the cell is not trained: run the cell."
         )
+    if problem := adapter_problem(folder, record.costs.adapter_bytes if record.costs else None):
+        raise UserError(
+            f"the adapter of {folder.path.name} {problem}",
+            "Copy it again from where it is whole, or run the cell again.",
+        )
     method = methods.get(cell.method)
     part = to.with_name(f".{to.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         if merged:
+            _check_code(cell, trust_remote_code)
             _save_merged(cell, method, folder, part, base)
         else:
             _save_adapter(cell, method, folder, part)
@@ -91,6 +101,14 @@ def _save_adapter(cell: Cell, method: Method, folder: CellFolder, to: Path) -> N
     _write_base_name(to, cell)
 
 
+def _check_code(cell: Cell, trusted: bool) -> None:
+    if cell.base.trust_remote_code and not trusted:
+        raise UserError(
+            f"{cell.name} was run with the Python code that {cell.base.id} brings",
+            "Read that code, then give --trust-remote-code to run it.",
+        )
+
+
 def _save_merged(cell: Cell, method: Method, folder: CellFolder, to: Path, base: str | None) -> None:
     import torch
 
@@ -100,7 +118,7 @@ def _save_merged(cell: Cell, method: Method, folder: CellFolder, to: Path, base:
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         raise UserError(f"{cell.method} cannot be merged: {facts.cannot_merge}", "Leave out --merged.")
-    location = find_base(base or cell.base.id, None if base else _revision(cell))
+    location = find_base(base or cell.base.id, None if base else _revision(cell), cell.base.trust_remote_code)
     model = load_model(location, cell.base.dtype, method_kwargs=method.load_kwargs(cell))
     merged = method.merge(method.load(model, folder.adapter, cell).float()).to(getattr(torch, cell.base.dtype))
     cast("PreTrainedModel", merged).save_pretrained(to)
@@ -147,6 +165,7 @@ def model_card(
         "",
         "These are scores of a single run. The sweep's report compares it with other runs and gives confidence "
         "intervals.",
+        *(["", _merge_note(record)] if merged and _merge_note(record) else []),
         "",
         "## Settings",
         "",
@@ -157,6 +176,17 @@ def model_card(
         f"Trained with {versions or 'unknown versions'}; commit {commit or 'unknown'}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _merge_note(record: CellRecord) -> str:
+    """A warning for a merged model that is not quite the one that was scored; empty if it is."""
+    flips = record.merge_flips
+    if flips is None or not flips.flips_above_margin:
+        return ""
+    return (
+        f"Merging changes {flips.flips_above_margin} of {flips.n} answers to development questions by more than "
+        f"{flips.margin:g} nats: this model does not answer quite as the adapter does."
+    )
 
 
 def _score_lines(record: CellRecord) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.evaluation.scoring import check_rows, compute_scores, is_correct
+from bench.hashing import short_hash
 from bench.store.folder import CellFolder
 from bench.store.records import EvaluationRecord, Scores
 
@@ -49,6 +50,8 @@ class RescoredEvaluation:
     """None where the rows are missing or contradict themselves; the scores are then the recorded ones."""
     problem: str = ""
     """How the rows disagree with the record; empty where they agree."""
+    answers: str = ""
+    """Hash of the log-likelihoods, to the last bit; empty where there are none."""
 
 
 def rescored(folder: CellFolder, recorded: EvaluationRecord) -> RescoredEvaluation:
@@ -67,7 +70,14 @@ def rescored(folder: CellFolder, recorded: EvaluationRecord) -> RescoredEvaluati
     if _disagree(recorded, recomputed):
         problem = f"{name}: recorded {recorded.acc:.4f}, its rows give {recomputed.acc:.4f}; the rows are shown"
     evaluation = recorded.model_copy(update=recomputed.model_dump(exclude_none=True))
-    return RescoredEvaluation(evaluation, _rows(folder.path.name, evaluation, items), problem)
+    return RescoredEvaluation(evaluation, _rows(folder.path.name, evaluation, items), problem, _answers_hash(items))
+
+
+def _answers_hash(items: Mapping[str, pa.ChunkedArray]) -> str:
+    if "loglikelihoods" not in items:
+        return ""
+    loglikelihoods = pc.list_flatten(items["loglikelihoods"]).to_numpy()
+    return short_hash(loglikelihoods.tobytes()) if loglikelihoods.dtype == np.float64 else ""
 
 
 def _disagree(recorded: Scores, recomputed: Scores) -> bool:

@@ -84,7 +84,11 @@ def read_results(results: Results) -> ResultTables:
     return ResultTables(
         pd.DataFrame([cell.row for cell in cells]),
         pd.DataFrame([_score_row(folder, evaluation) for folder, evaluation in scored], columns=SCORES),
-        (*(problem for cell in cells for problem in cell.problems), *differing_questions(questions)),
+        (
+            *(problem for cell in cells for problem in cell.problems),
+            *differing_questions(questions),
+            *_untouched(cells),
+        ),
         sum(folder.path.name not in in_plan for folder in results.folders()),
         questions,
         tuple(f"{_first_names(names)}: {text}" for text, names in warnings.items()),
@@ -119,6 +123,8 @@ class _Cell:
     questions: list[QuestionRows] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    """Hash of the log-likelihoods, by evaluation of the average; without evaluations that have none."""
 
 
 def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell:
@@ -164,6 +170,11 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
         rows if complete and len(rows) == len(averaged) else [],
         [*(result.problem for result in recomputed if result.problem), *_flipped(name, record)],
         record.warnings,
+        {
+            f"{result.evaluation.task}@{result.evaluation.label}": result.answers
+            for result in averaged
+            if result.answers
+        },
     )
 
 
@@ -240,13 +251,34 @@ def _merge_columns(record: CellRecord) -> dict[str, object]:
     }
 
 
+def _untouched(cells: Sequence[_Cell]) -> list[str]:
+    """Trained cells that answer as the untuned base does, bit for bit: what was trained was not applied."""
+    untuned = {cell.row["base"]: cell.answers for cell in cells if cell.row["method"] == "base"}
+    problems = []
+    for cell in cells:
+        alike = cell.answers.items() & untuned.get(cell.row["base"], {}).items()
+        if cell.row["method"] != "base" and alike and len(alike) == len(cell.answers):
+            problems.append(
+                f"{cell.name}: its answers equal the untuned model's bit for bit: its adapter was not applied, or "
+                "training changed nothing"
+            )
+    return problems
+
+
 def _flipped(name: str, record: CellRecord) -> list[str]:
+    """What to know of a merge that changes answers: whether the scores are of the merged model."""
     flips = record.merge_flips
     if flips is None or not flips.flips_above_margin:
         return []
+    merged = any(evaluation.merged for evaluation in record.evaluations.values())
+    scored = (
+        "its scores are those of the merged model, by an earlier version of bench"
+        if merged
+        else "its scores are those of the unmerged model"
+    )
     return [
         f"{name}: merged, it answers {flips.flips_above_margin} of {flips.n} probed questions otherwise than "
-        f"unmerged, by more than the margin of {flips.margin:g} nats"
+        f"unmerged, by more than the margin of {flips.margin:g} nats; {scored}"
     ]
 
 

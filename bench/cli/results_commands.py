@@ -69,6 +69,10 @@ def export_command(
     base: Annotated[
         str | None, typer.Option(help="Path of the base model, for a cell that records only its folder's name.")
     ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run the base model's own Python code, which the cell was run with."),
+    ] = False,
     push: Annotated[
         str | None, typer.Option(help="Also upload to this repository of the Hugging Face hub.", metavar="REPO")
     ] = None,
@@ -78,7 +82,7 @@ def export_command(
     from bench.export import push as upload
     from bench.store.folder import CellFolder
 
-    written = export(CellFolder(cell), to or Path("exports") / cell.name, merged, base)
+    written = export(CellFolder(cell), to or Path("exports") / cell.name, merged, base, trust_remote_code)
     print(f"exported: {written}")
     if push is not None:
         print(f"pushed: {upload(written, push)}")

@@ -33,6 +33,8 @@ FLIP_MARGIN = {"float32": 0.01}
 HALF_PRECISION_FLIP_MARGIN = 0.5
 """Nats between the two most likely choices. A flip beyond the margin means that merging changed the model itself:
 rounding alone moves a log-likelihood by up to 0.4 in half precision."""
+LOGIT_MARGIN = 0.01
+"""Where no answers are compared: a logit that merging moves by more, in float32, is moved by more than rounding."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class MergeOutcome:
     """By dtype, the largest difference of a logit; None if it was not measured."""
     flips: MergeFlips | None = None
     development: DevelopmentRecord | None = None
-    """Of the merged model."""
+    """Of the merged model; of the unmerged one where merging changed it."""
+    changed: str = ""
+    """How merging changed the model's answers; empty if it did not, beyond near ties. Such a model is not scored."""
     warnings: tuple[str, ...] = ()
     """Of scoring the unmerged model; scoring the merged model gives its own."""
 
@@ -64,16 +68,19 @@ def merge_and_compare(
 ) -> MergeOutcome:
     """Merge the model's adapter and compare logits and answers before and after.
 
-    The merged model is scored with at most `batch_size` rows at a time. A trial is merged and not compared: its final
-    cell is. `model` may have been taken apart.
+    The merged model is scored with at most `batch_size` rows at a time. Of a trial only logits are compared: its final
+    cell is compared in full. `model` may have been taken apart.
     """
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         return MergeOutcome(None, reason=facts.cannot_merge)
+    batch = probe_batch(data, tokenizer, training)
     if trial:
-        model = method.merge(model.eval().float()).eval().to(getattr(torch, cell.base.dtype))
-        return MergeOutcome(LanguageModel(model, tokenizer, batch_size, "any"))
-    batch = _probe_batch(data, tokenizer, training)
+        before_merging = probe(model.eval().float(), batch, "float32")
+        model = method.merge(model).eval()
+        difference = float((probe(model, batch, "float32") - before_merging).abs().max())
+        trial_lm = LanguageModel(model.to(getattr(torch, cell.base.dtype)), tokenizer, batch_size, "any")
+        return MergeOutcome(trial_lm, changed=_changed(difference, None))
     questions = development_questions(data)
     unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)
     before = choice_loglikelihoods(unmerged_lm, questions) if questions else []
@@ -91,24 +98,36 @@ def merge_and_compare(
         merged[half] = probe(model, batch, half)
     merged_lm = LanguageModel(model, tokenizer, batch_size, "any")
     after = choice_loglikelihoods(merged_lm, questions) if questions else []
-    margin = FLIP_MARGIN.get(cell.base.dtype, HALF_PRECISION_FLIP_MARGIN)
+    flips = count_flips(before, after, FLIP_MARGIN.get(cell.base.dtype, HALF_PRECISION_FLIP_MARGIN))
+    differences = {
+        dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in dict.fromkeys(("float32", half))
+    }
+    changed = _changed(differences["float32"], flips)
     return MergeOutcome(
         merged_lm,
-        max_abs_diff={
-            dtype: float((merged[dtype] - unmerged[dtype]).abs().max()) for dtype in dict.fromkeys(("float32", half))
-        },
-        flips=count_flips(before, after, margin),
-        development=development_accuracy(questions, after),
+        max_abs_diff=differences,
+        flips=flips,
+        development=development_accuracy(questions, before if changed else after),
+        changed=changed,
         warnings=tuple(f"unmerged: {text}" for text in unmerged_lm.warnings),
     )
+
+
+def _changed(difference: float, flips: MergeFlips | None) -> str:
+    """`MergeOutcome.changed`, from the answers where there are any, else from the largest difference of a logit."""
+    if flips is not None and flips.n:
+        several = f"merging changes {flips.flips_above_margin} of {flips.n} answers by more than {flips.margin:g} nats"
+        return several if flips.flips_above_margin else ""
+    return "" if difference <= LOGIT_MARGIN else f"merging moves a logit by {difference:.2g}, beyond rounding"
 
 
 @torch.no_grad()
 def probe(model: nn.Module, batch: Mapping[str, torch.Tensor], dtype: str) -> torch.Tensor:
     """Logits (tokens, V) in float32 at the real tokens of a batch, computed in `dtype` by autocast (see
-    `computing_in`). `batch` holds input_ids, attention_mask and prompt_mask (B, T)."""
+    `computing_in`). `batch` holds input_ids, attention_mask and, unless a plain model is probed, prompt_mask (B, T)."""
     device = next(model.parameters()).device
-    inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "prompt_mask")}
+    names = ("input_ids", "attention_mask", "prompt_mask")
+    inputs = {name: batch[name].to(device) for name in names if name in batch}
     length = inputs["input_ids"].shape[1]
     with computing_in(dtype, device):
         logits = model(**inputs, use_cache=False).logits[:, -length:]  # virtual tokens come before the text
@@ -129,10 +148,10 @@ def count_flips(before: Sequence[Sequence[float]], after: Sequence[Sequence[floa
     )
 
 
-def _probe_batch(
+def probe_batch(
     data: SweepData, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig
 ) -> Mapping[str, torch.Tensor]:
-    """A few questions of every task with their right answers, as a training batch."""
+    """A few questions of every task with their right answers, as a training batch, for `probe`."""
     examples = []
     for task in data.questions:
         for question, rendered in data.rendered(task)[:PROBED_QUESTIONS]:

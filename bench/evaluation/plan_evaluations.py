@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bench.evaluation import lm_eval_tasks
 from bench.evaluation.protocols import PROTOCOLS, check_protocols
-from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity, autocast
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import EvaluationConfig
 
@@ -80,4 +80,4 @@ class _Arithmetic(TypedDict):
 
 def _arithmetic(config: EvaluationConfig, dtype: str, mergeable: bool) -> _Arithmetic:
     merged = mergeable and config.merge == "always"
-    return {"dtype": dtype, "merged": merged, "autocast": True if not merged and dtype != "float32" else None}
+    return {"dtype": dtype, "merged": merged, "autocast": autocast(dtype, merged)}

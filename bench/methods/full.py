@@ -70,13 +70,17 @@ class Full(Method):
         cast("PreTrainedModel", model).save_pretrained(folder)
 
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> nn.Module:
-        from safetensors.torch import load_file
+        """transformers translates the names of many architectures when it saves, so only `from_pretrained` reads what
+        `save_pretrained` wrote. The weights are read on the CPU and copied into the model.
 
-        weights = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        absent = set(missing) - set(model.all_tied_weights_keys)  # tied weights are written once
-        if absent or unexpected:
-            raise ValueError(f"{folder.name} does not fit the base: {sorted(absent)[:3]} {sorted(unexpected)[:3]}")
+        Raises ValueError if they do not fit the base.
+        """
+        from bench.models.weights import loading_problems, read_model
+
+        trained, info = read_model(type(model), folder, dtype=model.dtype, use_safetensors=True)
+        if problems := loading_problems(info):
+            raise ValueError(f"{folder.name} does not fit the base: {problems}")
+        model.load_state_dict(trained.state_dict())
         return model
 
     def merge(self, model: nn.Module) -> nn.Module:

@@ -34,9 +34,9 @@ class ParameterCounter:
 
     def __init__(self, base: BaseModelConfig) -> None:
         self.base = base
-        self.config = load_config(base.id, base.revision)
-        self.skeleton = load_skeleton(base.id, base.revision)
-        self.alike = layers_alike(self.skeleton)
+        self.config = load_config(base.id, base.revision, base.trust_remote_code)
+        self.skeleton = load_skeleton(base.id, base.revision, base.trust_remote_code)
+        self.alike = layers_alike(self.skeleton, base.trust_remote_code)
         self.counted: dict[str, tuple[int, int]] = {}
 
     @property
@@ -66,7 +66,7 @@ class ParameterCounter:
         return self.counted[key]
 
 
-def layers_alike(skeleton: PreTrainedModel) -> bool:
+def layers_alike(skeleton: PreTrainedModel, trust_remote_code: bool = False) -> bool:
     """Whether all layers of a model after its first have the same modules and parameters, so that models of one and of
     two layers suffice to count those of any depth. False if an architecture cannot be that shallow."""
     import torch
@@ -74,7 +74,8 @@ def layers_alike(skeleton: PreTrainedModel) -> bool:
     try:
         layers = skeleton.config.get_text_config().num_hidden_layers
         with torch.device("meta"):
-            first, second = (_modules(build_model(_of_depth(skeleton.config, depth))) for depth in (1, 2))
+            shallow = (build_model(_of_depth(skeleton.config, depth), trust_remote_code) for depth in (1, 2))
+            first, second = (_modules(model) for model in shallow)
     except Exception:  # an architecture may raise anything for a depth that it was not made for
         return False
     modules = _modules(skeleton)
@@ -120,7 +121,7 @@ def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, a
 
     def attached(config: PretrainedConfig = config) -> tuple[int, int]:
         torch.manual_seed(0)
-        return _parameters(method.attach(build_model(config), cell))
+        return _parameters(method.attach(build_model(config, cell.base.trust_remote_code), cell))
 
     def extrapolated() -> tuple[int, int]:
         layers = config.get_text_config().num_hidden_layers

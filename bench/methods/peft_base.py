@@ -40,7 +40,7 @@ class PeftMethod(Method):
     def load(self, model: PreTrainedModel, folder: Path, cell: Cell) -> PeftModel:
         """As PeftModel.from_pretrained, but into float32 weights: parameters trained in float32 are not rounded.
 
-        Raises ValueError if the file holds parameters that the method has not.
+        Raises ValueError if the file lacks parameters of the method, or holds others.
         """
         from peft import PeftConfig
         from peft.utils import load_peft_weights, set_peft_model_state_dict
@@ -51,11 +51,13 @@ class PeftMethod(Method):
             adapted = self._adapted(model, config, cell)
             result = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
         unexpected: list[str] = getattr(result, "unexpected_keys", [])
+        missing: list[str] = getattr(result, "missing_keys", [])
+        absent = set(missing) & {name for name, value in adapted.named_parameters() if value.requires_grad}
         if config.is_prompt_learning:
             # Prompts are saved as they are used, without the network that made them (p-tuning's).
             config.inference_mode = True
-        elif unexpected:
-            raise ValueError(f"{folder.name} does not fit the base: {sorted(unexpected)[:3]}")
+        elif unexpected or absent:
+            raise ValueError(f"{folder.name} does not fit the base: {[*sorted(unexpected), *sorted(absent)][:3]}")
         return adapted
 
     def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
@@ -66,6 +68,10 @@ class PeftMethod(Method):
         return config
 
     def merge(self, model: nn.Module) -> nn.Module:
+        from bench.models.hooks import causal_lm
+        from bench.models.tied_weights import untie_adapted_weights
+
+        untie_adapted_weights(model, causal_lm(model))
         with no_warnings():
             merged: nn.Module = cast("PeftModel", model.float()).merge_and_unload()
         return merged

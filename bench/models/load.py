@@ -1,6 +1,7 @@
 """Loading a base model: its configuration, the model with or without weights, its tokenizer.
 
-Only safetensors are read, and no remote code is run. `load_model` is the one sequence that training, evaluation,
+Only safetensors are read, all weights must be there (`bench.models.weights`), and a model's own code runs only if the
+sweep trusts it: transformers is never left to ask. `load_model` is the one sequence that training, evaluation,
 distributed processes and the export load a base with.
 """
 
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UserError, first_line, out_of_memory
 from bench.models.device import compute_device
-from bench.models.locate import ModelFolder, download_from_hub, pin_base
-from bench.models.progress_bars import no_progress_bars
+from bench.models.locate import CODE_FILES, ModelFolder, download_from_hub, pin_base
+from bench.models.weights import check_causal, check_loaded, read_model, unreadable_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -31,33 +32,36 @@ ARCHITECTURES = {
 """Models whose configuration ships here (facts of their config.json), so that a plan needs no network."""
 
 
-def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
+def load_config(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
     """The configuration alone: enough to count parameters and to check target modules.
 
-    Raises UserError if transformers does not know the architecture.
+    Raises UserError if transformers does not know the architecture, or it is not that of a causal language model.
     """
     from transformers import AutoConfig
 
     if name in ARCHITECTURES:
         return AutoConfig.from_pretrained(Path(__file__).parent / "architectures" / f"{ARCHITECTURES[name]}.json")
-    pin_base(name, revision)
+    pin_base(name, revision, trust_remote_code)
     folder = Path(name).expanduser()
+    files = ["config.json", CODE_FILES] if trust_remote_code else ["config.json"]
     try:
-        path = folder if folder.is_dir() else download_from_hub(name, revision, ["config.json"])
-        return AutoConfig.from_pretrained(path)
-    except (ValueError, KeyError) as error:
+        path = folder if folder.is_dir() else download_from_hub(name, revision, files)
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError, ImportError) as error:
         raise _unknown_architecture(name, error) from error
+    check_causal(name, config)
+    return config
 
 
-def load_skeleton(name: str, revision: str | None = None) -> PreTrainedModel:
+def load_skeleton(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model without weights, on the meta device."""
     import torch
 
     with torch.device("meta"):
-        return build_model(load_config(name, revision))
+        return build_model(load_config(name, revision, trust_remote_code), trust_remote_code)
 
 
-def build_model(config: PretrainedConfig) -> PreTrainedModel:
+def build_model(config: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
     """A model of this architecture with random weights, on the current default device.
 
     Raises UserError if transformers has no causal language model of this architecture.
@@ -65,8 +69,8 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_config(config)
-    except (ValueError, KeyError) as error:
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError, ImportError) as error:
         raise _unknown_architecture(f"a model of the type {config.model_type}", error) from error
 
 
@@ -82,7 +86,7 @@ def load_model(
 
     `method_kwargs` are those of the cell's method (`Method.load_kwargs`: a quantization, another `dtype`) and win over
     the other arguments. With a `seed`, the random state afterwards is the same however much loading draws from it.
-    Raises UserError for a folder whose files do not make a causal language model.
+    Raises UserError for a folder whose files do not make a causal language model, or not a whole one.
     """
     import torch
     from safetensors import SafetensorError
@@ -93,15 +97,19 @@ def load_model(
     if seed is not None:
         set_seed(seed)
     try:
-        with no_progress_bars():
-            model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
+        model, info = read_model(
+            AutoModelForCausalLM,
+            base.path,
+            use_safetensors=True,
+            trust_remote_code=base.trust_remote_code,
+            **options,
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if out_of_memory(error):
             raise
-        raise UserError(
-            f"cannot load {base.id}: {error}",
-            "The folder must hold config.json and *.safetensors of a causal language model.",
-        ) from error
+        raise unreadable_weights(base.id, error) from error
+    check_causal(base.id, model.config)
+    check_loaded(base.id, info)
     if not getattr(model, "hf_device_map", None):
         model = model.to(compute_device())  # type: ignore[arg-type]  # transformers wraps torch's method
     if seed is not None:
@@ -117,8 +125,8 @@ def load_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=base.trust_remote_code)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         raise UserError(
             f"{base.id} has no tokenizer that can be loaded: {first_line(error)}",
             "Save the tokenizer beside the model (tokenizer.json).",
@@ -136,5 +144,6 @@ def load_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
 def _unknown_architecture(what: str, error: Exception) -> UserError:
     return UserError(
         f"{what} is no causal language model that transformers knows: {first_line(error)}",
-        "Give a model of a known architecture; remote code is not run.",
+        "Give a model of a known architecture. A model's own code runs only with base_model.trust_remote_code: true; "
+        "read it first.",
     )

@@ -24,6 +24,8 @@ from bench.hashing import short_hash
 from bench.models.packaged import ALIASES, converted_folder, packaged_folder
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
+CODE_FILES = "*.py"
+"""A model's own code; downloaded and run only if the sweep trusts it."""
 
 
 class PinnedName(NamedTuple):
@@ -45,10 +47,12 @@ class ModelFolder:
     path: Path
     commit: str | None = None
     """The hub commit that the revision stood for."""
+    trust_remote_code: bool = False
+    """Whether the Python code in the folder may run (`base_model.trust_remote_code`)."""
 
 
-def pin_base(name: str, revision: str | None = None) -> PinnedName:
-    """The id and the revision of a base model; nothing is downloaded.
+def pin_base(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PinnedName:
+    """The id and the revision of a base model; nothing is downloaded. Code that may run is part of a folder's content.
 
     Raises UserError for a folder that holds no model and for an impossible id.
     """
@@ -57,7 +61,7 @@ def pin_base(name: str, revision: str | None = None) -> PinnedName:
     folder = Path(name).expanduser()
     if folder.is_dir():
         _check_folder(folder)
-        return PinnedName(folder.resolve().name, _fingerprint(folder))
+        return PinnedName(folder.resolve().name, _fingerprint(folder, trust_remote_code))
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         if "/" in name or os.sep in name:
             raise UserError(
@@ -68,19 +72,20 @@ def pin_base(name: str, revision: str | None = None) -> PinnedName:
     return PinnedName(name, revision or "main")
 
 
-def find_base(name: str, revision: str | None = None) -> ModelFolder:
+def find_base(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ModelFolder:
     """The folder of a base model, downloaded and converted if necessary.
 
     Raises UserError if the model is not available, saying what would have been downloaded.
     """
-    pinned = pin_base(name, revision)
+    pinned = pin_base(name, revision, trust_remote_code)
     if name in ALIASES:
         return ModelFolder(*pinned, packaged_folder(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return ModelFolder(*pinned, folder)
-    path = download_from_hub(name, revision, ["*.safetensors", "*.json", *TOKENIZER_FILES])
-    return ModelFolder(*pinned, path, commit=path.name)
+        return ModelFolder(*pinned, folder, trust_remote_code=trust_remote_code)
+    code = [CODE_FILES] if trust_remote_code else []
+    path = download_from_hub(name, revision, ["*.safetensors", "*.json", *TOKENIZER_FILES, *code])
+    return ModelFolder(*pinned, path, commit=path.name, trust_remote_code=trust_remote_code)
 
 
 def find_local_tokenizer(name: str, revision: str | None = None) -> ModelFolder | None:
@@ -151,11 +156,13 @@ def _check_folder(folder: Path) -> None:
 
 
 @functools.cache
-def _fingerprint(folder: Path) -> str:
-    """sha256 over the configuration, the weights and the tokenizer: a changed model makes new cells."""
-    tokenizer = [path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)]
+def _fingerprint(folder: Path, with_code: bool) -> str:
+    """sha256 over the configuration, the weights and the tokenizer, and the code where it may run: a changed model
+    makes new cells."""
+    patterns = (*TOKENIZER_FILES, CODE_FILES) if with_code else TOKENIZER_FILES
+    others = [path for pattern in patterns for path in folder.glob(pattern)]
     parts: list[str | bytes] = []
-    for path in sorted({folder / "config.json", *folder.glob("*.safetensors"), *tokenizer}):
+    for path in sorted({folder / "config.json", *folder.glob("*.safetensors"), *others}):
         with path.open("rb") as file:
             parts += [path.name, hashlib.file_digest(file, "sha256").digest()]
     return f"sha256:{short_hash(*parts)}"

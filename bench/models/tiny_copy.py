@@ -44,7 +44,9 @@ EXPERTS_OF_A_TOKEN = (
 WINDOWS = ("sliding_window", "window_size", "local_attention", "attention_window_size")
 
 
-def tiny_copy(skeleton: PreTrainedModel, vocabulary: int, all_layers: bool = False) -> PreTrainedModel | None:
+def tiny_copy(
+    skeleton: PreTrainedModel, vocabulary: int, all_layers: bool = False, trust_remote_code: bool = False
+) -> PreTrainedModel | None:
     """A model of the same architecture with random weights in float32; None if no tiny one can be made.
 
     `skeleton` is the base on the meta device. `vocabulary` is the number of tokens of the copy; ids of special tokens
@@ -60,10 +62,10 @@ def tiny_copy(skeleton: PreTrainedModel, vocabulary: int, all_layers: bool = Fal
     for config in _smaller_configs(skeleton.config, layers, vocabulary):
         try:
             with torch.device("meta"):
-                parameters = sum(parameter.numel() for parameter in _build(config).parameters())
+                parameters = sum(parameter.numel() for parameter in _build(config, trust_remote_code).parameters())
             if parameters > MOST_PARAMETERS:
                 return None  # later ones are larger
-            model = _build(config)
+            model = _build(config, trust_remote_code)
             model(input_ids=torch.arange(4)[None])
         except Exception:  # an architecture may raise anything for sizes that it was not made for
             continue
@@ -71,10 +73,10 @@ def tiny_copy(skeleton: PreTrainedModel, vocabulary: int, all_layers: bool = Fal
     return None
 
 
-def _build(config: PretrainedConfig) -> PreTrainedModel:
+def _build(config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_config(config).eval()
+    return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).eval()
 
 
 def _layer_count(config: PretrainedConfig) -> int | None:

@@ -52,8 +52,10 @@ def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = Fa
     for base in sweep.base_model:
         try:
             dtype = resolve_dtype(base.dtype, elsewhere)
-            id, revision = pin_base(base.id, base.revision)
-            builder = _Builder(sweep, data, samples, base, BaseIdentity(id=id, revision=revision, dtype=dtype.value))
+            trusted = base.trust_remote_code
+            id, revision = pin_base(base.id, base.revision, trusted)
+            identity = BaseIdentity(id=id, revision=revision, dtype=dtype.value, trust_remote_code=trusted)
+            builder = _Builder(sweep, data, samples, base, identity)
             builder.build()
         except SettingsError:
             raise
@@ -90,6 +92,7 @@ class _Builder:
     ) -> None:
         self.sweep, self.data, self.samples, self.base, self.identity = sweep, data, samples, base, identity
         self.counter = ParameterCounter(base)
+        checks.check_weights(base, self.counter.skeleton)
         self.trainings = [
             TrainingConfig.model_validate(settings) for settings in product_of_lists(TrainingConfig, sweep.training)
         ]

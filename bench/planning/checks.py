@@ -12,12 +12,13 @@ from bench.data.sweep_data import SweepData
 from bench.errors import UserError
 from bench.methods.method import MethodFacts
 from bench.methods.registry import get
+from bench.models.weights import check_headers
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.schema import MAX_CELLS, Sweep, count_combinations
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,14 @@ def check_development(data: SweepData) -> None:
         raise UserError(
             "tune chooses by development questions, and there are none", "Set data.development to 100 or so."
         )
+
+
+def check_weights(base: BaseModelConfig, skeleton: PreTrainedModel) -> None:
+    """For a folder whose weights do not fill the architecture, or are of another one. Models of the hub are checked
+    when they have been downloaded."""
+    folder = Path(base.id).expanduser()
+    if folder.is_dir():
+        check_headers(base.id, folder, skeleton)
 
 
 def check_answer_length(sweep: Sweep, base: BaseModelConfig, config: PretrainedConfig) -> None:

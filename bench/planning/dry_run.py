@@ -58,9 +58,9 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 class DryRun:
     """Tries settings on a tiny copy of a base model, in a folder that is removed on leaving."""
 
-    def __init__(self, skeleton: PreTrainedModel) -> None:
-        """`skeleton`: the base without weights."""
-        self.skeleton = skeleton
+    def __init__(self, skeleton: PreTrainedModel, trust_remote_code: bool = False) -> None:
+        """`skeleton`: the base without weights. `trust_remote_code`: its own code may run."""
+        self.skeleton, self.trust_remote_code = skeleton, trust_remote_code
         self.tokenizer = byte_tokenizer()
         self.copies: dict[bool, ModelFolder | None] = {}
         """By whether they have all of the base's layers."""
@@ -98,13 +98,14 @@ class DryRun:
     def _copy(self, all_layers: bool) -> ModelFolder | None:
         if all_layers not in self.copies:
             set_seed(0)
-            model = tiny_copy(self.skeleton, len(self.tokenizer), all_layers)
+            model = tiny_copy(self.skeleton, len(self.tokenizer), all_layers, self.trust_remote_code)
             folder = self.folder / ("deep" if all_layers else "shallow")
             if model is not None:
                 with no_progress_bars():
                     model.save_pretrained(folder)
                 self.tokenizer.save_pretrained(folder)
-            self.copies[all_layers] = None if model is None else ModelFolder("tiny copy", "", folder)
+            base = ModelFolder("tiny copy", "", folder, trust_remote_code=self.trust_remote_code)
+            self.copies[all_layers] = None if model is None else base
         return self.copies[all_layers]
 
 

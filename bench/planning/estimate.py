@@ -179,9 +179,9 @@ class Estimator:
         from bench.costs import ModelFlops
         from bench.models.load import load_skeleton
 
-        base = planned.base.id
+        config, base = planned.base, planned.base.id
         if base not in self.skeletons:
-            self.skeletons[base] = load_skeleton(base, planned.base.revision)
+            self.skeletons[base] = load_skeleton(base, config.revision, config.trust_remote_code)
         key = (base, planned.total, planned.trainable)
         if key not in self.works:
             work = ModelFlops.of(self.skeletons[base], total=planned.total)

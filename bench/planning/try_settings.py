@@ -79,7 +79,8 @@ def _try_base(settings: dict[str, PlannedCell], progress: Listener) -> dict[str,
 
     failed: dict[str, Refusal] = {}
     advance = progress.stage(f"trying the settings on a tiny copy of {base.id}")
-    with DryRun(load_skeleton(base.id, base.revision)) as dry_run:
+    skeleton = load_skeleton(base.id, base.revision, base.trust_remote_code)
+    with DryRun(skeleton, base.trust_remote_code) as dry_run:
         for done, (key, planned) in enumerate(untried.items()):
             advance(done, len(untried), planned.cell.name)
             try:

@@ -106,7 +106,7 @@ def merging_table(cells: pd.DataFrame) -> list[ReportTable]:
     ]
     heads = ["cell", "float32", "half precision", "half is"]
     heads += ["answers that flip", "beyond the margin"] if flips else []
-    heads.append("cannot be merged because")
+    heads.append("not merged because")
     note = (
         "The largest difference of a logit between the merged and the unmerged model, on a few questions of each task. "
         "float32: both computed in float32; more than its rounding means a merge that is not exact. Half precision: "
@@ -131,5 +131,6 @@ def inexact_merges(cells: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     worst = done.sort_values("merge_float32", ascending=False)
     names = ", ".join(f"{row.name} ({row.merge_float32:.1e})" for row in worst.head(3).itertuples())
     more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
-    scored = "; what is scored is the merged model, not quite the trained one" if scores["merged"].any() else ""
+    scored_merged = scores[scores["folder"].isin(done["folder"])]["merged"].any()
+    scored = "; what is scored is the merged model, not quite the trained one" if scored_merged else ""
     return [f"{names}{more}: merged, logits differ by more than {EXACT:g} in float32{scored} (the table of merging)"]

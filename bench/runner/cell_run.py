@@ -40,7 +40,7 @@ class CellRun:
         self.started = time.perf_counter()
         self.method: Method = methods.get(self.cell.method)
         self.facts = self.method.facts_for(self.cell.options)
-        self.base = find_base(planned.base.id, planned.base.revision)
+        self.base = find_base(planned.base.id, planned.base.revision, planned.base.trust_remote_code)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.base)
         self.record = folder.record()
         self.earlier = self.record.costs.model_copy() if self.record.costs is not None else None
@@ -50,7 +50,8 @@ class CellRun:
     @functools.cached_property
     def skeleton(self) -> PreTrainedModel:
         """The base without weights."""
-        return load_skeleton(self.planned.base.id, self.planned.base.revision)
+        base = self.planned.base
+        return load_skeleton(base.id, base.revision, base.trust_remote_code)
 
     @property
     def costs(self) -> Costs:

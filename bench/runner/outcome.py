@@ -46,14 +46,16 @@ class RunAborted:
 CellOutcome = CellEnded | RunElsewhere | RunAborted
 
 
-def run_and_record(planned: PlannedCell, plan: Plan, folder: CellFolder, listener: Listener) -> CellOutcome:
+def run_and_record(
+    planned: PlannedCell, plan: Plan, folder: CellFolder, listener: Listener, may_train: bool = True
+) -> CellOutcome:
     """Run a cell and record how it ended. KeyboardInterrupt passes through; complete files are kept."""
     from bench.runner.run_cell import run_cell
 
     before = CellRecord()
     try:
         before = folder.record()
-        run_cell(planned, plan.data_of(planned), folder, plan.sweep, listener)
+        run_cell(planned, plan.data_of(planned), folder, plan.sweep, listener, may_train)
     except CellProblem as error:
         is_trained = folder.record().costs is not None
         return record_end(folder, Status.TRAINED if is_trained else Status.FAILED, *describe_error(error))

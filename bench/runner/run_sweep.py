@@ -13,8 +13,9 @@ from bench.judging.judge_check import run_check
 from bench.judging.judges import SimilarityJudge
 from bench.judging.ledger import write_judge
 from bench.judging.question_files import save_questions
-from bench.models.load import load_tokenizer
+from bench.models.load import load_skeleton, load_tokenizer
 from bench.models.locate import find_base
+from bench.models.weights import check_headers
 from bench.planning.estimate import make_estimator
 from bench.planning.memory import too_large
 from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
@@ -166,9 +167,13 @@ def _check(plan: Plan, results: Results, cells: Sequence[PlannedCell], options: 
 
 
 def _download(plan: Plan, progress: Progress) -> None:
-    """Get the base models, and check their chat templates, before anything is written."""
-    for config in plan.sweep.base_model:
-        base = find_base(config.id, config.revision)
+    """Get the base models of the plan's cells, and check their weights and chat templates, before anything is
+    written."""
+    planned = (*plan.cells, *(pending.template for pending in plan.pending))
+    used = {cell.base.id for cell in planned}
+    for config in (base for base in plan.sweep.base_model if base.id in used):
+        base = find_base(config.id, config.revision, config.trust_remote_code)
+        check_headers(base.id, base.path, load_skeleton(config.id, config.revision, config.trust_remote_code))
         tokenizer = load_tokenizer(base)
         if plan.data.has_instructions or plan.data.open_questions:
             make_template(plan.data.config.template, tokenizer)
@@ -226,7 +231,7 @@ def _judge_with_references(plan: Plan, results: Results, progress: Progress) -> 
             recorded = folder.record().answers if planned.answers else {}
             for wanted in planned.answers:
                 if wanted.id in recorded:
-                    answers = read_answers(folder, wanted.file)
+                    answers = read_answers(folder, recorded[wanted.id].file)
                     similarity.rate_cell(folder, wanted, plan.data.open_questions[wanted.set], answers)
 
 

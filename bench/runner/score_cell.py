@@ -6,15 +6,18 @@ import dataclasses
 import time
 from typing import Literal, cast
 
+import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from bench.costs import Meter, ModelFlops
+from bench.costs import Meter, ModelFlops, release_memory
 from bench.data.templates import make_template
+from bench.errors import out_of_memory
 from bench.evaluation import protocols, scoring
 from bench.evaluation.development import development_accuracy, development_questions
 from bench.evaluation.latency import time_generation
 from bench.evaluation.loglikelihood_protocol import choice_loglikelihoods
-from bench.evaluation.merge_check import merge_and_compare
+from bench.evaluation.merge_check import MergeOutcome, merge_and_compare, probe, probe_batch
 from bench.evaluation.open_answers import answer_questions
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.evaluation.workload import LATENCY_BATCHES
@@ -25,24 +28,36 @@ from bench.runner.cell_run import CellRun
 from bench.store.records import AnswersRecord, EvaluationRecord, ScoringCosts
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 
+UNTOUCHED = "its logits equal the untuned model's bit for bit: its adapter was not applied, or training changed nothing"
 TIMED_QUESTIONS = 64
 """Questions whose texts the timed prompts are cut from."""
 
 
+class UnreadableAdapter(Exception):
+    """The saved adapter cannot be loaded into its base."""
+
+
 def score_cell(run: CellRun) -> None:
-    """Score what is not scored yet, merged if the sweep says so and the method can."""
-    # All evaluations of a cell are of the merged model, or none is: it depends on the sweep and the method.
-    if any(wanted.merged for wanted in (*run.planned.evaluations, *run.planned.answers)):
+    """Score what is not scored yet, merged if the sweep says so and the method can.
+
+    A model whose answers change by merging is scored unmerged: the score is of the model that was trained. Raises
+    UnreadableAdapter if what was saved cannot be loaded.
+    """
+    # All evaluations of a cell are of the merged model, or none is.
+    wants_merged = any(wanted.merged for wanted in (*run.planned.evaluations, *run.planned.answers))
+    if wants_merged:
         lm = _merged_lm(run)
-        _time_merged(run, lm)
-        _score(run, lm, merged=True)
-        return
+        if lm is not None:
+            _time_merged(run, lm)
+            _score(run, lm, merged=True)
+            return
+        release_memory()
     model = _load_trained(run)
     lm = _unmerged_lm(run, model)
     if run.cell.data is not None:
         time_answers(run, "unmerged", lm)
     _score(run, lm, merged=False)
-    if not run.planned.trial:
+    if not wants_merged and not run.planned.trial:
         try:  # only measured: the scores count, whatever happens here
             merged_lm = _merge(run, model, None)
             if merged_lm is not None:
@@ -54,8 +69,19 @@ def score_cell(run: CellRun) -> None:
 
 def _load_trained(run: CellRun) -> PreTrainedModel:
     """The trained model from what was saved, so that the scores are the same after a restart."""
-    model = run.method.load(run.load_base(), run.folder.adapter, run.cell)
+    base, trained = run.load_base(), run.cell.data is not None
+    batch = probe_batch(run.data, run.tokenizer, run.planned.training) if trained else {}
+    plain = {name: value for name, value in batch.items() if name != "prompt_mask"}
+    untuned = probe(base, plain, run.cell.base.dtype) if trained else None
+    try:
+        model = run.method.load(base, run.folder.adapter, run.cell)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if out_of_memory(error):
+            raise
+        raise UnreadableAdapter(f"{type(error).__name__}: {error}") from error
     drop_prompt_mask(model)
+    if untuned is not None and torch.equal(untuned, probe(model.eval(), batch, run.cell.base.dtype)):
+        run.warn([UNTOUCHED])
     return cast(PreTrainedModel, model)  # a method's wrapper (PEFT's, say) is called and configured like one
 
 
@@ -64,19 +90,21 @@ def _unmerged_lm(run: CellRun, model: PreTrainedModel) -> LanguageModel:
     return LanguageModel(model, run.tokenizer, batch_size, run.facts.shared_prefix, dtype, run.facts.pads_left)
 
 
-def _merged_lm(run: CellRun) -> LanguageModel:
-    """The merged model, ready to be scored; nothing of the unmerged one is left in memory."""
+def _merged_lm(run: CellRun) -> LanguageModel | None:
+    """The merged model, ready to be scored; nothing of the unmerged one is left in memory. None if merging changes the
+    model's answers."""
     model = _load_trained(run)
     if run.cell.data is not None:
         time_answers(run, "unmerged", _unmerged_lm(run, model))
     lm = _merge(run, model, run.sweep.evaluation.batch_size)
-    if lm is None:
+    if lm is None and not run.facts.mergeable:
         raise ValueError(f"{run.cell.name} is to be scored merged, and its method cannot merge")
     return lm
 
 
 def _merge(run: CellRun, model: PreTrainedModel, batch_size: int | None) -> LanguageModel | None:
-    """The merged model, compared with the unmerged one; None if the method cannot merge. Takes `model` apart."""
+    """The merged model, compared with the unmerged one; None if the method cannot merge, or merging changes the model's
+    answers. Takes `model` apart."""
     start = time.perf_counter()
     outcome = merge_and_compare(
         model,
@@ -96,7 +124,23 @@ def _merge(run: CellRun, model: PreTrainedModel, batch_size: int | None) -> Lang
         run.record.merge_max_abs_diff = dict(outcome.max_abs_diff or {})
         run.record.merge_flips = outcome.flips
         run.record.development = run.record.development or outcome.development  # of the model that was scored
+    if outcome.changed:
+        _score_unmerged_instead(run, outcome)
+        return None
     return outcome.lm
+
+
+def _score_unmerged_instead(run: CellRun, outcome: MergeOutcome) -> None:
+    """Record that merging changes the model's answers, and forget scores of the merged model by earlier versions."""
+    run.record.merge_reason = f"{outcome.changed}; the scores are of the unmerged model"
+    run.record.development = outcome.development
+    for evaluation in run.planned.evaluations:
+        if evaluation.id in run.record.evaluations and run.record.evaluations[evaluation.id].merged:
+            del run.record.evaluations[evaluation.id]
+    for answers in run.planned.answers:
+        if answers.id in run.record.answers and run.record.answers[answers.id].merged:
+            del run.record.answers[answers.id]
+    run.listener.line(f"{run.cell.name}: {run.record.merge_reason}")
 
 
 def _time_merged(run: CellRun, lm: LanguageModel) -> None:
@@ -120,7 +164,9 @@ def _score(run: CellRun, lm: LanguageModel, merged: bool) -> None:
 
 
 def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, merged: bool) -> None:
-    """Score one task by one protocol; rows that an earlier run has written are used, without costs."""
+    """Score one task by one protocol; rows that an earlier run has written are used, without costs. The record says
+    whether the model was merged, also where the plan wants it otherwise."""
+    wanted, evaluation = evaluation, evaluation.of(merged)
     rows, costs = run.folder.items(evaluation.file), ScoringCosts()
     if rows is None:
         lm.advance = run.listener.stage(f"{run.cell.name} scoring {evaluation.task}")
@@ -130,7 +176,7 @@ def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, m
         costs = scoring_costs(meter.reading, before, lm.counts, _work(run, merged))
         run.folder.write_items(evaluation.file, rows)
     scores = scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
-    run.record.evaluations[evaluation.id] = EvaluationRecord(
+    run.record.evaluations[wanted.id] = EvaluationRecord(
         **evaluation.model_dump(), **scores.model_dump(), **costs.model_dump(), file=evaluation.file
     )
     if lm.sharing_check is not None:
@@ -140,8 +186,9 @@ def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, m
     run.save()
 
 
-def _answer(run: CellRun, lm: LanguageModel, wanted: AnswersIdentity, merged: bool) -> None:
+def _answer(run: CellRun, lm: LanguageModel, planned: AnswersIdentity, merged: bool) -> None:
     """Answer a set of open questions, and have the offline judge score the answers that have references."""
+    wanted = planned.of(merged)
     questions = run.data.open_questions[wanted.set]
     advance = run.listener.stage(f"{run.cell.name} answering {wanted.set}")
     before = dataclasses.replace(lm.counts)
@@ -151,7 +198,7 @@ def _answer(run: CellRun, lm: LanguageModel, wanted: AnswersIdentity, merged: bo
         answers = answer_questions(lm, questions, template, wanted, run.cell.seed, run.folder, advance)
     costs = scoring_costs(meter.reading, before, lm.counts, _work(run, merged))
     tokens = [len(run.tokenizer.encode(text, add_special_tokens=False)) for turns in answers.values() for text in turns]
-    run.record.answers[wanted.id] = AnswersRecord(
+    run.record.answers[planned.id] = AnswersRecord(
         **wanted.model_dump(),
         # The cost of answers from a run that was killed is not known.
         **(ScoringCosts() if resumed else costs).model_dump(),

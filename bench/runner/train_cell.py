@@ -15,10 +15,11 @@ from bench.errors import CellProblem, UserError, out_of_memory
 from bench.progress import Advance
 from bench.runner.cell_costs import add_training_costs, parameter_costs
 from bench.runner.cell_run import CellRun
+from bench.store.adapters import adapter_bytes
 from bench.store.files import write_text
 from bench.store.records import Costs, TrainingLogRow
 from bench.sweep.sections import TrainingConfig
-from bench.training.checkpoint import latest_checkpoint
+from bench.training.checkpoint import DamagedCheckpoint, latest_checkpoint, remove_damaged
 from bench.training.distributed import TrainingJob, train_on_devices
 from bench.training.trainer import TrainingResult, micro_batches, train
 
@@ -42,6 +43,11 @@ def train_cell(run: CellRun) -> Costs:
             release_memory()
         try:
             result = _train(run, model, config.model_copy(update={"micro_batch": micro_batch}))
+        except DamagedCheckpoint as error:  # it is removed by now
+            run.listener.line(f"{run.cell.name}: {error}; the training starts from its beginning")
+            model = None
+            release_memory()
+            return train_cell(run)
         except Exception as error:
             if micro_batch == 1 or not out_of_memory(error):
                 raise
@@ -50,7 +56,7 @@ def train_cell(run: CellRun) -> Costs:
             add_training_costs(costs, result, work, config, run.cell.base.dtype)
             if model is not None:
                 _save_adapter(run, model)
-            costs.adapter_bytes = sum(path.stat().st_size for path in run.folder.adapter.rglob("*.safetensors"))
+            costs.adapter_bytes = adapter_bytes(run.folder.adapter)
             return costs
         model = None  # before the next is loaded
         release_memory()
@@ -69,7 +75,11 @@ def _attach(run: CellRun) -> tuple[nn.Module, Costs]:
 def _first_micro_batch(run: CellRun) -> int | None:
     """The micro-batch to begin with: that of the last checkpoint, if there is one; its time counts as the cell's."""
     config = run.planned.training
+    damaged = remove_damaged(run.folder.work)
     saved = latest_checkpoint(run.folder.work)
+    for problem in damaged:
+        start = "starts from its beginning" if saved is None else f"resumes from step {saved.step}"
+        run.listener.line(f"{run.cell.name}: {problem}; the training {start}")
     if saved is None or config.devices > 1:
         return config.micro_batch
     run.started -= saved.progress.cost.seconds

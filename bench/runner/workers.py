@@ -147,7 +147,7 @@ def run_locked(
             return RunElsewhere("another process has run it")
         folder.tidy()
         folder.make_loose()
-        return run(planned, context.plan, folder, listener)
+        return run(planned, context.plan, folder, listener, may_train=Status.TODO in context.statuses)
 
 
 # ---- the worker that is this process

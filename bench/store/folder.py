@@ -201,6 +201,14 @@ class CellFolder:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / ".adapter.part", ignore_errors=True)
 
+    def set_adapter_aside(self) -> Path | None:
+        """Rename a damaged `adapter/` to `adapter.damaged/`, in the place of an earlier one; its new path, if any."""
+        aside = self.path / "adapter.damaged"
+        if not self.adapter.is_dir():
+            return None
+        shutil.rmtree(aside, ignore_errors=True)
+        return self.adapter.rename(aside)
+
     def save_adapter(self, save: Callable[[Path], object]) -> None:
         """Call `save(folder)` on a temporary folder, which then becomes `adapter/`."""
         with writing_folder(self.adapter) as part:

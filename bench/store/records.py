@@ -236,16 +236,17 @@ class CellRecord(Record):
     costs: Costs | None = None
     """Written when the training is whole. None: it is not."""
     evaluations: dict[str, EvaluationRecord] = Field(default_factory=dict)
-    """By the hash of the evaluation's settings."""
+    """By the hash of the settings that the plan asks for. The record has those that were used: a model whose answers
+    change by merging is scored unmerged."""
     answers: dict[str, AnswersRecord] = Field(default_factory=dict)
-    """By the hash of the answers' settings."""
+    """By the hash of the settings that the plan asks for, as `evaluations`."""
     development: DevelopmentRecord | None = None
     """Of the model that was scored. None: not asked yet."""
     merge_max_abs_diff: dict[str, float | None] | None = None
     """By dtype, how far merging moved a logit; None where it was not measured."""
     merge_flips: MergeFlips | None = None
     merge_reason: str = ""
-    """Why the cell was not merged."""
+    """Why the cell was not merged, or not scored merged."""
     sharing_check: SharingCheck | None = None
     warnings: list[str] = Field(default_factory=list)
 

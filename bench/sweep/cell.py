@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Self
 
-from pydantic import JsonValue, field_validator
+from pydantic import JsonValue, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from bench.hashing import short_hash
 from bench.sweep.sections import Strict, TrainingConfig, json_values
@@ -29,6 +29,16 @@ class BaseIdentity(Strict):
     id: str
     revision: str
     dtype: str
+    trust_remote_code: bool = False
+    """Whether the model's own code was run, which may compute otherwise than transformers'."""
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Cells from before `trust_remote_code` existed have no key for it, and keep their identity."""
+        content: dict[str, JsonValue] = handler(self)
+        if not self.trust_remote_code:
+            del content["trust_remote_code"]
+        return content
 
 
 class CellData(Strict):

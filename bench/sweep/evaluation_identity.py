@@ -8,9 +8,15 @@ from __future__ import annotations
 import functools
 import json
 import re
+from typing import Self
 
 from bench.hashing import short_hash
 from bench.sweep.sections import Strict, TemplateName
+
+
+def autocast(dtype: str, merged: bool) -> bool | None:
+    """Whether forward passes are cast to `dtype`; null where nothing is to be cast."""
+    return True if not merged and dtype != "float32" else None
 
 
 def label(name: str, version: int) -> str:
@@ -25,6 +31,11 @@ class _Settings(Strict):
     merged: bool
     autocast: bool | None = None
     """For an unmerged model: forward passes are cast to `dtype`, trained weights stay in float32. Null where merged."""
+
+    def of(self, merged: bool) -> Self:
+        """The same settings for the merged or the unmerged model."""
+        arithmetic = {"merged": merged, "autocast": autocast(self.dtype, merged)}
+        return self if self.merged == merged else type(self).model_validate({**self.model_dump(), **arithmetic})
 
 
 class AnswersSettings(_Settings):

@@ -91,6 +91,9 @@ class BaseModelConfig(Strict):
     """Branch, tag or commit of a hub id."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What forward passes compute in; `auto`: bfloat16 where the device has it, else float32."""
+    trust_remote_code: bool = False
+    """Run the Python code that the model's folder or repository brings (`auto_map`). Read the code first: it can do all
+    that you can."""
 
 
 class OwnSet(Strict):

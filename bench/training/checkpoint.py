@@ -12,19 +12,22 @@ import json
 import random
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from bench.costs import Reading
+from bench.errors import first_line
 from bench.store.files import writing_folder
 from bench.store.records import TrainingLogRow
 from bench.training.throughput import ThroughputState
@@ -41,6 +44,10 @@ STATE, TENSORS = "state.json", "tensors.safetensors"
 
 class CannotCheckpoint(Exception):
     """The state of a training cannot be written as tensors and JSON."""
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint is not whole, or does not fit the training."""
 
 
 class _Frozen(BaseModel):
@@ -84,6 +91,8 @@ class CheckpointState(_Frozen):
     numpy: tuple[str, list[int], int, int, float]
     """`numpy.random.get_state()`."""
     so_far: TrainingProgress
+    tensors: tuple[str, ...] | None = None
+    """Names of all tensors; None in checkpoints of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +118,44 @@ class Checkpoint:
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The last checkpoint in a folder that can be read; None without one."""
-    paths = sorted(folder.glob(f"{PREFIX}*"), key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
-    for path in paths:
+    """The last checkpoint in a folder that is whole; None without one."""
+    checkpoints = []
+    for path in folder.glob(f"{PREFIX}*"):
+        with suppress(DamagedCheckpoint):
+            checkpoints.append(_read(path))
+    return max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
+
+
+def remove_damaged(folder: Path) -> list[str]:
+    """Remove the checkpoints in a folder that are not whole; what is wrong with each, a sentence without its end."""
+    problems = []
+    for path in sorted(folder.glob(f"{PREFIX}*")):
         try:
-            content = json.loads((path / STATE).read_text(encoding="utf-8"))
-            return Checkpoint(path, CheckpointState.model_validate(content))
-        except (OSError, ValueError):
-            continue
-    return None
+            _read(path)
+        except DamagedCheckpoint as error:
+            problems.append(f"{path.name} is damaged ({error})")
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)  # a file in a checkpoint's place
+    return problems
+
+
+def _read(path: Path) -> Checkpoint:
+    """A checkpoint whose files are complete. Raises DamagedCheckpoint."""
+    try:
+        content = json.loads((path / STATE).read_text(encoding="utf-8"))
+        state = CheckpointState.model_validate(content)
+        TrainerState.load_from_json(str(path / TRAINER_STATE_NAME))
+        with safe_open(path / TENSORS, framework="pt") as file:  # raises for a file of another length
+            names = set(file.keys())
+    except ValidationError as error:
+        raise DamagedCheckpoint(f"{STATE}: {error.error_count()} fields are missing or impossible") from error
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise DamagedCheckpoint(first_line(error)) from error
+    if path.name != f"{PREFIX}{state.step}":
+        raise DamagedCheckpoint(f"it holds step {state.step}")
+    if state.tensors is not None and (lacking := set(state.tensors) ^ names):
+        raise DamagedCheckpoint(f"{len(lacking)} tensors are missing or too many, such as {min(lacking)}")
+    return Checkpoint(path, state)
 
 
 def save_checkpoint(
@@ -156,6 +194,7 @@ def save_checkpoint(
         "python": random.getstate(),
         "numpy": [kind, keys.tolist(), *rest],
         "so_far": progress.model_dump(exclude_unset=True),
+        "tensors": sorted(tensors),
     }
     try:
         text = json.dumps(content)
@@ -172,10 +211,12 @@ def save_checkpoint(
 
 
 def restore_model(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Restore the trained parameters and the buffers in place."""
+    """Restore the trained parameters and the buffers in place. Raises DamagedCheckpoint if it is of another model."""
     tensors, saved = _trained_and_buffers(model), checkpoint.tensors("model.")
-    if tensors.keys() != saved.keys():
-        raise RuntimeError(f"the checkpoint is of another model: {sorted(tensors.keys() ^ saved.keys())[:3]}")
+    others = sorted(tensors.keys() ^ saved.keys())
+    others += [name for name in tensors.keys() & saved.keys() if tensors[name].shape != saved[name].shape]
+    if others:
+        raise DamagedCheckpoint(f"{checkpoint.path.name} is of another model: {', '.join(others[:3])}")
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(saved[name])
@@ -184,7 +225,8 @@ def restore_model(checkpoint: Checkpoint, model: nn.Module) -> None:
 def restore_optimizer(
     checkpoint: Checkpoint, optimizer: Optimizer, schedule: LRScheduler, scaler: GradScaler | None
 ) -> None:
-    """Restore the state of the optimizer, the schedule and the gradient scaler."""
+    """Restore the state of the optimizer, the schedule and the gradient scaler. Raises DamagedCheckpoint if the
+    optimizer refuses it."""
     state = checkpoint.state
     states: dict[int, dict[str, object]] = {number: dict(values) for number, values in state.optimizer.state.items()}
     for name, value in checkpoint.tensors("optimizer.").items():
@@ -194,8 +236,11 @@ def restore_optimizer(
         {key: tuple(value) if key == "betas" and isinstance(value, list) else value for key, value in group.items()}
         for group in state.optimizer.param_groups
     ]
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
-    schedule.load_state_dict(dict(state.schedule))
+    try:
+        optimizer.load_state_dict({"state": states, "param_groups": groups})
+        schedule.load_state_dict(dict(state.schedule))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{checkpoint.path.name} is of another optimizer: {first_line(error)}") from error
     if scaler is not None and state.scaler:
         scaler.load_state_dict(dict(state.scaler))
 

@@ -20,7 +20,8 @@ from helpers.training import EXAMPLES, cell_of, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
-from bench.data.encoding import Collator, encode
+from bench.data.collator import Collator
+from bench.data.encoding import encode
 from bench.evaluation.merge_check import probe
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.models.hooks import PromptMaskInGeneration, causal_lm, drop_prompt_mask

@@ -7,6 +7,8 @@ each step. Stopped in the first epoch, a second start goes on from the last chec
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,21 @@ import torch
 from helpers.methods import SETTINGS, TRAINED, slow_beyond_families
 from helpers.sweeps import bench, sweep_file
 from helpers.training import EXAMPLES, cell_of
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.progress import ignore_progress
 from bench.store.records import TrainingLogRow
 from bench.sweep.sections import TrainingConfig
-from bench.training.checkpoint import STATE, latest_checkpoint
+from bench.training.checkpoint import (
+    STATE,
+    TENSORS,
+    DamagedCheckpoint,
+    latest_checkpoint,
+    remove_damaged,
+    restore_model,
+)
 from bench.training.trainer import TrainingResult, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
@@ -93,13 +102,61 @@ def test_other_orders_and_micro_batches(settings: dict[str, Any], at: int, tiny_
     assert rest == log and all(weights[name].equal(again[name]) for name in weights)
 
 
-def test_a_damaged_checkpoint_is_not_believed(tiny_model: Path, tmp_path: Path) -> None:
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def without_a_tensor(path: Path) -> None:
+    """The second moment of the first parameter is gone; AdamW would begin it anew without a word."""
+    tensors = load_file(path / TENSORS)
+    for name in [name for name in tensors if name.startswith("optimizer.0.")]:
+        del tensors[name]
+    save_file(tensors, path / TENSORS)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no JSON": lambda path: (path / STATE).write_text("{"),
+    "no fields": lambda path: (path / STATE).write_text("{}"),
+    "no state": lambda path: (path / STATE).unlink(),
+    "tensors cut off": lambda path: truncate(path / TENSORS),
+    "no tensors": lambda path: (path / TENSORS).unlink(),
+    "a tensor is missing": without_a_tensor,
+    "Trainer's state cut off": lambda path: truncate(path / "trainer_state.json"),
+    "a folder of another name": lambda path: path.rename(path.with_name("checkpoint-x")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_not_resumed_from(damage: str, tiny_model: Path, tmp_path: Path) -> None:
     trained("lora", tiny_model, tmp_path, 0, stop=4)
-    found = latest_checkpoint(tmp_path)
-    (found.path / STATE).write_text("{")
+    DAMAGES[damage](latest_checkpoint(tmp_path).path)
     assert latest_checkpoint(tmp_path) is None
+    (problem,) = remove_damaged(tmp_path)
+    assert problem.startswith("checkpoint-") and " is damaged (" in problem
+    assert not list(tmp_path.glob("checkpoint-*"))
     _weights, log, result = trained("lora", tiny_model, tmp_path, 0)
     assert result.resumed == 0 and log[0]["step"] == 1
+
+
+def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tiny_model: Path, tmp_path: Path) -> None:
+    weights, whole, _ = trained("lora", tiny_model, tmp_path / "whole", None)
+    trained("lora", tiny_model, tmp_path / "parts", 0, stop=3)
+    earlier = latest_checkpoint(tmp_path / "parts").path
+    shutil.copytree(earlier, tmp_path / "kept")
+    trained("lora", tiny_model, tmp_path / "parts", 0, stop=4)
+    later = latest_checkpoint(tmp_path / "parts").path
+    shutil.move(tmp_path / "kept", earlier)
+    truncate(later / TENSORS)
+    assert latest_checkpoint(tmp_path / "parts").step == 2
+    assert len(remove_damaged(tmp_path / "parts")) == 1
+    again, log, result = trained("lora", tiny_model, tmp_path / "parts", 0)
+    assert result.resumed > 0 and log == whole and all(weights[name].equal(again[name]) for name in weights)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    trained("lora", tiny_model, tmp_path, 0, stop=4)
+    with pytest.raises(DamagedCheckpoint, match="is of another model"):
+        restore_model(latest_checkpoint(tmp_path), AutoModelForCausalLM.from_pretrained(tiny_model))
 
 
 def test_no_pickle_and_one_checkpoint_at_a_time(tiny_model: Path, tmp_path: Path) -> None:
