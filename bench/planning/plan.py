@@ -113,6 +113,7 @@ class Plan:
             notes=[*self.data.notes, *([self.sweep.note] if self.sweep.note else [])],
             tasks=list(self.data.questions),
             format=self.data.config.format,
+            data=next((cell.data for cell in trained if cell.data is not None), None),
             protocols=list(self.sweep.evaluation.protocols),
             report=self.sweep.report,
             baseline=choose_baseline([(cell.method, cell.rank) for cell in trained], self.sweep.report.baseline),

@@ -39,9 +39,7 @@ def open_answer_tables(
         )
     tables += [*_answer_lengths(results), *pairwise_tables(results, judgments, plan.baseline)]
     if MT_BENCH in plan.open_questions:
-        bases = set(results.cells["base"])
-        drawn = any(published.comparable_scores(bases, plan, panel.set, panel.kind, panel.name) for panel in panels)
-        tables.append(_published(drawn))
+        tables.append(_published())
     return tables
 
 
@@ -122,7 +120,7 @@ def _answer_lengths(results: ResultTables) -> list[ReportTable]:
     return [ReportTable("Length of the answers", ["cell", "answers", "tokens each", "cut off"], rows, note)]
 
 
-def _published(drawn: bool) -> ReportTable:
+def _published() -> ReportTable:
     scores = published.read_published("dora_mt_bench")
     margins = published.read_published("dora_mt_bench_margins")
     rows = [
@@ -133,9 +131,6 @@ def _published(drawn: bool) -> ReportTable:
         [f"{row.method} over {row.baseline}", row.base, f"{row.samples:,}", f"{row.margin:+.2f}", "section 5.4"]
         for row in margins.itertuples()
     ]
-    note = (
-        "Drawn in the figure. "
-        if drawn
-        else "Another base model, data or judge: not comparable with the scores above. "
-    ) + "The values of the paper's curve at 1,000, 4,000 and 7,000 samples were never printed, but for these margins."
-    return ReportTable("Published MT-Bench scores", ["method", "base", "samples", "score", "source"], rows, note)
+    return ReportTable(
+        "Published MT-Bench scores", ["method", "base", "samples", "score", "source"], rows, published.MT_BENCH_NOTE
+    )

@@ -1,21 +1,23 @@
-"""The papers' numbers, with their sources; drawn over ours only where base, tasks and protocol are the same.
+"""The papers' numbers, with their sources; drawn over ours only where the whole experiment is the same: base, training
+data and recipe, questions and protocol.
 
 The files are facts carried over from the papers named in `SOURCES`. Where sources disagree, both are kept.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
+from pydantic import JsonValue
 
 from bench.store.records import PlanRecord
+from bench.sweep.cell import CellData, Settings
 
 FOLDER = Path(__file__).parent / "published"
 
 RANK_SOURCE = "DoRA, arXiv 2402.09353 v6, Table 15"
-SCORE_SOURCE = "DoRA, Table 5"
 SOURCES = {
     "dora_table15_rank": f"{RANK_SOURCE} (the numbers behind Figure 5): LLaMA-7B, commonsense_170k, single runs",
     "dora_table1_commonsense": "DoRA, arXiv 2402.09353 v6, Table 1; its LLaMA-7B/13B baselines are quoted from "
@@ -30,18 +32,41 @@ DISAGREEMENTS = (
     "DoRA r=64; the LoReFT paper quotes DoRA r=32 as 78.1. All of the paper's commonsense numbers are single runs."
 )
 COMMONSENSE = {
-    "boolq_closed",
-    "piqa",
-    "siqa",
-    "hellaswag",
-    "winogrande",
-    "arc_easy",
-    "arc_challenge",
-    "openbookqa",
+    "boolq_closed": 3270,
+    "piqa": 1838,
+    "siqa": 1954,
+    "hellaswag": 10_042,
+    "winogrande": 1267,
+    "arc_easy": 2376,
+    "arc_challenge": 1172,
+    "openbookqa": 500,
 }
+"""The eight tasks, with the number of their test questions."""
 PROTOCOL = "llm-adapters-v1"
 LLAMA_7B = {"huggyllama/llama-7b", "yahma/llama-7b-hf", "decapoda-research/llama-7b-hf"}
 """Copies of the paper's base model on the hub."""
+SAMPLES = 170_420
+"""Rows of commonsense_170k."""
+TRAINING: Settings = {
+    "epochs": 3,
+    "batch_size": 16,
+    "order": "random",
+    "max_length": 256,
+    "schedule": "linear",
+    "warmup_steps": 100,
+    "weight_decay": 0,
+    "loss": "all",
+    "validation": {"examples": 120, "steps": 80},
+}
+"""The training of the rank figure (DoRA, Table 8, and the script that its authors released)."""
+LEARNING_RATES = {"lora": (3e-4,), "dora": (2e-4, 1e-4)}
+"""By method of the rank figure."""
+TARGETS = ["down_proj", "k_proj", "q_proj", "up_proj", "v_proj"]
+MT_BENCH_NOTE = (
+    "Not drawn in the figure, because they are scores of another kind: the paper's Tables 13 and 14 show two answers "
+    "in one prompt, graded as in the Vicuna blog, and a judge here sees one answer at a time, as in FastChat. "
+    "The values of the paper's curve at 1,000, 4,000 and 7,000 samples were never printed, but for these margins."
+)
 
 
 def read_published(name: str) -> pd.DataFrame:
@@ -49,34 +74,91 @@ def read_published(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{name}.csv")
 
 
-def comparable(bases: set[str], tasks: set[str], protocols: set[str]) -> bool:
-    """Whether the rank figure's published curves may be drawn over results of these."""
-    return bool(bases) and bases <= LLAMA_7B and tasks == COMMONSENSE and protocols == {PROTOCOL}
+def rank_differences(plan: PlanRecord, cells: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
+    """How an experiment differs from that of the rank figure's published curves, each with the paper's value; empty
+    where it is the same, and the curves may be drawn over it.
+
+    `cells` are the finished cells of one sample count and the untuned base, `scores` those that averages are made of.
+    """
+    trained = cells[cells["method"] != "base"]
+    differences: dict[str, None] = {}  # each once, in order
+    bases, tasks, protocols = set(cells["base"]), set(scores["task"]), set(scores["protocol"])
+    if not bases or not bases <= LLAMA_7B:
+        differences[f"base model {_listed(bases)} (LLaMA-7B)"] = None
+    if tasks != set(COMMONSENSE):
+        differences[f"tasks {_listed(tasks)} (the eight commonsense tasks)"] = None
+    if protocols != {PROTOCOL}:
+        differences[f"protocol {_listed(protocols)} ({PROTOCOL})"] = None
+    if differences:
+        return [*differences]  # everything else follows from these, or does not matter beside them
+    questions = dict(zip(scores["task"], scores["n"], strict=True))
+    differences |= {
+        f"{questions[task]:,} questions of {task} ({n:,})": None
+        for task, n in COMMONSENSE.items()
+        if questions[task] != n
+    }
+    differences |= dict.fromkeys(_data_differences(plan.data))
+    for row in trained.itertuples():
+        if row.samples != SAMPLES:
+            differences[f"{row.samples:,} training samples ({SAMPLES:,})"] = None
+        differences |= dict.fromkeys(_training_differences(row.training or {}))
+        if row.method in LEARNING_RATES:
+            differences |= dict.fromkeys(_option_differences(row.method, row.options))
+    return [*differences]
 
 
-MT_BENCH_FINGERPRINT = "9ce50ff00905cc52"
-"""Fingerprint of MT-Bench's 80 questions (`open_questions_fingerprint`), as FastChat's question.jsonl has them."""
-PAPER_BASES = {"LLaMA-7B": LLAMA_7B, "LLaMA2-7B": {"meta-llama/Llama-2-7b-hf", "NousResearch/Llama-2-7b-hf"}}
-"""By the name that the MT-Bench numbers have for it."""
+def _data_differences(data: CellData | None) -> list[str]:
+    if data is None:
+        return ["training data that this older plan does not name (commonsense_170k)"]
+    differences = []
+    if set(data.train) != set(COMMONSENSE):
+        differences.append(f"training data {_listed(data.train)} (commonsense_170k)")
+    if data.format != "llm_adapters":
+        differences.append(f"format {data.format} (llm_adapters)")
+    return differences
 
 
-def paper_base(bases: set[str]) -> str | None:
-    """The paper's name of the base model of a sweep; None where it is another."""
-    return next((name for name, copies in PAPER_BASES.items() if bases and bases <= copies), None)
+def _training_differences(training: Settings) -> list[str]:
+    # Cells from before the order could be chosen have no key for it.
+    training = {"order": "random", **training}
+    return [
+        f"training.{key} {_value(training.get(key))} ({_value(value)})"
+        for key, value in TRAINING.items()
+        if training.get(key) != value
+    ]
 
 
-def comparable_scores(bases: set[str], plan: PlanRecord, questions: str, kind: str, judge: str) -> bool:
-    """Whether the paper's MT-Bench scores may be drawn over these: its base, the hub's cleaned Alpaca, all of MT-Bench,
-    and GPT-4 as the judge (not one of its successors)."""
-    record = plan.open_questions.get(questions)
-    return (
-        paper_base(bases) is not None
-        and plan.instructions == ["alpaca, the hub's"]
-        and record is not None
-        and record.fingerprint == MT_BENCH_FINGERPRINT
-        and kind == "openai"
-        and re.fullmatch(r"gpt-4(-\d{4})?", judge) is not None
-    )
+def _option_differences(method: str, options: Settings) -> list[str]:
+    rank = options.get("rank")
+    expected: Settings = {"dropout": 0.05, "alpha": 2 * rank if isinstance(rank, int) else None}
+    expected["target_modules"] = [*TARGETS]
+    neutral = {"rank", "lr", "norm"}
+    differences = [
+        f"{key} {_value(options.get(key))} of {method} ({_value(value)})"
+        for key, value in expected.items()
+        if options.get(key) != value
+    ]
+    differences += [
+        f"{key} {_value(value)} of {method} (not set)"
+        for key, value in options.items()
+        if value is not None and key not in neutral and key not in expected
+    ]
+    if options.get("lr") not in LEARNING_RATES[method]:
+        rates = " or ".join(f"{rate:g}" for rate in LEARNING_RATES[method])
+        differences.append(f"learning rate {_value(options.get('lr'))} of {method} ({rates})")
+    return differences
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _value(value: JsonValue) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, (int, float)) else "none" if value is None else str(value)
 
 
 def rank_table() -> pd.DataFrame:

@@ -13,6 +13,7 @@ from bench.report import published
 from bench.report.ranking import TASK
 from bench.report.table import ReportTable, column_text, done_names, filled_table, number_text, ranges_text
 from bench.statistics import standard_deviation
+from bench.store.records import PlanRecord
 
 
 def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTable]:
@@ -127,20 +128,26 @@ def parse_rate_table(read: ResultTables) -> list[ReportTable]:
     return [ReportTable("Parse rates", heads, rows, note)]
 
 
-def published_table(read: ResultTables) -> list[ReportTable]:
+def published_table(read: ResultTables, plan: PlanRecord) -> list[ReportTable]:
     """The papers' averages over the commonsense tasks, where any of these was scored."""
-    if not set(read.scores["task"]) & published.COMMONSENSE:
+    if not set(read.scores["task"]) & set(published.COMMONSENSE):
         return []
     rows = [
         [row.method, row.base, str(row.rank), f"{row.average:.1f}", row.source]
         for row in published.rank_table().itertuples()
     ]
     scores = averaged_scores(read.scores)
-    same = published.comparable(set(read.cells["base"]), set(scores["task"]), set(scores["protocol"]))
+    done = read.cells[read.cells["status"] == "done"]
+    panels = [
+        published.rank_differences(plan, done[(done["samples"] == samples) | (done["method"] == "base")], scores)
+        for samples in sorted(done.loc[done["method"] != "base", "samples"].unique())
+    ]
+    nearest = min(panels, key=len, default=["no finished cell"])
     note = (
-        "Drawn in the figure. "
-        if same
-        else "Another base model, tasks or protocol: not comparable with the scores here. "
+        f"Not drawn over the scores here, which are of another experiment (the paper's in brackets): "
+        f"{'; '.join(nearest)}. "
+        if nearest
+        else "The same experiment as here, drawn in the figure of ranks. "
     )
     heads = ["method", "base", "rank", "average", "source"]
     return [ReportTable("Published numbers", heads, rows, note + published.DISAGREEMENTS, folded=True)]

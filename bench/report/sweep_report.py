@@ -112,7 +112,7 @@ def sweep_report(results: Results) -> ReportContent:
         _stability(sweep),
         _trust(sweep),
         _failures(sweep),
-        ReportSection("published", "Published numbers", tables=published_table(tables)),
+        ReportSection("published", "Published numbers", tables=published_table(tables, plan)),
         ReportSection("duplicates", "Duplicates", tables=duplicate_table(plan)),
         length_section(results, plan),
         ReportSection("provenance", "Provenance", tables=environment_table(results, plan)),
@@ -164,9 +164,9 @@ def _coverage(sweep: _Sweep) -> ReportSection:
 def _figures(sweep: _Sweep) -> ReportSection:
     tables = sweep.tables
     figures = [
-        *rank_vs_accuracy.draw(tables.cells, tables.scores),
+        *rank_vs_accuracy.draw(tables.cells, tables.scores, sweep.plan),
         *accuracy_by_method.draw(tables.cells, tables.scores),
-        *samples.draw(tables.cells, sweep.panels, sweep.plan),
+        *samples.draw(tables.cells, sweep.panels),
     ]
     return ReportSection("figures", "By rank, samples and method", figures=figures)
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.hashing import short_hash
-from bench.sweep.cell import Settings
+from bench.sweep.cell import CellData, Settings
 from bench.sweep.evaluation_identity import AnswersSettings, EvaluationSettings
 from bench.sweep.sections import ReportConfig
 
@@ -362,6 +362,8 @@ class PlanRecord(Record):
     """Sentences that every report must say."""
     tasks: list[str]
     format: str
+    data: CellData | None = None
+    """What the cells learn from; None where an older version did not record it."""
     protocols: list[str]
     """The first one is that of the averages."""
     report: ReportConfig = ReportConfig()

@@ -47,7 +47,7 @@ class CellData(Strict):
     train: tuple[str, ...]
     format: str
     mix: str
-    subset_seed: int | None
+    subset_seed: int | None = None
     append_eos: bool
     fingerprint: str
     """Hash of the training pools after the development split and the removal of duplicates."""

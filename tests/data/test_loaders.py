@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from helpers.questions import HELD_OUT, data_of, question_rows, question_set
 from bench.data import hub, loaders
 from bench.data.examples import Dialogue
 from bench.data.open_questions import OpenQuestion, Turn, open_questions_fingerprint
+from bench.data.tasks import commonsense_tasks
 from bench.errors import UserError
 from bench.sweep.sections import OpenSet
 
@@ -33,6 +35,15 @@ def test_a_row_that_does_not_parse_is_named(row: str, why: str, tmp_path: Path) 
     path.write_text(path.read_text() + "\n" + row + "\n")
     with pytest.raises(UserError, match=f"train.jsonl, row 4: .*{why}"):
         data_of(config)
+
+
+def test_every_hub_data_set_is_pinned_by_a_whole_commit() -> None:
+    """A short one is a prefix, which the hub may not find, and which another commit may come to share."""
+    revisions = [task.source.revision for task in commonsense_tasks().values() if task.source]
+    revisions += [loaders.ALPACA_HUB[1], loaders.MT_BENCH_HUB[1]]
+    assert len(revisions) == 10
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in revisions), revisions
+    assert commonsense_tasks()["siqa"].source.revision == "54c6a1f8cb6daf4f5abf24a601852612fb35eb25"
 
 
 def test_missing_folder_says_what_is_there(tmp_path: Path) -> None:

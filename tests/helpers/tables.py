@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.analysis import comparison
 from bench.report.finding import comparison_sentences
+from bench.report.published import COMMONSENSE
 from bench.store.records import PlannedRecord
 from bench.sweep.baseline import choose_baseline
 from bench.sweep.cell import Settings
@@ -56,7 +57,12 @@ def two_runs(*more: dict) -> pd.DataFrame:
 
 
 def scores_of(tasks: set[str], protocol: str) -> pd.DataFrame:
-    return pd.DataFrame([{"task": task, "protocol": protocol, "majority": 50.0} for task in sorted(tasks)])
+    """Averaged scores, over all test questions of a commonsense task."""
+    rows = [
+        {"task": task, "protocol": protocol, "majority": 50.0, "n": COMMONSENSE.get(task, 100)}
+        for task in sorted(tasks)
+    ]
+    return pd.DataFrame(rows)
 
 
 def copied(finished: tuple[Path, Path], tmp_path: Path) -> Path:

@@ -24,7 +24,6 @@ from bench.analysis.judgments import PAIRS, JudgmentTables
 from bench.analysis.result_tables import ResultTables
 from bench.judging.judge_check import CheckResult
 from bench.judging.measures import noise_of_mean
-from bench.report import published
 from bench.report.figures import samples
 from bench.report.judge_panels import JudgePanel, judge_panels
 from bench.report.judged_finding import judge_warnings, judged_finding
@@ -142,10 +141,10 @@ def test_the_judges_noise_is_a_band_and_a_failed_check_a_warning() -> None:
     check = CheckResult("mt_bench", {}, 0.8, wanted=40, rated=40)
     (panel,) = panels_of(frame, judgments_of(rows, checks={"judge-1": [check]}))
     assert panel.noise == pytest.approx(noise_of_mean(0.8, 40)) and not panel.failed_check
-    drawn = {one.name: one for one in samples.draw(frame, [panel], NOTHING)}
+    drawn = {one.name: one for one in samples.draw(frame, [panel])}
     assert "Bands: what the judge's own noise does to a mean" in drawn["samples_vs_score"].caption
     (silent,) = panels_of(frame, judgments_of(rows))
-    assert "The noise of judge is not known" in samples.draw(frame, [silent], NOTHING)[-1].caption
+    assert "The noise of judge is not known" in samples.draw(frame, [silent])[-1].caption
     assert judge_warnings([silent], judgments_of(rows)) == [
         "judge was not checked: `bench judge FOLDER --check` says whether it can judge"
     ]
@@ -181,29 +180,16 @@ def test_two_judges_never_share_a_panel() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("base", "learnt", "asked", "judge", "fits"),
-    [
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4", True),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4-0613", True),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, own file", published.MT_BENCH_FINGERPRINT, "gpt-4", False),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", "0" * 16, "gpt-4", False),
-        ("meta-llama/Llama-2-7b-hf", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4o-mini", False),
-        ("smollm2-135m-instruct", "alpaca, the hub's", published.MT_BENCH_FINGERPRINT, "gpt-4", False),
-    ],
-)
-def test_the_papers_points_are_drawn_only_over_the_papers_experiment(
-    base: str, learnt: str, asked: str, judge: str, fits: bool
-) -> None:
-    questions = OpenSetRecord(n=80, turns=160, with_reference=40, references="", fingerprint=asked)
-    plan = NOTHING.model_copy(update={"open_questions": {"mt_bench": questions}, "instructions": [learnt]})
-    assert published.comparable_scores({base}, plan, "mt_bench", "openai", judge) is fits
-    frame = judged_cells(base=base)
-    (panel,) = panels_of(frame, judgments_of(ratings(frame), name=judge))
-    drawn = samples.draw(frame, [panel], plan)[-1]
-    assert (b"dvora, DoRA, Table 5" in drawn.svg.encode()) is fits
-    table = open_answer_tables(tables_of_cells(frame), [panel], judgments_of(ratings(frame)), plan)[-1]
-    assert table.note.startswith("Drawn in the figure.") is fits
+def test_the_papers_mt_bench_points_are_never_drawn_over_grades_of_single_answers() -> None:
+    """Whatever base, data, questions and judge: the paper's judge saw two answers in one prompt."""
+    questions = OpenSetRecord(n=80, turns=160, with_reference=40, references="", fingerprint="9ce50ff00905cc52")
+    plan = NOTHING.model_copy(update={"open_questions": {"mt_bench": questions}, "instructions": ["alpaca, the hub's"]})
+    frame = judged_cells(base="meta-llama/Llama-2-7b-hf")
+    panels = panels_of(frame, judgments_of(ratings(frame), name="gpt-4"))
+    drawn = samples.draw(frame, panels)[-1]
+    assert drawn.name == "samples_vs_score" and "Table 5" not in drawn.svg
+    table = open_answer_tables(tables_of_cells(frame), panels, judgments_of(ratings(frame)), plan)[-1]
+    assert table.note.startswith("Not drawn in the figure, because") and "two answers in one prompt" in table.note
     assert table.title == "Published MT-Bench scores" and ["dora", "LLaMA2-7B", "10,000", "6.0"] in [
         row[:4] for row in table.rows
     ]

@@ -12,15 +12,16 @@ from bench.analysis.result_tables import averaged_scores, trained_cells
 from bench.report import published
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
+from bench.store.records import PlanRecord
 
 NAME = "rank_vs_accuracy"
 LINES = 8
 """More series than this, and only those with a line are in the figure."""
 
 
-def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[ReportFigure]:
+def draw(cells: pd.DataFrame, scores: pd.DataFrame, plan: PlanRecord) -> list[ReportFigure]:
     """The figure, where a series has two ranks."""
-    figure = rank_figure(cells, averaged_scores(scores))
+    figure = rank_figure(cells, averaged_scores(scores), plan)
     if figure is None:
         return []
     caption = caption_of(cells, "small dots are seeds, lines their means", "one seed a point")
@@ -52,7 +53,7 @@ def series_with_ranks(cells: pd.DataFrame) -> list[str]:
     return series if len(series) <= LINES else [name for name in series if name in lines]
 
 
-def rank_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
+def rank_figure(cells: pd.DataFrame, scores: pd.DataFrame, plan: PlanRecord) -> Figure | None:
     """Average accuracy (points) against rank: a line a series (its mean over seeds), a dot a seed, the untuned base
     as a line; one panel a sample count. None where no series has two ranks."""
     plotted = series_with_ranks(cells)
@@ -75,7 +76,9 @@ def rank_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
                 label = "untuned" if cells["base"].nunique() == 1 else f"untuned {base}"
                 dashes = DASHES[place % len(DASHES)]
                 ax.axhline(rows["average"].mean(), color=GREY, ls=dashes, lw=1.2, label=label)
-            _overlay(ax, done, scores, looks)
+            of_panel = done[(done["samples"] == samples) | (done["method"] == "base")]
+            if not published.rank_differences(plan, of_panel, scores):
+                _overlay(ax, looks)
             if len(panels) > 1:
                 ax.set_title(f"{samples:,} training samples", fontsize=10)
             ax.set_xlabel("rank")
@@ -110,10 +113,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> N
     ax.margins(x=0.12)
 
 
-def _overlay(ax: Axes, done: pd.DataFrame, scores: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
-    """The published curves, dashed, and others' reproductions, as open markers - where they are the same experiment."""
-    if not published.comparable(set(done["base"]), set(scores["task"]), set(scores["protocol"])):
-        return
+def _overlay(ax: Axes, looks: dict[str, tuple[str, str]]) -> None:
+    """The published curves, dashed, and others' reproductions, as open markers."""
     for method, rows in published.read_published("dora_table15_rank").groupby("method"):
         colour, marker = looks.get(method, (GREY, "o"))
         label = f"{method}, {published.RANK_SOURCE}"

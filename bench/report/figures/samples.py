@@ -11,17 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from bench.analysis.result_tables import trained_cells
-from bench.report import published
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
 from bench.report.judge_panels import JudgePanel
-from bench.store.records import PlanRecord
 
 ACCURACY, HEAT, SCORE = NAMES = ("samples_vs_accuracy", "rank_by_samples", "samples_vs_score")
 """The figures' files."""
 
 
-def draw(cells: pd.DataFrame, panels: list[JudgePanel], plan: PlanRecord) -> list[ReportFigure]:
+def draw(cells: pd.DataFrame, panels: list[JudgePanel]) -> list[ReportFigure]:
     """The figures that these results can fill: those of accuracy where cells have two sample counts, that of scores
     where a judge has scored such cells."""
     figures = []
@@ -43,7 +41,7 @@ def draw(cells: pd.DataFrame, panels: list[JudgePanel], plan: PlanRecord) -> lis
     if plotted:
         says = "Judged score against training samples, one line a method, one panel a judge and set of questions"
         caption = _score_caption(plotted, dots)
-        figures.append(render_figure(SCORE, "Samples against score", says, caption, _scores(plotted, plan)))
+        figures.append(render_figure(SCORE, "Samples against score", says, caption, _scores(plotted)))
     return figures
 
 
@@ -106,7 +104,7 @@ def _accuracy(cells: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _scores(panels: list[JudgePanel], plan: PlanRecord) -> Figure:
+def _scores(panels: list[JudgePanel]) -> Figure:
     """Mean score against samples, a panel a judge and set, each on its judge's own scale."""
     with styled():
         figure = Figure(layout="constrained")
@@ -115,7 +113,6 @@ def _scores(panels: list[JudgePanel], plan: PlanRecord) -> Figure:
             bounds = panel.scores.set_index("folder")
             noise = panel.cells["folder"].map((bounds["high"] - bounds["low"]) / 2)
             _curves(ax, panel.cells.assign(question_noise=noise), panel.noise)
-            _overlay(ax, panel, plan)
             ax.set_title(panel.title, fontsize=10)
             ax.set_ylabel(f"mean score ({panel.scale})")
         legend(figure, list(axes))
@@ -150,19 +147,6 @@ def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
     ax.minorticks_off()
     ax.margins(x=0.12)
     ax.set_xlabel("training samples")
-
-
-def _overlay(ax: Axes, panel: JudgePanel, plan: PlanRecord) -> None:
-    """The paper's points, open, where base, data, questions and kind of judge are its own."""
-    bases = set(panel.cells["base"])
-    if not published.comparable_scores(bases, plan, panel.set, panel.kind, panel.name):
-        return
-    look = series_looks(dict.fromkeys(panel.cells["series"]))
-    rows = published.read_published("dora_mt_bench")
-    for row in rows[rows["base"] == published.paper_base(bases)].itertuples():
-        colour, marker = look.get(row.method, (GREY, "o"))
-        label = f"{row.method}, {published.SCORE_SOURCE}"
-        ax.plot([row.samples], [row.score], color=colour, marker=marker, mfc="none", ms=8, ls="none", label=label)
 
 
 def _heat(cells: pd.DataFrame) -> Figure | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.judged_cells import NOTHING
 from helpers.tables import ONE_SETTING, cells_of, scores_of
 from matplotlib.axes import Axes
 
@@ -12,7 +13,7 @@ from bench.report.figures.rendering import ReportFigure
 
 def drawn(rows: list[dict]) -> dict[str, ReportFigure]:
     cells, scores = cells_of(rows), scores_of({"arc_easy"}, "x")
-    figures = [*rank_vs_accuracy.draw(cells, scores), *accuracy_by_method.draw(cells, scores)]
+    figures = [*rank_vs_accuracy.draw(cells, scores, NOTHING), *accuracy_by_method.draw(cells, scores)]
     return {figure.name: figure for figure in figures}
 
 
@@ -84,7 +85,7 @@ def test_many_series_with_ranks_are_all_told_apart() -> None:
     found = drawn([*rows, alone])
     assert "Series without two ranks (1) are in the next figure only." in found["rank_vs_accuracy"].caption
     assert "accuracy_by_method" in found
-    figure = rank_vs_accuracy.rank_figure(cells_of([*rows, alone]), scores_of({"arc_easy"}, "x"))
+    figure = rank_vs_accuracy.rank_figure(cells_of([*rows, alone]), scores_of({"arc_easy"}, "x"), NOTHING)
     lines = [line for line in figure.axes[0].get_lines() if line.get_label().startswith(("lora", "vera"))]
     assert len(lines) == 16
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 16
