@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
     from bench.sweep.schema import Sweep
 
 
-def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
+def load_sweep(path: Path | str, overrides: tuple[str, ...] = (), allow_code: Collection[str] = ()) -> Sweep:
     """A sweep file (YAML), with `overrides` in the form of `--set` ("training.epochs=2").
 
-    Raises UserError for a file that is missing, is not YAML, or does not describe a sweep.
+    Raises UserError for a file that is missing, is not YAML, or does not describe a sweep, and for one of a results
+    folder that names classes of methods which `allow_code` does not.
     """
     from bench.sweep.load import load_sweep
+    from bench.sweep.named_code import check_recorded_sweep
 
-    return load_sweep(path, overrides)
+    sweep = load_sweep(path, overrides)
+    check_recorded_sweep(Path(path), sweep, allow_code)
+    return sweep
 
 
 def run_sweep(
@@ -39,18 +44,20 @@ def run_sweep(
     cpus_per_cell: float = 1.0,
     gpus_per_cell: float = 0.0,
     notify: str | None = None,
+    allow_code: Collection[str] = (),
 ) -> SweepOutcome:
     """Run the missing cells of a sweep in `results/<its name>`, as `bench run` does, and keep its report up to date.
 
-    The keywords are the fields of `bench.runner.options.RunOptions`. The outcome has the numbers of cells that are
-    done, failed and left; failed cells raise no error. Workers are separate processes, so call this function under
+    The keywords are the fields of `bench.runner.options.RunOptions`, and `allow_code`: the lm-eval task files whose
+    functions may run (`lm_eval:FILE.yaml`). The outcome has the numbers of cells that are done, failed and left;
+    failed cells raise no error. Workers are separate processes, so call this function under
     `if __name__ == "__main__":`. Raises UserError for a configuration or environment error that stops all cells.
     """
     from bench.planning.build import make_plan
     from bench.runner.options import RunOptions
     from bench.store.folder import Results
 
-    planned = make_plan(sweep, strict=strict)
+    planned = make_plan(sweep, strict=strict, allow_code=allow_code)
     options = RunOptions(
         workers=workers,
         only=only,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,24 +17,33 @@ from bench.store.adapters import adapter_problem
 from bench.store.folder import CellFolder
 from bench.store.records import CellRecord, EnvironmentRecord
 from bench.sweep.cell import Cell, CellData
+from bench.sweep.named_code import check_class
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
     from bench.methods.method import Method
+    from bench.models.locate import ModelFolder
 
 CARD = "README.md"
 
 
 def export(
-    folder: CellFolder, to: Path, merged: bool = False, base: str | None = None, trust_remote_code: bool = False
+    folder: CellFolder,
+    to: Path,
+    merged: bool = False,
+    base: str | None = None,
+    trust_remote_code: bool = False,
+    allow_code: Collection[str] = (),
 ) -> Path:
     """Write a cell's adapter into the folder `to`, or, with `merged`, the model with the adapter merged into its
     weights, in the cell's dtype. Returns `to`, which must not exist before.
 
-    `base` is the path of the base model, for a cell that names it by neither an alias nor a hub id. A cell's record
-    alone runs no code: `trust_remote_code` permits the base model's own. Raises UserError for a cell that is not
-    trained, has no adapter, or cannot be exported in this form.
+    `base` is the path of the base model, for a cell that names it by neither an alias nor a hub id; it is needed for
+    `merged`, and to convert PiSSA and OLoRA to plain LoRA. A cell's record alone runs no code: `trust_remote_code`
+    permits the base model's own, `allow_code` names a method's class that may run. Raises UserError for a cell that is
+    not trained, has no adapter, or cannot be exported in this form.
     """
     from bench import methods
 
@@ -53,15 +63,17 @@ def export(
             f"the adapter of {folder.path.name} {problem}",
             "Copy it again from where it is whole, or run the cell again.",
         )
+    check_class(cell.method, allow_code)
     method = methods.get(cell.method)
     part = to.with_name(f".{to.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        if merged:
+        if merged or method.needs_base_for_peft(cell.options):
             _check_code(cell, trust_remote_code)
+        if merged:
             _save_merged(cell, method, folder, part, base)
         else:
-            _save_adapter(cell, method, folder, part)
+            _save_adapter(cell, method, folder, part, base)
         text = model_card(cell, cell.data, record, folder.environment(), merged)
         (part / CARD).write_text(text, encoding="utf-8")
         part.rename(to)
@@ -89,7 +101,7 @@ def push(folder: Path, repository: str) -> str:
         ) from error
 
 
-def _save_adapter(cell: Cell, method: Method, folder: CellFolder, to: Path) -> None:
+def _save_adapter(cell: Cell, method: Method, folder: CellFolder, to: Path, base: str | None) -> None:
     problem = method.cannot_load_in_peft(cell.options, folder.adapter)
     if problem:
         mergeable = method.facts_for(cell.options).mergeable
@@ -97,7 +109,11 @@ def _save_adapter(cell: Cell, method: Method, folder: CellFolder, to: Path) -> N
             f"PEFT cannot load the adapter of {cell.method}: {problem}",
             "Give --merged." if mergeable else "bench itself can load it.",
         )
-    shutil.copytree(folder.adapter, to)
+    if method.needs_base_for_peft(cell.options):
+        to.mkdir()
+        method.save_for_peft(_trained(cell, method, folder, base), to)
+    else:
+        shutil.copytree(folder.adapter, to)
     _write_base_name(to, cell)
 
 
@@ -112,17 +128,29 @@ def _check_code(cell: Cell, trusted: bool) -> None:
 def _save_merged(cell: Cell, method: Method, folder: CellFolder, to: Path, base: str | None) -> None:
     import torch
 
-    from bench.models.load import load_model, load_tokenizer
-    from bench.models.locate import find_base
+    from bench.models.load import load_tokenizer
 
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         raise UserError(f"{cell.method} cannot be merged: {facts.cannot_merge}", "Leave out --merged.")
-    location = find_base(base or cell.base.id, None if base else _revision(cell), cell.base.trust_remote_code)
-    model = load_model(location, cell.base.dtype, method_kwargs=method.load_kwargs(cell))
-    merged = method.merge(method.load(model, folder.adapter, cell).float()).to(getattr(torch, cell.base.dtype))
+    trained = _trained(cell, method, folder, base)
+    merged = method.merge(trained.float()).to(getattr(torch, cell.base.dtype))
     cast("PreTrainedModel", merged).save_pretrained(to)
-    load_tokenizer(location).save_pretrained(to)
+    load_tokenizer(_location(cell, base)).save_pretrained(to)
+
+
+def _trained(cell: Cell, method: Method, folder: CellFolder, base: str | None) -> nn.Module:
+    """The base model with the cell's adapter, unmerged."""
+    from bench.models.load import load_model
+
+    model = load_model(_location(cell, base), cell.base.dtype, method_kwargs=method.load_kwargs(cell))
+    return method.load(model, folder.adapter, cell)
+
+
+def _location(cell: Cell, base: str | None) -> ModelFolder:
+    from bench.models.locate import find_base
+
+    return find_base(base or cell.base.id, None if base else _revision(cell), cell.base.trust_remote_code)
 
 
 def _revision(cell: Cell) -> str | None:

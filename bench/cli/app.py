@@ -50,6 +50,16 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting: --set training.epochs=2 (repeatable).", metavar="KEY=VALUE"),
 ]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        help="Let code run that a results folder or a task file names: the method package.module:Class, the base model "
+        "with code of its own, or the task "
+        "lm_eval:FILE.yaml with functions (repeatable). Without it, the command says what would run, and stops.",
+        metavar="NAME",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Worker processes; default: one per device. 0 runs cells in this process, for debugging."),

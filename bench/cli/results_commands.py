@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import SOME_FAILED, AsJson, ResultsFolders, app, examples, exits_on_user_error
+from bench.cli.app import SOME_FAILED, AllowCode, AsJson, ResultsFolders, app, examples, exits_on_user_error
 from bench.errors import UserError
 
 
@@ -73,6 +73,7 @@ def export_command(
         bool,
         typer.Option("--trust-remote-code", help="Run the base model's own Python code, which the cell was run with."),
     ] = False,
+    allow_code: AllowCode = None,
     push: Annotated[
         str | None, typer.Option(help="Also upload to this repository of the Hugging Face hub.", metavar="REPO")
     ] = None,
@@ -82,7 +83,8 @@ def export_command(
     from bench.export import push as upload
     from bench.store.folder import CellFolder
 
-    written = export(CellFolder(cell), to or Path("exports") / cell.name, merged, base, trust_remote_code)
+    allowed = tuple(allow_code or ())
+    written = export(CellFolder(cell), to or Path("exports") / cell.name, merged, base, trust_remote_code, allowed)
     print(f"exported: {written}")
     if push is not None:
         print(f"pushed: {upload(written, push)}")

@@ -12,6 +12,7 @@ import typer
 
 from bench.cli.app import (
     SOME_FAILED,
+    AllowCode,
     AsJson,
     Into,
     ResultsFolder,
@@ -55,6 +56,7 @@ def plan_command(
         ),
     ] = None,
     strict: StrictPlan = False,
+    allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
     """List the cells of a sweep with their status and the estimated time and memory. Checks every cell; runs none.
@@ -68,7 +70,8 @@ def plan_command(
 
     if calibrate and tflops is not None:
         raise UserError("--calibrate measures this device, and --tflops describes another", "Give one of them.")
-    planned = load_plan(config, set, use_placeholders=not calibrate, elsewhere=tflops is not None, strict=strict)
+    elsewhere = tflops is not None
+    planned = load_plan(config, set, allow_code, use_placeholders=not calibrate, elsewhere=elsewhere, strict=strict)
     folder = Results(results / planned.sweep.name)
     with Progress() as progress:
         planned = try_settings(planned, folder, progress, strict)
@@ -84,22 +87,29 @@ def plan_command(
 
 
 def load_plan(
-    config: Path, overrides: list[str] | None, use_placeholders: bool, elsewhere: bool, strict: bool = False
+    config: Path,
+    overrides: list[str] | None,
+    allow_code: list[str] | None,
+    use_placeholders: bool,
+    elsewhere: bool,
+    strict: bool = False,
 ) -> Plan:
     """The plan of a sweep file; with `use_placeholders`, data that cannot be downloaded are replaced."""
     from bench.sweep.load import load_sweep
+    from bench.sweep.named_code import check_recorded_sweep
 
-    sweep = load_sweep(config, tuple(overrides or ()))
+    sweep, allowed = load_sweep(config, tuple(overrides or ())), tuple(allow_code or ())
+    check_recorded_sweep(config, sweep, allowed)
     with without_collection():
         from bench.planning.build import make_plan
 
         try:
-            return make_plan(sweep, elsewhere=elsewhere, strict=strict)
+            return make_plan(sweep, elsewhere=elsewhere, strict=strict, allow_code=allowed)
         except OutOfReach as error:
             if not use_placeholders:
                 raise
             print(f"{error.problem}; planned with placeholders", file=sys.stderr)
-            return make_plan(sweep, use_placeholders=True, elsewhere=elsewhere, strict=strict)
+            return make_plan(sweep, use_placeholders=True, elsewhere=elsewhere, strict=strict, allow_code=allowed)
 
 
 @app.command(
@@ -139,6 +149,7 @@ def run_command(
     notify: Annotated[
         str | None, typer.Option(help="POST JSON to this URL when a cell fails and when the run ends.", metavar="URL")
     ] = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Run the missing cells of a sweep and keep its report up to date. Run the same command again to resume.
 
@@ -168,7 +179,7 @@ def run_command(
         notify=notify,
     )
     seconds_left(max_hours, until)  # an invalid time fails before the plan is made
-    planned = load_plan(config, set, use_placeholders=False, elsewhere=False, strict=strict)
+    planned = load_plan(config, set, allow_code, use_placeholders=False, elsewhere=False, strict=strict)
     options = replace(options, seconds=seconds_left(max_hours, until))
     folder = Results(results / planned.sweep.name)
     outcome = run_plan(planned, folder, options)
@@ -194,6 +205,7 @@ def evaluate_command(
     ] = False,
     workers: Workers = None,
     set: Set = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Score the trained cells of a results folder on more tasks, or by more protocols, without training.
 
@@ -208,7 +220,13 @@ def evaluate_command(
 
     results = Results(folder)
     planned = add_evaluations(
-        results, split_list(tasks), split_list(protocol), split_list(answers), tuple(set or ()), skip_lost
+        results,
+        split_list(tasks),
+        split_list(protocol),
+        split_list(answers),
+        tuple(set or ()),
+        skip_lost,
+        tuple(allow_code or ()),
     )
     with Progress() as progress:
         options = RunOptions(train=False, workers=workers)

@@ -11,7 +11,7 @@ import functools
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import OutOfReach, UserError, first_line
 from bench.evaluation.loglikelihood_protocol import ChoiceColumns
 from bench.evaluation.scoring import check_rows
+from bench.evaluation.task_file import TaskFile, read_task_file
 from bench.evaluation.task_sample import run_lm_eval_task
 from bench.hashing import short_hash
 from bench.sweep.evaluation_identity import EvaluationIdentity
@@ -51,6 +52,11 @@ class HarnessTask:
     """Hash of the contexts (with their few-shot examples) and the choices."""
 
     @property
+    def other_metrics(self) -> list[str]:
+        """Metrics of the task that are not scored here: acc and acc_norm are."""
+        return [metric for metric in self.task.aggregation() if metric not in ("acc", "acc_norm")]
+
+    @property
     def primary_metric(self) -> str:
         """acc_norm if the task reports it: its authors then decided that lengths should not matter."""
         return "acc_norm" if "acc_norm" in self.task.aggregation() else "acc"
@@ -64,12 +70,15 @@ def load_lm_eval_task(name: str, seed: int, limit: int | None) -> HarnessTask:
     group of tasks or not multiple choice, if a question has several right answers, or if its score is not the share of
     right answers.
     """
+    from bench.models.compat.lm_eval_templates import sandbox_templates
+
     spec = name.removeprefix(LM_EVAL)
     is_file = spec.endswith(".yaml")
-    if is_file and not Path(spec).is_file():
-        raise UserError(f"evaluation.tasks: there is no file {spec}", f"Give {LM_EVAL}NAME or {LM_EVAL}PATH.yaml.")
+    if is_file:
+        _check_single(name, read_task_file(Path(spec)))
     if not is_file:
         _check_known(spec)
+    sandbox_templates()
     manager = _task_manager(include_defaults=not is_file)
     if not is_file and spec not in manager.all_subtasks:
         if spec in manager.all_tasks:
@@ -79,6 +88,9 @@ def load_lm_eval_task(name: str, seed: int, limit: int | None) -> HarnessTask:
         raise _unknown_task(spec, manager.all_subtasks)
     try:
         (task,) = manager.load([spec])["tasks"].values()
+        return _with_questions(name, task, seed, limit)
+    except UserError:
+        raise
     except OSError as error:
         raise OutOfReach(
             f"evaluation.tasks: the data of {name} cannot be loaded: {first_line(error)}",
@@ -89,6 +101,10 @@ def load_lm_eval_task(name: str, seed: int, limit: int | None) -> HarnessTask:
             f"evaluation.tasks: lm-eval cannot load {name}: {type(error).__name__}: {first_line(error)}",
             f"`lm-eval validate --tasks {spec}` says more.",
         ) from error
+
+
+def _with_questions(name: str, task: LmEvalTask, seed: int, limit: int | None) -> HarnessTask:
+    """The task with its questions drawn. Raises UserError for a task that cannot be scored here."""
     if task.OUTPUT_TYPE != "multiple_choice":
         raise UserError(f"evaluation.tasks: {name} is of the kind {task.OUTPUT_TYPE}", "Choose a multiple_choice task.")
     documents = list(task.eval_docs)
@@ -130,6 +146,39 @@ def _unknown_task(spec: str, names: Sequence[str]) -> UserError:
     nearest = difflib.get_close_matches(spec, names, n=3)
     hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
     return UserError(f"lm-eval has no task {spec!r}", f"{hint}`lm-eval ls tasks` lists them.")
+
+
+def _check_single(name: str, file: TaskFile) -> None:
+    """Raises UserError for a file that is not one task."""
+    if "group" in file.content or file.children:
+        tasks = ",".join(LM_EVAL + child for child in file.children) or "none"
+        raise UserError(
+            f"evaluation.tasks: {name} is a group of tasks",
+            f"List its tasks one by one, by name or by file: each has its own scores. Its tasks: {tasks}.",
+        )
+    if not isinstance(file.content.get("task"), str):
+        raise UserError(
+            f"evaluation.tasks: {name} names no task", "A task file of lm-eval has `task: NAME` and its settings."
+        )
+
+
+def unscored_metrics(names: Iterable[str], seed: int, limit: int | None) -> list[str]:
+    """A sentence for each task that has more metrics than those that are scored here."""
+    return [
+        f"{name}: {', '.join(others)} {'is' if len(others) == 1 else 'are'} not scored here; "
+        f"{' and '.join(metric for metric in ('acc', 'acc_norm') if metric in task.task.aggregation())} of the same "
+        "answers is what the tables have. lm-eval alone scores the rest."
+        for name in names
+        if (others := (task := load_lm_eval_task(name, seed, limit)).other_metrics)
+    ]
+
+
+def code_of_task_files(names: Iterable[str]) -> dict[str, str]:
+    """By task, the code that lm-eval would run for its file; nothing is run. The tasks that lm-eval brings are not
+    among them. Raises UserError for a file that cannot be read."""
+    files = {name: name.removeprefix(LM_EVAL) for name in names}
+    code = {name: read_task_file(Path(path)).code for name, path in files.items() if path.endswith(".yaml")}
+    return {name: "; ".join(functions) for name, functions in code.items() if functions}
 
 
 def _check(name: str, task: LmEvalTask, documents: list[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bench.errors import CellProblem, UserError
 from bench.methods.method import LoadingKeywords, MethodFacts, MethodOptions
-from bench.methods.peft_base import PeftMethod
+from bench.methods.peft_base import PeftMethod, no_warnings
 from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config, quantized_facts
 from bench.methods.target_modules import (
     resolve_target_modules,
@@ -230,9 +230,32 @@ class Lora(PeftMethod):
     def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
         if (folder / READ_OTHERWISE).is_file():
             return (folder / READ_OTHERWISE).read_text(encoding="utf-8")
-        if self.Options.model_validate(options).mutates_base:
-            return "its factors belong to a base from which their first values were subtracted"
+        validated = self.Options.model_validate(options)
+        if validated.mutates_base and validated.norm:
+            return "PEFT converts no DoRA that started from the principal part of the weights"
         return ""
+
+    def needs_base_for_peft(self, options: Settings) -> bool:
+        return self.Options.model_validate(options).mutates_base
+
+    def save_for_peft(self, model: nn.Module, folder: Path) -> None:
+        """By PEFT's own conversion: B A - B0 A0 as one LoRA of twice the rank, on the unchanged base."""
+        from tempfile import TemporaryDirectory
+
+        from safetensors.torch import save_file
+
+        adapted, initial = cast("PeftModel", model), {}
+        for name, value in vars(adapted)["initial_factors"].items():
+            initial[name.replace(".default.", ".")] = value.detach().cpu().contiguous()
+        with TemporaryDirectory() as temporary, no_warnings():
+            # PEFT takes the last part of the path as the name of an adapter, and warns of a base that pissa changed.
+            first = Path(temporary) / "initial"
+            first.mkdir()
+            save_file(initial, first / "adapter_model.safetensors")
+            adapted.save_pretrained(
+                str(folder), save_embedding_layers=False, path_initial_model_for_weight_conversion=str(first)
+            )
+        (folder / "README.md").unlink(missing_ok=True)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         from bench.models.compat.peft import names_read_otherwise

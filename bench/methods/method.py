@@ -177,6 +177,14 @@ class Method:
         """Apply the parameters that `save` wrote to a freshly loaded base."""
         raise NotImplementedError
 
+    def needs_base_for_peft(self, options: Settings) -> bool:
+        """Whether what `save` wrote becomes an adapter that PEFT loads only beside the base model (`save_for_peft`)."""
+        return False
+
+    def save_for_peft(self, model: nn.Module, folder: Path) -> None:
+        """Write the adapter of a loaded model in a form that PEFT loads on the unchanged base."""
+        raise NotImplementedError
+
     def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
         """Why PEFT alone cannot load the files that `save` wrote into this folder; empty if it can."""
         return "it is in a form of its own"

@@ -6,13 +6,14 @@ examples are found here, on models without weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from bench.data.prepare import prepare_data
 from bench.data.sweep_data import SweepData
 from bench.errors import SettingsError, UserError
+from bench.evaluation.lm_eval_tasks import code_of_task_files
 from bench.evaluation.plan_evaluations import answer_identities, evaluation_identities
 from bench.evaluation.protocols import check_protocols
 from bench.methods.learning_rate_grid import learning_rates_to_try, with_learning_rate
@@ -25,21 +26,30 @@ from bench.planning import checks
 from bench.planning.plan import Pending, Plan, PlannedCell, Refusal
 from bench.sweep.cell import BaseIdentity, Cell, CellData, Settings
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.named_code import check_allowed
 from bench.sweep.schema import Sweep, product_of_lists
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
 
-def make_plan(sweep: Sweep, use_placeholders: bool = False, elsewhere: bool = False, strict: bool = False) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    use_placeholders: bool = False,
+    elsewhere: bool = False,
+    strict: bool = False,
+    allow_code: Collection[str] = (),
+) -> Plan:
     """All cells of a sweep, each checked. What is impossible on a base, and a base that is none, is left out and named
     in `Plan.refused`.
 
     With `use_placeholders`, placeholders replace the data of a hub: such a plan says what a sweep would take, but its
-    cells are not the ones that would run. `elsewhere`: for a GPU that is not in this machine.
+    cells are not the ones that would run. `elsewhere`: for a GPU that is not in this machine. `allow_code`: task files
+    of lm-eval (as evaluation.tasks names them) whose functions may run.
 
     Raises UserError for settings that are wrong on any base, and if no cell is left to train; with `strict` for the
     first that is refused.
     """
-    # Before data are downloaded:
+    # Before data are downloaded, and before any code runs that a file names:
+    check_allowed(code_of_task_files(sweep.evaluation.of_lm_eval), allow_code)
     checks.check_size(sweep)
     checks.check_files(sweep)
     check_protocols(sweep.evaluation, sweep.data.format)

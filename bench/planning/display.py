@@ -164,6 +164,7 @@ def format_plan(plan: Plan, listing: PlanListing) -> list[str]:
         *_to_run(listing),
         *_about_adapters(plan),
         *_about_data(plan, listing),
+        *plan.unscored,
     ]
 
 

@@ -9,6 +9,7 @@ from bench import methods
 from bench.data.open_questions import references_hash
 from bench.data.sweep_data import SweepData
 from bench.errors import UserError
+from bench.evaluation.lm_eval_tasks import unscored_metrics
 from bench.methods.learning_rate_grid import with_learning_rate
 from bench.models.dtype import DtypeChoice
 from bench.store.folder import Results
@@ -102,6 +103,12 @@ class Plan:
         """The data with the questions that a cell is scored on."""
         return self.data.development_view if planned.trial else self.data
 
+    @property
+    def unscored(self) -> list[str]:
+        """Sentences on the metrics of lm-eval's tasks that are not scored."""
+        evaluation = self.sweep.evaluation
+        return unscored_metrics(evaluation.of_lm_eval, self.data.config.seed, evaluation.limit)
+
     def record(self) -> PlanRecord:
         """The plan as plan.json holds it: what the report needs to know of cells, started or not."""
         final = [planned for planned in self.cells if not planned.trial]
@@ -110,7 +117,7 @@ class Plan:
         trained += [pending.template.cell for pending in self.pending]
         return PlanRecord(
             name=self.sweep.name,
-            notes=[*self.data.notes, *([self.sweep.note] if self.sweep.note else [])],
+            notes=[*self.data.notes, *self.unscored, *([self.sweep.note] if self.sweep.note else [])],
             tasks=list(self.data.questions),
             format=self.data.config.format,
             data=next((cell.data for cell in trained if cell.data is not None), None),

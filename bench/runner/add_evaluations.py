@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from bench.errors import UserError
 from bench.planning.build import make_plan
 from bench.planning.plan import Plan, status_of
@@ -9,6 +11,7 @@ from bench.planning.tuning import settle
 from bench.store.folder import Results
 from bench.store.records import PlanRecord, Status
 from bench.sweep.load import load_sweep
+from bench.sweep.named_code import check_recorded_sweep
 from bench.sweep.schema import Sweep
 
 
@@ -19,16 +22,20 @@ def add_evaluations(
     answers: tuple[str, ...],
     overrides: tuple[str, ...],
     skip_lost: bool = False,
+    allow_code: Collection[str] = (),
 ) -> Plan:
     """The plan of a results folder with more to score its cells on: tasks, protocols, and sets of open questions.
 
     Raises UserError for a folder that holds no sweep. Raises it too if the trained cells would be other cells: training
     rows whose question is in an added task are removed, and the recorded cells were trained with them. And if trained
-    cells have not kept their adapters; with `skip_lost`, only if none has.
+    cells have not kept their adapters; with `skip_lost`, only if none has. And if the folder names code that
+    `allow_code` does not: classes of methods, and task files of lm-eval with functions.
     """
     before = results.plan_record()
     sweep = load_sweep(results.path / "sweep.yaml", overrides)
-    plan = settle(make_plan(_extended(sweep, before, tasks, protocols, answers)), results)
+    check_recorded_sweep(results.path / "sweep.yaml", sweep, allow_code)
+    extended = _extended(sweep, before, tasks, protocols, answers)
+    plan = settle(make_plan(extended, allow_code=allow_code), results)
     _check_same_cells(plan, before)
     trained = [planned for planned in plan.cells if planned.cell.data and status_of(planned, results) == Status.TRAINED]
     lost = [planned.cell.name for planned in trained if not results.folder(planned.cell).adapter.is_dir()]

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 import yaml
 from helpers.paths import matching
-from helpers.sweeps import bench
+from helpers.sweeps import bench, sweep_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.evaluation import protocols
+from bench.planning.build import make_plan
+from bench.sweep.load import load_sweep
 
 ROWS = [{"ask": f"Is {n} even?", "options": ["yes", "no", "perhaps"], "right": n % 2} for n in range(12)]
 TASK = """
@@ -155,6 +157,22 @@ def test_tasks_that_would_be_scored_wrongly_are_refused_in_the_plan(
     task_file.write_text(yaml.safe_dump({**yaml.safe_load(task_file.read_text()), **change}))
     done = bench("evaluate", folder, "--tasks", f"lm_eval:{task_file}")
     assert done.exit_code == 2 and problem in done.output, done.output
+
+
+def test_metrics_of_a_task_that_are_not_scored_are_said(tmp_path: Path, tiny_model: Path, task_file: Path) -> None:
+    """In the plan and in the report; acc of such a task is scored as lm-eval does."""
+    metrics = ["acc", "f1", "acc_bytes", "acc_mutual_info"]
+    task_file.write_text(
+        yaml.safe_dump(
+            {**yaml.safe_load(task_file.read_text()), "metric_list": [{"metric": metric} for metric in metrics]}
+        )
+    )
+    path = sweep_file(tmp_path, tiny_model)
+    said = f"lm_eval:{task_file}: f1, acc_bytes, acc_mutual_info are not scored here; acc of the same answers"
+    done = bench("plan", path, "--set", f"evaluation.tasks=['lm_eval:{task_file}']")
+    assert done.exit_code == 0 and said in done.output, done.output
+    plan = make_plan(load_sweep(path, (f"evaluation.tasks=['lm_eval:{task_file}']",)))
+    assert any(note.startswith(said) for note in plan.record().notes)
 
 
 @pytest.mark.slow
