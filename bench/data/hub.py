@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.data.json_rows import Row
+from bench.data.files.json_rows import Row
 from bench.errors import OutOfReach, first_line
 
 

@@ -1,5 +1,5 @@
 """Loads the data of the built-in tasks and sets: from the hub, a folder of LLM-Adapters' JSON or files of their form.
-`bench.data.user_sets` loads the sets of `data.sets`.
+`bench.data.user.user_sets` loads the sets of `data.sets`.
 
 Every loader returns rows, or raises a UserError that names the file, the row and what is wrong with it.
 """
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 from bench.data import hub
-from bench.data.bad_rows import RowError, parse_all, shown
 from bench.data.examples import Dialogue
-from bench.data.json_rows import Row
+from bench.data.files.bad_rows import RowError, parse_all, shown
+from bench.data.files.json_rows import Row
+from bench.data.files.row_files import read_rows
 from bench.data.open_questions import OpenQuestion, ReferenceAnswer, with_references
 from bench.data.questions import Question
-from bench.data.row_files import read_rows
 from bench.data.tasks import Task
 from bench.data.tasks.rows import from_hub, from_llm_adapters
-from bench.data.user_rows import ALPACA_COLUMNS, has_answer, read_instruction
+from bench.data.user.user_rows import ALPACA_COLUMNS, has_answer, read_instruction
 from bench.errors import UserError
 from bench.sweep.sections import MT_BENCH, OpenSet
 

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bench.data.bad_rows import RowError, shown
-from bench.data.json_rows import Row
-from bench.data.row_values import whole_characters
+from bench.data.files.bad_rows import RowError, shown
+from bench.data.files.json_rows import Row
+from bench.data.files.row_values import whole_characters
 from bench.hashing import short_hash
 
 MAX_TURNS = 2

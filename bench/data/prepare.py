@@ -39,7 +39,7 @@ from bench.data.sweep_data import Overlap, SweepData
 from bench.data.synthetic.talk import TALK_NOTE, WORLD_TALK
 from bench.data.synthetic.world import TASK_NOTE, WORLD_TASKS
 from bench.data.tasks import Task
-from bench.data.user_sets import UserSet, load_user_set
+from bench.data.user.user_sets import UserSet, load_user_set
 from bench.errors import UserError, unknown
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import MT_BENCH, DataConfig

@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.data.bad_rows import RowError, parse_all
-from bench.data.json_rows import Row
+from bench.data.files.bad_rows import RowError, parse_all
+from bench.data.files.json_rows import Row
+from bench.data.files.row_files import read_rows
 from bench.data.open_questions import ReferenceAnswer
-from bench.data.row_files import read_rows
 from bench.errors import UserError, unknown
 from bench.hashing import short_hash
 from bench.judging import parsers, prompts

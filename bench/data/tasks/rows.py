@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bench.data.json_rows import Row
+from bench.data.files.json_rows import Row
+from bench.data.files.row_values import text_of
 from bench.data.questions import Question, Rendered, Wording, render
-from bench.data.row_values import text_of
 
 if TYPE_CHECKING:
     from datasets import Dataset

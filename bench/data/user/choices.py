@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 
-from bench.data.bad_rows import RowError, shown
-from bench.data.json_rows import Row
-from bench.data.row_values import has_column, scalar_text, structure_of, value_of, whole_characters
+from bench.data.files.bad_rows import RowError, shown
+from bench.data.files.json_rows import Row
+from bench.data.files.row_values import has_column, scalar_text, structure_of, value_of, whole_characters
 
 TEXT_KEYS = ("text", "texts", "content", "value")
 NAME_KEYS = ("label", "labels", "key", "id")

@@ -13,7 +13,7 @@ from helpers.paths import ROOT
 
 from bench.data.examples import Dialogue, PromptAnswer, TrainingRow
 from bench.data.questions import Question
-from bench.data.user_sets import load_user_set
+from bench.data.user.user_sets import load_user_set
 from bench.sweep.sections import OwnSet
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.data.bad_rows import RowError, shown
-from bench.data.json_rows import SPEAKER_KEYS, Row
-from bench.data.row_values import whole_characters
+from bench.data.files.bad_rows import RowError, shown
+from bench.data.files.json_rows import SPEAKER_KEYS, Row
+from bench.data.files.row_values import whole_characters
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 ROLES = {

@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from bench.data import hub
-from bench.data.bad_rows import BadRow, RowError, names_shown, parse_each, refuse
-from bench.data.columns import Columns, as_columns, column_names, guess_columns, unread_columns
 from bench.data.examples import TrainingRow
-from bench.data.labels import LabelRules, decide
+from bench.data.files.bad_rows import BadRow, RowError, names_shown, parse_each, refuse
+from bench.data.files.row_files import read_rows
+from bench.data.files.row_values import has_column
 from bench.data.questions import Question
-from bench.data.row_files import read_rows
-from bench.data.row_values import has_column
-from bench.data.user_rows import ReadRow, UnlabelledQuestion, has_answer, row_reader
+from bench.data.user.columns import Columns, as_columns, column_names, guess_columns, unread_columns
+from bench.data.user.labels import LabelRules, decide
+from bench.data.user.user_rows import ReadRow, UnlabelledQuestion, has_answer, row_reader
 from bench.errors import UserError
 from bench.sweep.sections import OwnSet
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.data.bad_rows import RowError, shown
-from bench.data.choices import Choices
-from bench.data.row_values import scalar_text
+from bench.data.files.bad_rows import RowError, shown
+from bench.data.files.row_values import scalar_text
+from bench.data.user.choices import Choices
 from bench.errors import UserError
 
 Kind = Literal["number", "letter", "text"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.data.json_rows import Unreadable, json_rows
+from bench.data.files.json_rows import Unreadable, json_rows
 from bench.errors import UserError, first_line
 
 OTHER_KINDS = {

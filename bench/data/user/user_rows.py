@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.data.chats import read_chat
-from bench.data.choices import Choices, read_choices
-from bench.data.columns import Columns
 from bench.data.examples import Dialogue, PromptAnswer, TrainingRow
-from bench.data.json_rows import Row
-from bench.data.labels import Label, LabelRules, read_label
+from bench.data.files.json_rows import Row
+from bench.data.files.row_values import answer_of, checked_text, has_column, structure_of, text_of, value_of
 from bench.data.open_questions import Turn
 from bench.data.questions import Question
-from bench.data.row_values import answer_of, checked_text, has_column, structure_of, text_of, value_of
+from bench.data.user.chats import read_chat
+from bench.data.user.choices import Choices, read_choices
+from bench.data.user.columns import Columns
+from bench.data.user.labels import Label, LabelRules, read_label
 
 ALPACA_COLUMNS: Columns = {part: part for part in ("instruction", "input", "output")}
 """Alpaca's columns."""

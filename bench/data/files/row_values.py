@@ -8,8 +8,8 @@ import math
 from datetime import date
 from decimal import Decimal
 
-from bench.data.bad_rows import RowError, names_shown, shown
-from bench.data.json_rows import Row, parse_json
+from bench.data.files.bad_rows import RowError, names_shown, shown
+from bench.data.files.json_rows import Row, parse_json
 
 
 def has_column(row: Row, column: str) -> bool:

@@ -22,7 +22,7 @@ from bench.data.ordering import canonical_order
 from bench.data.questions import Question, Wording
 from bench.data.tasks import commonsense_tasks
 from bench.data.templates import make_template
-from bench.data.user_sets import UserSet, load_user_set
+from bench.data.user.user_sets import UserSet, load_user_set
 from bench.errors import UserError
 from bench.sweep.sections import OpenSet, OwnSet
 

@@ -11,8 +11,8 @@ from helpers.questions import alpaca_file, data_of, question_rows
 from helpers.sweeps import bench, make_tiny_model
 
 from bench.data import hub
-from bench.data.row_files import read_rows
-from bench.data.user_sets import UserSet, load_user_set
+from bench.data.files.row_files import read_rows
+from bench.data.user.user_sets import UserSet, load_user_set
 from bench.errors import UserError
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import OwnSet

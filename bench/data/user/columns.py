@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from bench.data.bad_rows import names_shown
-from bench.data.json_rows import Row, is_chat
+from bench.data.files.bad_rows import names_shown
+from bench.data.files.json_rows import Row, is_chat
 from bench.errors import UserError
 
 Columns = dict[str, str | list[str]]

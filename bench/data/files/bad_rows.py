@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.data.json_rows import Row, Unreadable
+from bench.data.files.json_rows import Row, Unreadable
 from bench.errors import UserError
 
 NAMED = 3
