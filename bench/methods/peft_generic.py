@@ -153,6 +153,8 @@ class GenericPeft(PeftMethod):
             else:
                 targets = chosen.get("target_modules") or as_json(options.target_modules)
                 chosen["target_modules"] = self._target_modules(targets, entry, peft_type, model)
+            if chosen["target_modules"] is None:
+                del chosen["target_modules"]  # the registry's default for this base, if it has one, else PEFT's
         elif options.target_modules != "auto":
             raise UserError(f"method {self.name}: {peft_type} has no target_modules")
         defaults = _defaults(chosen, entry, peft_type, model)

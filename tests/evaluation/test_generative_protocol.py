@@ -294,7 +294,7 @@ def test_one_evaluation_a_task_and_protocol() -> None:
         ("loreft-v1", "llm_adapters", ["it scores loreft", "llm-adapters-v1, generative-v2"]),
         ("[loglikelihood,llm-adapters-v1]", "question", ["llm-adapters-v1 cannot score", "loglikelihood"]),
         ("generative_v2", "llm_adapters", ["unknown protocol 'generative_v2'", "Did you mean 'generative-v2'?"]),
-        ("[]", "question", ["at least one protocol"]),
+        ("[]", "question", ["evaluation.protocol is an empty list"]),
     ],
 )
 def test_the_plan_refuses_what_cannot_be_scored(
