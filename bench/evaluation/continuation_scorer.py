@@ -35,13 +35,16 @@ class TokenCounts:
 
     tokens: int = 0
     """Without padding."""
+    rows: int = 0
+    """Texts, each with the continuations that share its prefix."""
     at_head: int = 0
     """Tokens that went through the output head."""
     pairs: float = 0
     """Pairs of a token and a token that it attends to."""
 
-    def add(self, tokens: int, at_head: int, pairs: float) -> None:
+    def add(self, tokens: int, rows: int, at_head: int, pairs: float) -> None:
         self.tokens += tokens
+        self.rows += rows
         self.at_head += at_head
         self.pairs += pairs
 
@@ -137,7 +140,7 @@ class ContinuationScorer:
                 targets += continuations[number].tokens
                 lengths.append(len(path))
         pairs = sum(position + 1 for row in batch for position in row.positions)
-        self.counts.add(sum(map(len, batch)), len(head_rows), pairs)
+        self.counts.add(sum(map(len, batch)), len(batch), len(head_rows), pairs)
         head = torch.tensor(list(head_rows)).T.to(self.device)  # (2, N)
         with HeadAt(self.model, head, length), computing_in(self.dtype, self.device):
             logits = self.model(**self._inputs(batch, length), use_cache=False).logits  # (N, V)

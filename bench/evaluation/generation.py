@@ -54,7 +54,7 @@ def generate_until(
     *,
     pads_left: bool = True,
     advance: Advance = ignore_progress,
-    count: Callable[[int, int, float], None] = lambda tokens, at_head, pairs: None,
+    count: Callable[[int, int, int, float], None] = lambda tokens, rows, at_head, pairs: None,
     on_text: Callable[[int, str], None] = lambda number, text: None,
 ) -> list[str]:
     """The text generated for each request, in their order: lm-eval's `generate_until` for the model `lm`.
@@ -81,7 +81,7 @@ def generate_until(
         text = _cut(lm.tokenizer.decode(new, skip_special_tokens=True), decoding.until)
         texts[prompt.number] = text
         read = len(prompt.ids) + len(new) - 1  # the model never reads the last token
-        count(read, len(new), attended_pairs([read]))
+        count(read, 1, len(new), attended_pairs([read]))
         on_text(prompt.number, text)
         advance(len(texts), len(requests), "prompts")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from bench.data.encoding import encode_pair, encode_prompt
 from bench.evaluation.continuation_scorer import ContinuationScorer, TokenCounts
@@ -18,7 +18,7 @@ from bench.methods.method import SharedPrefix
 from bench.models.compat.lm_eval import Tokens, TokenScoringLM, generation_request
 from bench.models.compat.transformers_models import attention_implementation
 from bench.models.hooks import drop_prompt_mask
-from bench.models.shared_rows import shares_rows
+from bench.models.shared_rows import row_sharing
 from bench.progress import Advance, ignore_progress
 from bench.store.records import SharingCheck
 
@@ -36,8 +36,9 @@ class LanguageModel(TokenScoringLM):
 
     `share` says which requests may share a row, in which their common prefix is computed once under a tree attention
     mask: with "any" all requests of a question, with "context" those that have the same context, with "none" no
-    requests. It is "none" for models that do not support such a mask. The first call scores a few questions both ways
-    (`sharing_check`); if they differ, nothing is shared and `warnings` says so.
+    requests. It is "none" for models that do not support such a mask (`bench.models.shared_rows`). The first call
+    scores a few questions both ways (`sharing_check`); if they differ, nothing is shared and `warnings` says so.
+    Prompts of a batch are padded on the left if the method (`pads_left`) and the model support it.
 
     A forward pass takes at most `batch_size` rows. With `autocast`, a dtype, forward passes compute in it, as in
     training; without, in the dtype of the weights. `advance(done, total, note)` is called after each batch; lm-eval
@@ -55,10 +56,12 @@ class LanguageModel(TokenScoringLM):
     ) -> None:
         super().__init__(model, tokenizer, batch_size or 1)
         drop_prompt_mask(model)
-        self.share: SharedPrefix = share if supports_tree_mask(self.model) else "none"
+        sharing = row_sharing(self.model.config)
+        masked = sharing.rows and attention_implementation(self.model) in ("sdpa", "eager")
+        self.share: SharedPrefix = share if masked else "none"
         self.sharing_check: SharingCheck | None = None
         self.warnings: list[str] = []
-        self.pads_left = pads_left
+        self.pads_left = pads_left and sharing.left_padding and (share != "none" or sharing.padding_after_prefix)
         self.computing_dtype = autocast or "float32"
         self.scorer = ContinuationScorer(self.model, self.device, self.max_length, self.computing_dtype, batch_size)
         self.advance: Advance = ignore_progress
@@ -147,14 +150,10 @@ class LanguageModel(TokenScoringLM):
     def _cached_tokens(self) -> int:
         """Tokens of a batch of answers, new ones included, whose keys and values fit in memory."""
         config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        all_heads = getattr(config, "num_attention_heads", None) or 1  # a recurrent model has none, and a smaller state
+        heads = getattr(config, "num_key_value_heads", None) or all_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // all_heads
         number_bytes = 4 if self.computing_dtype == "float32" else 2
         token_bytes = 2 * config.num_hidden_layers * heads * width * number_bytes
         free = torch.cuda.mem_get_info()[0] // 2 if self.device.type == "cuda" else CPU_CACHE_BYTES
         return free // token_bytes
-
-
-def supports_tree_mask(model: PreTrainedModel) -> bool:
-    """Whether the branches of a row can be kept from attending to one another in this model."""
-    return shares_rows(model.config) and attention_implementation(model) in ("sdpa", "eager")

@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.models.compat.peft import DoraLinearLayer, dequantize_module_weight, replace_classes, transpose
 from bench.models.compat.torch_parameters import TensorState, tensor_state
+from bench.models.dtype import without_autocast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ class AlgebraicDoraLinear(DoraLinearLayer):
         weight = stored
         if type(weight) is not nn.Parameter or type(base_layer) not in (nn.Linear, Conv1D):
             weight = dequantize_module_weight(base_layer)  # `torch.compile` cannot trace it
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(x.device):
             norm = self.row_norms(weight, lora_A.weight, lora_B.weight, scaling, stored)
         factor = (self.weight / norm).view(1, -1)
         if base_result is None:  # dropout: the base's part is of the dropped-out input, too

@@ -37,6 +37,7 @@ from bench.models.compat.peft import (
     transpose,
 )
 from bench.models.compat.torch_parameters import TensorState, tensor_state
+from bench.models.dtype import without_autocast
 
 DVORA = add_peft_type("DVORA")
 
@@ -136,7 +137,7 @@ class DvoraLinear(VeraLinear):
         if not self.training and adapter in self._norm_of and self._norm_of[adapter][0] == state:
             return self._norm_of[adapter][1]
         # Never inference tensors, which a later forward with gradients could not use.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.weight.device.type, enabled=False):
+        with torch.inference_mode(False), torch.no_grad(), without_autocast(self.weight.device):
             squared, cross, factor = self._products(adapter)
             scaled = (d.float().unsqueeze(1) * factor).to(factor.dtype)
             v = b.float().unsqueeze(1) * (projection.to(factor) @ scaled)

@@ -42,10 +42,10 @@ class ParameterCounter:
     @property
     def no_packing(self) -> str:
         """Why several examples cannot share a row of this base; empty if they can."""
-        from bench.models.shared_rows import shares_rows
+        from bench.models.shared_rows import row_sharing
 
         kind = self.config.model_type
-        return "" if shares_rows(self.config) else f"in a model of the type {kind} they could see one another"
+        return "" if row_sharing(self.config).rows else f"in a model of the type {kind} they could see one another"
 
     def resolve(self, method: Method, settings: Settings) -> Settings:
         """The method's settings. Raises UserError, naming the cells, for settings that are impossible on this base."""
@@ -74,7 +74,7 @@ def layers_alike(skeleton: PreTrainedModel, trust_remote_code: bool = False) -> 
     try:
         layers = skeleton.config.get_text_config().num_hidden_layers
         with torch.device("meta"):
-            shallow = (build_model(_of_depth(skeleton.config, depth), trust_remote_code) for depth in (1, 2))
+            shallow = (build_model(of_depth(skeleton.config, depth), trust_remote_code) for depth in (1, 2))
             first, second = (_modules(model) for model in shallow)
     except Exception:  # an architecture may raise anything for a depth that it was not made for
         return False
@@ -98,7 +98,8 @@ def _modules(model: nn.Module) -> Counter[ModuleKind]:
     )
 
 
-def _of_depth(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+def of_depth(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    """A copy of the configuration with this number of layers."""
     changed = copy.deepcopy(config)
     changed.get_text_config().num_hidden_layers = layers
     return changed
@@ -125,7 +126,7 @@ def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, a
 
     def extrapolated() -> tuple[int, int]:
         layers = config.get_text_config().num_hidden_layers
-        first, second = (attached(_of_depth(config, min(depth, layers))) for depth in (1, 2))
+        first, second = (attached(of_depth(config, min(depth, layers))) for depth in (1, 2))
         trainable, total = (a + (b - a) * (layers - 1) for a, b in zip(first, second, strict=True))
         return trainable, total
 

@@ -294,6 +294,8 @@ def _edit(
     import torch
     from torch.nn.utils import parametrize
 
+    from bench.models.dtype import without_autocast
+
     hidden = output if isinstance(output, torch.Tensor) else output[0]
     if hidden.ndim != 3 or hidden.shape[2] != positions.width:
         raise CellProblem(
@@ -304,7 +306,7 @@ def _edit(
     if hidden.shape[:2] != positions.shape:
         raise ValueError(f"prompt_mask {tuple(positions.shape)} does not fit hidden states {tuple(hidden.shape)}")
     # `cached`: pyreft reads a rotation twice, and each read would compute it.
-    with torch.autocast(hidden.device.type, enabled=False), parametrize.cached():
+    with without_autocast(hidden.device), parametrize.cached():
         for intervention, (columns, edited) in zip(interventions, positions.slots, strict=False):
             index = columns.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[2])  # (B, K, H)
             old = hidden.gather(1, index)

@@ -76,3 +76,10 @@ def computing_in(dtype: str, device: torch.device) -> torch.autocast:
 
     half = dtype != "float32"
     return torch.autocast(device.type, dtype=getattr(torch, dtype) if half else None, enabled=half)
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """A context in which nothing is cast. It can be entered for tensors on the meta device, too."""
+    import torch
+
+    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)

@@ -93,20 +93,24 @@ class PromptMaskInGeneration:
     def __init__(self, model: nn.Module, prompt_mask: torch.Tensor) -> None:
         self.inner = causal_lm(model)
         self.mask = prompt_mask
+        self.first = True
+        """Whether the next forward pass is the first."""
 
     def __enter__(self) -> None:
         def hook(module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
             tokens = kwargs.get("input_ids")
             tokens = kwargs["inputs_embeds"] if tokens is None else tokens
             rows, length = tokens.shape[:2]
-            cache = kwargs.get("past_key_values")
             mask = torch.zeros(rows, length, dtype=torch.bool, device=tokens.device)
-            if cache is None or cache.get_seq_length() == 0:
+            # Later passes hold one token each, or without a cache the whole text again.
+            if self.first or length > self.mask.shape[1]:
                 prompt = self.mask.repeat_interleave(rows // self.mask.shape[0], dim=0)
                 mask[:, : prompt.shape[1]] = prompt
+            self.first = False
             kwargs["prompt_mask"] = mask
             return args, kwargs
 
+        self.first = True
         # Before the method's own hook.
         self.handle = self.inner.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
 

@@ -61,15 +61,22 @@ def load_skeleton(name: str, revision: str | None = None, trust_remote_code: boo
         return build_model(load_config(name, revision, trust_remote_code), trust_remote_code)
 
 
-def build_model(config: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+def runs_remote_code(model: PreTrainedModel) -> bool:
+    """Whether the model's class is of its own folder's code: whoever made it has trusted that code."""
+    return type(model).__module__.split(".")[0] == "transformers_modules"
+
+
+def build_model(config: PretrainedConfig, trust_remote_code: bool = False, **implementations: str) -> PreTrainedModel:
     """A model of this architecture with random weights, on the current default device.
+
+    `implementations`: transformers' `attn_implementation` and `experts_implementation`.
 
     Raises UserError if transformers has no causal language model of this architecture.
     """
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **implementations)
     except (ValueError, KeyError, ImportError) as error:
         raise _unknown_architecture(f"a model of the type {config.model_type}", error) from error
 

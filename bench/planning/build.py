@@ -20,6 +20,7 @@ from bench.methods.learning_rate_grid import learning_rates_to_try, with_learnin
 from bench.methods.method import Method
 from bench.methods.parameter_count import ParameterCounter
 from bench.methods.registry import get
+from bench.models.attention import resolve_attention
 from bench.models.dtype import resolve_dtype
 from bench.models.locate import pin_base
 from bench.planning import checks
@@ -58,6 +59,7 @@ def make_plan(
     pending: list[Pending] = []
     refused: list[Refusal] = []
     dtypes = {}
+    attention: dict[str, str] = {}
     samples = [data.resolve_samples(count) for count in sweep.samples]
     for base in sweep.base_model:
         try:
@@ -65,7 +67,7 @@ def make_plan(
             trusted = base.trust_remote_code
             id, revision = pin_base(base.id, base.revision, trusted)
             identity = BaseIdentity(id=id, revision=revision, dtype=dtype.value, trust_remote_code=trusted)
-            builder = _Builder(sweep, data, samples, base, identity)
+            builder = _Builder(sweep, data, samples, base, identity, elsewhere)
             builder.build()
         except SettingsError:
             raise
@@ -73,6 +75,8 @@ def make_plan(
             refused.append(Refusal(f"base model {base.id}", error.problem, error.fix))
             continue
         dtypes[base.id] = dtype
+        if builder.no_attention:
+            attention[base.id] = builder.no_attention
         refused += builder.refused
         for planned in builder.cells:
             cells.setdefault(planned.cell.id, planned)
@@ -83,7 +87,7 @@ def make_plan(
     checks.check_baseline(
         sweep, [planned.cell for planned in (*cells.values(), *(waiting.template for waiting in pending))]
     )
-    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused))
+    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused), attention)
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,22 @@ class _Builder:
     """Builds the cells of a sweep on one base model."""
 
     def __init__(
-        self, sweep: Sweep, data: SweepData, samples: Sequence[int], base: BaseModelConfig, identity: BaseIdentity
+        self,
+        sweep: Sweep,
+        data: SweepData,
+        samples: Sequence[int],
+        base: BaseModelConfig,
+        identity: BaseIdentity,
+        elsewhere: bool = False,
     ) -> None:
         self.sweep, self.data, self.samples, self.base, self.identity = sweep, data, samples, base, identity
         self.counter = ParameterCounter(base)
         checks.check_weights(base, self.counter.skeleton)
+        self.no_attention = ""
+        """Why the base does not compute attention as the sweep says; empty if it does."""
         self.trainings = [
-            TrainingConfig.model_validate(settings) for settings in product_of_lists(TrainingConfig, sweep.training)
+            self._with_attention(TrainingConfig.model_validate(settings), elsewhere)
+            for settings in product_of_lists(TrainingConfig, sweep.training)
         ]
         self.cells: list[PlannedCell] = []
         """Cells whose settings are known."""
@@ -112,6 +125,12 @@ class _Builder:
         """Cells whose learning rate is yet to be tuned."""
         self.refused: list[Refusal] = []
         """Settings that are impossible on this base."""
+
+    def _with_attention(self, training: TrainingConfig, elsewhere: bool) -> TrainingConfig:
+        """The training with the attention implementation that the base has."""
+        choice = resolve_attention(training.attn_implementation, self.counter.skeleton, elsewhere)
+        self.no_attention = self.no_attention or choice.reason
+        return training.model_copy(update={"attn_implementation": choice.value})
 
     def build(self) -> None:
         """Fill `cells` and `pending`. Raises UserError for a cell that is impossible."""

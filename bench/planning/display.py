@@ -252,6 +252,7 @@ def _about_data(plan: Plan, listing: PlanListing) -> list[str]:
             "published, about as long, so that tokens, FLOPs and times are estimates, and ids are not known"
         )
     lines += [f"{base}: computes in {dtype.value} ({dtype.reason})" for base, dtype in plan.dtypes.items()]
+    lines += [f"{base}: computes attention in eager ({reason})" for base, reason in plan.attention.items()]
     lines += listing.other_dtypes
     data = plan.data
     for name, pool in data.pools.items():

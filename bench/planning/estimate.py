@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from bench import methods
 from bench.evaluation.generative_protocol import GENERATIVE
@@ -25,7 +25,7 @@ from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from bench.costs import ModelFlops
+    from bench.costs import PassFlops
 
 CHARACTERS_PER_TOKEN = 4.0
 """In English text, where nothing has been tokenized yet."""
@@ -80,8 +80,6 @@ class Estimator:
         the measured speed of this one."""
         self.plan, self.recorded, self.machine, self.tflops = plan, list(recorded), machine, tflops
         self.skeletons: dict[str, PreTrainedModel] = {}
-        self.works: dict[tuple[str, int, int], ModelFlops] = {}
-        """By base and numbers of parameters, which many cells share: counting takes milliseconds each."""
         self.speeds: dict[str, float] = {}
         """FLOP/s, by dtype."""
         self.evaluation_seconds: dict[tuple[str, int, str, float, str, bool], float] = {}
@@ -155,7 +153,7 @@ class Estimator:
         """By the formula of docs/costs.md. That a third of the tokens is an answer is a guess, and matters little."""
         rows = planned.cell.trained_on * planned.cell.training_config.epochs
         pairs = tokens * (tokens / rows + 1) / 2
-        return self._work(planned).training(round(tokens), round(tokens / 3), pairs)
+        return self._work(planned, "training").total(round(tokens), round(rows), round(tokens / 3), pairs)
 
     def _training(self, cell: Cell, trained: Sequence[RecordedCell], tokens: float, flops: float) -> tuple[float, str]:
         """Seconds of the training loop, and where they come from."""
@@ -174,19 +172,15 @@ class Estimator:
 
     # ---- the model and the device
 
-    def _work(self, planned: PlannedCell) -> ModelFlops:
-        """As `run_cell` counts it, except that everything that is trained is assumed to meet every token."""
-        from bench.costs import ModelFlops
+    def _work(self, planned: PlannedCell, kind: Literal["forward", "training"]) -> PassFlops:
+        """As `run_cell` counts it."""
+        from bench.costs import count_flops
         from bench.models.load import load_skeleton
 
         config, base = planned.base, planned.base.id
         if base not in self.skeletons:
             self.skeletons[base] = load_skeleton(base, config.revision, config.trust_remote_code)
-        key = (base, planned.total, planned.trainable)
-        if key not in self.works:
-            work = ModelFlops.of(self.skeletons[base], total=planned.total)
-            self.works[key] = replace(work, trained=min(planned.trainable, work.body + work.added))
-        return self.works[key]
+        return count_flops(planned.cell if planned.cell.data is not None else None, self.skeletons[base], kind)
 
     def _speed(self, cell: Cell) -> float:
         """FLOP/s of a training or a forward pass."""
@@ -216,7 +210,7 @@ class Estimator:
 
     def _step(self, planned: PlannedCell, rows: int = 1) -> float:
         """Seconds of computing the next token of so many rows."""
-        return self._work(planned).forward(rows, rows, 0.0) / self._speed(planned.cell)
+        return self._work(planned, "forward").total(rows, rows, rows, 0.0) / self._speed(planned.cell)
 
     # ---- scoring
 
@@ -265,7 +259,9 @@ class Estimator:
         characters = [len(question.text) + sum(map(len, question.choices)) for question in questions]
         length = sum(characters) / max(1, len(characters)) or SCORED_CHARACTERS
         tokens = count * length / CHARACTERS_PER_TOKEN
-        seconds = self._work(planned).forward(round(tokens), round(tokens / 3), 0.0) / self._speed(planned.cell)
+        seconds = self._work(planned, "forward").total(round(tokens), count, round(tokens / 3), 0.0) / self._speed(
+            planned.cell
+        )
         protocol = GENERATIVE.get(evaluation.protocol)
         if protocol is not None:
             prompts = 1 if protocol.num_beams > 1 else ANSWERS_AT_ONCE

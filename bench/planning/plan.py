@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from bench import methods
 from bench.data.open_questions import references_hash
@@ -98,6 +99,8 @@ class Plan:
     pending: tuple[Pending, ...] = ()
     """Cells whose learning rate is yet to be chosen."""
     refused: tuple[Refusal, ...] = ()
+    attention: Mapping[str, str] = field(default_factory=dict)
+    """By base model that does not have the attention implementation of the sweep: the reason why it runs in eager."""
 
     def data_of(self, planned: PlannedCell) -> SweepData:
         """The data with the questions that a cell is scored on."""

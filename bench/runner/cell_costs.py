@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from bench.costs import ModelFlops, Reading, matmul_speed
+from bench.costs import PassFlops, Reading, matmul_speed
 from bench.models.device import compute_device
 from bench.planning.plan import PlannedCell
 from bench.store.records import Costs, EvaluationRecord, ScoringCosts
+from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
 from bench.training.trainer import TrainingResult
 
@@ -39,13 +40,14 @@ def parameter_costs(planned: PlannedCell, model: nn.Module, skeleton: PreTrained
 
 
 def add_training_costs(
-    costs: Costs, result: TrainingResult, work: ModelFlops, config: TrainingConfig, dtype: str
+    costs: Costs, result: TrainingResult, work: PassFlops, cell: Cell, config: TrainingConfig
 ) -> None:
     """Record what a training cost; `work` is that of the model as trained."""
-    speed = matmul_speed(dtype)
+    speed = matmul_speed(cell.base.dtype)
     if compute_device().type == "cuda":  # of all devices together; processes on a CPU share the measured speed
         speed *= config.devices
-    flops = work.training(result.tokens, result.supervised, result.pairs)
+    rows = round(cell.trained_on * config.epochs)
+    flops = work.total(result.tokens, rows, result.supervised, result.pairs)
     costs.steps = result.steps
     costs.devices = config.devices
     costs.micro_batch = result.micro_batch
@@ -68,7 +70,7 @@ def add_training_costs(
     costs.optimizer_bytes = result.optimizer_bytes
 
 
-def scoring_costs(reading: Reading, before: TokenCounts, after: TokenCounts, work: ModelFlops) -> ScoringCosts:
+def scoring_costs(reading: Reading, before: TokenCounts, after: TokenCounts, work: PassFlops) -> ScoringCosts:
     """What an evaluation cost; `before` and `after` count the model's tokens."""
     tokens = after.tokens - before.tokens
     return ScoringCosts(
@@ -77,7 +79,7 @@ def scoring_costs(reading: Reading, before: TokenCounts, after: TokenCounts, wor
         reserved_bytes=reading.reserved_bytes,
         joules=_joules(reading),
         tokens=tokens,
-        flops=work.forward(tokens, after.at_head - before.at_head, after.pairs - before.pairs),
+        flops=work.total(tokens, after.rows - before.rows, after.at_head - before.at_head, after.pairs - before.pairs),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from bench.costs import Meter, ModelFlops, release_memory
+from bench.costs import Meter, PassFlops, count_flops, release_memory
 from bench.data.templates import make_template
 from bench.errors import out_of_memory
 from bench.evaluation import protocols, scoring
@@ -211,8 +211,8 @@ def _answer(run: CellRun, lm: LanguageModel, planned: AnswersIdentity, merged: b
     run.save()
 
 
-def _work(run: CellRun, merged: bool) -> ModelFlops:
-    return ModelFlops.of(run.skeleton, total=None if merged else run.planned.total)
+def _work(run: CellRun, merged: bool) -> PassFlops:
+    return count_flops(None if merged else run.cell, run.skeleton, "forward")
 
 
 def time_answers(run: CellRun, model: Literal["base", "unmerged", "merged"], lm: LanguageModel) -> None:

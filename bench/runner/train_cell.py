@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from bench.costs import Meter, ModelFlops, model_bytes, release_memory
+from bench.costs import Meter, count_flops, model_bytes, release_memory
 from bench.data.examples import Example
 from bench.errors import CellProblem, UserError, out_of_memory
 from bench.progress import Advance
@@ -31,11 +31,11 @@ def train_cell(run: CellRun) -> Costs:
     weights are the same.
     """
     config = run.planned.training
+    work = count_flops(run.cell, run.skeleton, "training")
     for micro_batch in micro_batches(config.per_device, _first_micro_batch(run)):
         attached, costs = _attach(run)
         if run.cell.data is None:
             return costs
-        work = ModelFlops.of(run.skeleton, attached, costs.total)
         model: nn.Module | None = attached
         del attached  # `model` is the only reference, so that its memory can be given back
         if config.devices > 1:
@@ -53,7 +53,7 @@ def train_cell(run: CellRun) -> Costs:
                 raise
             run.listener.line(f"{run.cell.name}: out of memory with micro-batches of {micro_batch}; trying smaller")
         else:
-            add_training_costs(costs, result, work, config, run.cell.base.dtype)
+            add_training_costs(costs, result, work, run.cell, config)
             if model is not None:
                 _save_adapter(run, model)
             costs.adapter_bytes = adapter_bytes(run.folder.adapter)

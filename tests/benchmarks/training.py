@@ -203,9 +203,7 @@ def where_time_goes(spec: dict[str, Any]) -> dict[str, float]:
 
 def work(spec: dict[str, Any]) -> dict[str, Any]:
     """Of one training: tokens and matrix products, and the machine's speed at such products."""
-    from bench import methods
-    from bench.costs import ModelFlops
-    from bench.costs.flops import attended_pairs
+    from bench.costs import attended_pairs, count_flops
     from bench.data.encoding import encode
     from bench.models.load import load_config, load_skeleton, load_tokenizer
     from bench.models.locate import find_base
@@ -220,15 +218,13 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
     config = load_config(BASE, None)
     tokens = sum(len(row.ids) for row in rows)
     supervised = sum(len(row.ids) - row.prompt_length for row in rows)
-    skeleton = load_skeleton(BASE, None)
-    model = methods.get("lora").attach(load_skeleton(BASE, None), cell)
-    flops = ModelFlops.of(skeleton, model, sum(one.numel() for one in model.parameters()))
+    flops = count_flops(cell, load_skeleton(BASE, None), "training")
     return {
         "examples": EXAMPLES,
         "tokens": tokens,
         "tokens_with_padding": sum(max(one) * len(one) for one in batches),
         "supervised_tokens": supervised,
-        "lora_flops": flops.training(tokens, supervised, attended_pairs(len(row.ids) for row in rows)),
+        "lora_flops": flops.total(tokens, len(rows), supervised, attended_pairs(len(row.ids) for row in rows)),
         "dtype": cell.base.dtype,
         "matrix_product_peak_flops_per_second": max(
             product_speed(1024, config.hidden_size, n, cell.base.dtype) for n in (576, 1536)

@@ -92,6 +92,8 @@ class DecodingState:
 def _select(value: object, index: torch.Tensor, rows: int) -> object:
     if isinstance(value, torch.Tensor) and value.dim() and value.shape[0] == rows:
         return value[index]
+    if isinstance(value, list):  # the states of RWKV
+        return [_select(part, index, rows) for part in value]
     if isinstance(value, Cache):
         value.reorder_cache(
             cast(torch.LongTensor, index)

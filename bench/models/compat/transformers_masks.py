@@ -3,6 +3,8 @@
 transformers looks at the mask's values once or twice in a forward pass to see whether it can be left out, and the host
 waits until the device has answered. The host has made the batch and knows whether it holds padding.
 
+On the meta device, where tensors have no values, it does not look if it takes the pass for a traced one.
+
 Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/masking_utils.py (`sdpa_mask`).
 """
 
@@ -13,6 +15,7 @@ import inspect
 from typing import Any
 
 import torch
+from transformers import masking_utils
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
 from bench.models.compat import require
@@ -32,6 +35,7 @@ require(
     "the entry `sdpa` of masking_utils.ALL_MASK_ATTENTION_FUNCTIONS",
     LINK,
 )
+require(hasattr(masking_utils, "is_tracing"), "transformers", "the function is_tracing that masking_utils calls", LINK)
 
 
 class KnownPadding:
@@ -51,6 +55,18 @@ class KnownPadding:
 
     def __exit__(self, *exception: object) -> None:
         del ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
+
+
+class MasksWithoutValues:
+    """While entered, masks are made without looking at the values of any, as when a model is traced: for passes on the
+    meta device. Not for several threads at once."""
+
+    def __enter__(self) -> None:
+        self.is_tracing = vars(masking_utils)["is_tracing"]
+        vars(masking_utils)["is_tracing"] = lambda tensor=None: True
+
+    def __exit__(self, *exception: object) -> None:
+        vars(masking_utils)["is_tracing"] = self.is_tracing
 
 
 def _mask(padded: bool, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:
