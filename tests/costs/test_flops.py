@@ -23,10 +23,7 @@ OTHER_FAMILIES = (
     "gemma3",
     "mistral",
     "llama4_text",
-    "mamba",
     "mamba2",
-    "falcon_mamba",
-    "rwkv",
     "qwen3_next",
 )
 DROPOUT = [name for name in methods.METHODS if "dropout" in methods.METHODS[name].Options.model_fields]
