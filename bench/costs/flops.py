@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
@@ -81,7 +82,8 @@ def count_flops(cell: Cell | None, skeleton: PreTrainedModel, kind: Pass) -> Pas
     settings = None if cell is None else [cell.method, cell.method_version, without_learning_rate(cell.options)]
     key = json.dumps([settings, kind], sort_keys=True) + skeleton.config.to_json_string(use_diff=False)
     if key not in _counted:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries, which warn again when the method is attached
             torch.manual_seed(0)
             _counted[key] = _count(cell, skeleton, kind)
     return _counted[key]
@@ -178,7 +180,10 @@ class _ProductCounter:
             self.flops = replace(self.flops, pair=self.flops.pair + share)
         elif length == 1:
             self.flops = replace(self.flops, token=self.flops.token + share)
-        self.irregular = self.irregular or (rows > 0) != (length > 0) or length > 2 or (at_head > 0 and length > 0)
+        # Attention to virtual tokens, too, has one size that is neither the length nor independent of it.
+        attention = len(a) == 3 and a[0] % ROWS == 0 and a[0] % LENGTH > 0
+        regular = length == 2 if attention else (rows > 0) == (length > 0) and length < 2
+        self.irregular = self.irregular or not regular or (at_head > 0 and length > 0)
         return flops
 
 
