@@ -16,7 +16,7 @@ from bench.costs.flops import Pass, PassFlops, attended_pairs
 from bench.models.hooks import HeadAt, drop_prompt_mask
 from bench.models.load import build_model
 
-MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v3", "gpt_oss", "granitemoe", "phimoe", "jamba")
+MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v3", "gpt_oss", "granitemoe", "phimoe")
 OTHER_FAMILIES = (
     "gpt2",
     "bloom",
@@ -67,7 +67,7 @@ def check(config: PretrainedConfig, method: str | None, **options: object) -> di
     if method is None:
         model.requires_grad_(False)
     else:
-        cell = cell_of(method, model, **options)
+        cell = cell_of(method, skeleton, **options)
         model = methods.get(method).attach(model, cell)
     drop_prompt_mask(model)
     flops: dict[Pass, PassFlops] = {}
