@@ -15,8 +15,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.methods.learning_rate_grid import without_learning_rate
 from bench.methods.parameter_count import count_parameters, layers_alike, of_depth, picks_layers
 from bench.methods.registry import get
+from bench.models.code_cache import keep_text, read_kept
 from bench.models.compat.transformers_masks import MasksWithoutValues
 from bench.models.device import compute_device, synchronize
 from bench.models.hooks import HeadAt, drop_prompt_mask, output_head
@@ -69,24 +71,36 @@ Pass = Literal["forward", "training"]
 """Without dropout and gradients; or forward and backward, with the gradients of the trained weights."""
 
 _counted: dict[str, PassFlops] = {}
-"""What was counted in this process."""
+"""What was counted or read in this process."""
+_texts: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
+"""The configurations of bases as JSON: a plan asks for each of its cells."""
 
 
 def count_flops(cell: Cell | None, skeleton: PreTrainedModel, kind: Pass) -> PassFlops:
     """What a pass of the cell's model costs, or of its base without a method (None). `skeleton` is the base without
     weights.
 
-    Counted once in a process for each method and settings, whatever the learning rate. The state of torch's random
-    generator is the same afterwards.
+    Counted once for each method and settings, whatever the learning rate, and kept in the cache folder. The state of
+    torch's random generator is the same afterwards.
     """
     settings = None if cell is None else [cell.method, cell.method_version, without_learning_rate(cell.options)]
-    key = json.dumps([settings, kind], sort_keys=True) + skeleton.config.to_json_string(use_diff=False)
+    if skeleton not in _texts:
+        _texts[skeleton] = skeleton.config.to_json_string(use_diff=False)
+    key = json.dumps([settings, kind], sort_keys=True) + _texts[skeleton]
     if key not in _counted:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the libraries, which warn again when the method is attached
-            torch.manual_seed(0)
-            _counted[key] = _count(cell, skeleton, kind)
+        own_code = runs_remote_code(skeleton) or (cell is not None and ":" in cell.method)
+        kept = None if own_code else read_kept("flops", key)
+        _counted[key] = PassFlops(**json.loads(kept)) if kept else _count_anew(cell, skeleton, kind)
+        if not own_code and not kept:
+            keep_text("flops", key, json.dumps(asdict(_counted[key])))
     return _counted[key]
+
+
+def _count_anew(cell: Cell | None, skeleton: PreTrainedModel, kind: Pass) -> PassFlops:
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries, which warn again when the method is attached
+        torch.manual_seed(0)
+        return _count(cell, skeleton, kind)
 
 
 def _count(cell: Cell | None, skeleton: PreTrainedModel, kind: Pass) -> PassFlops:

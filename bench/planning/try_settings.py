@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
-from bench.environment import package_versions
 from bench.errors import UserError
-from bench.hashing import short_hash
 from bench.methods.learning_rate_grid import without_learning_rate
 from bench.methods.parameter_count import picks_layers
+from bench.models.code_cache import keep_text, read_kept
 from bench.models.load import load_skeleton
-from bench.models.packaged import cache_folder
 from bench.planning.plan import Plan, PlannedCell, Refusal, status_of
 from bench.progress import Listener
-from bench.store.files import write_text
 from bench.store.folder import Results
 from bench.store.records import Status
+
+KIND = "dry_runs"
+"""Of what is kept."""
 
 
 def try_settings(
@@ -71,7 +68,7 @@ def setting_key(planned: PlannedCell) -> str:
 
 def _try_base(settings: dict[str, PlannedCell], progress: Listener) -> dict[str, Refusal]:
     """The settings of one base that fail, by `setting_key`; all of them if the untuned base does."""
-    untried = {key: planned for key, planned in settings.items() if not _passed(key).is_file()}
+    untried = {key: planned for key, planned in settings.items() if read_kept(KIND, key) is None}
     if not untried:
         return {}
     base = next(iter(untried.values())).base
@@ -92,7 +89,8 @@ def _try_base(settings: dict[str, PlannedCell], progress: Listener) -> dict[str,
                 if planned.cell.data is None:
                     return dict.fromkeys(settings, failed[key])
             else:
-                _keep(key, planned)
+                if ":" not in planned.cell.method:  # a user's own may call other code, which changes
+                    keep_text(KIND, key, "passed")
     advance(len(untried), len(untried), "")
     return failed
 
@@ -103,23 +101,3 @@ def _name(planned: PlannedCell) -> str:
         return f"base model {cell.base.id}"
     rank = f" at rank {cell.rank}" if cell.rank is not None else ""
     return f"{cell.method}{rank} on {cell.base.id}"
-
-
-def _passed(key: str) -> Path:
-    """The file that says that a setting has passed with this base, these libraries and this code."""
-    return cache_folder() / "dry_runs" / short_hash(key, _code(), json.dumps(package_versions(), sort_keys=True))
-
-
-def _keep(key: str, planned: PlannedCell) -> None:
-    if ":" in planned.cell.method:
-        return  # a user's own, whose code may call other code that changes
-    # Only a cache: without a writable folder the next plan tries again.
-    with suppress(UserError):
-        write_text(_passed(key), "")
-
-
-@cache
-def _code() -> str:
-    """A hash of this package's code."""
-    package = Path(__file__).parent.parent
-    return short_hash(*(path.read_bytes() for path in sorted(package.rglob("*.py"))))

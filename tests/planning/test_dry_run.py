@@ -13,7 +13,6 @@ from helpers.sweeps import bench
 from bench.errors import UserError
 from bench.methods import METHODS
 from bench.models.device import compute_device, on_cpu
-from bench.planning import try_settings as module
 from bench.planning.build import make_plan
 from bench.planning.dry_run import DryRun
 from bench.planning.plan import Plan
@@ -26,7 +25,7 @@ from bench.sweep.schema import Sweep
 @pytest.fixture
 def untried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing has been tried before."""
-    monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
 
 
 def plan_of(base: str | Path, methods: list[Any], **settings: Any) -> Plan:
