@@ -253,7 +253,7 @@ class _CellAnswers:
     correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
     averages: np.ndarray | None
     """(resamples,) 0 to 1, on questions drawn alike for all cells of the same questions; None where a task has fewer
-    than two clusters, of which nothing can be drawn anew."""
+    than two clusters, which cannot be resampled."""
     step: float
     """Points: the least by which two averages over these questions can differ."""
 

@@ -27,7 +27,7 @@ from bench.methods.learning_rate_grid import without_learning_rate
 from bench.methods.parameter_count import count_parameters, layers_alike, of_depth, picks_layers
 from bench.methods.registry import get
 from bench.models.code_cache import keep_text, read_kept
-from bench.models.compat.transformers_masks import MasksWithoutValues
+from bench.models.compat.transformers_masks import masks_without_values
 from bench.models.device import compute_device, synchronize
 from bench.models.hooks import HeadAt, drop_prompt_mask, output_head
 from bench.models.load import build_model, runs_remote_code
@@ -119,7 +119,7 @@ def _count(cell: Cell | None, skeleton: PreTrainedModel, kind: Pass) -> PassFlop
         )
         return PassFlops(*(a + (b - a) * (layers - 1) for a, b in zip(first, second, strict=True)))
 
-    # A method may read values, of which the meta device has none; its library then raises anything.
+    # A method may read values, and the meta device has none; its library then raises anything.
     with suppress(Exception):
         return count("meta")
     if _weights(of_depth(skeleton.config, 2) if shallow else skeleton.config, trusted) <= MOST_WEIGHTS:
@@ -157,7 +157,7 @@ def _run_pass(
     }
     places = torch.zeros(2, at_head, dtype=torch.long, device=device)
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
-    with MasksWithoutValues(), counter, torch.set_grad_enabled(kind == "training"):
+    with masks_without_values(), counter, torch.set_grad_enabled(kind == "training"):
         with HeadAt(model, places, length):
             logits: torch.Tensor = model(**inputs, use_cache=False).logits
         if logits.requires_grad:

@@ -193,7 +193,7 @@ def _shared_texts(rows: _Rows) -> frozenset[str]:
 
 
 def _development(rows: _Rows, config: DataConfig, shared: frozenset[str]) -> dict[str, tuple[Question, ...]]:
-    """Different development questions drawn from each training set, none of which occurs in a test set."""
+    """Different development questions drawn from each training set; none occurs in a test set."""
     share = -(-config.development // len(rows.pools)) if rows.pools else 0
     tested = {compared_text(question, shared) for questions in rows.tests.values() for question in questions}
     development = {}

@@ -1,4 +1,4 @@
-"""Reads FastChat's judgments of a results folder's answers, so that they stand beside its own judgments.
+"""Reads FastChat's judgments of a results folder's answers, so that the report shows them with its own.
 
 A judgment counts only if it is known which answer was judged: by its prompt, which holds the answer, or by the file of
 its model's answers. Judgments of other models, questions or answers are counted and left out.
@@ -25,6 +25,7 @@ from bench.judging.fastchat_files import AnswerKey, FastChatBench, comparison_pr
 from bench.judging.judgment_records import (
     AnswersToCompare,
     AnswerToRate,
+    JudgmentType,
     ModelRating,
     ModelReply,
     PairwiseVerdict,
@@ -38,6 +39,7 @@ from bench.store.folder import Results
 from bench.store.records import JudgeRecord
 from bench.sweep.schema import describe
 
+UNANSWERED = "without a judgment: the endpoint did not answer"
 NO_JUDGMENT = "$ERROR$"
 """FastChat's judgment where the endpoint did not answer."""
 
@@ -123,6 +125,20 @@ class _Import:
             return short_hash(shown)
         self.left_out["of other answers than the recorded ones"] += 1
         return ""
+
+    def add(
+        self,
+        ledger: Ledger[JudgmentType],
+        judged: AnswerToRate | AnswersToCompare,
+        prompt_hash: str,
+        judgment: JudgmentType,
+    ) -> None:
+        """Add a judgment to its ledger, unless it is there."""
+        if ledger.lacks(judged, prompt_hash):
+            ledger.add(judgment)
+            self.new += 1
+        else:
+            self.present += 1
 
     def reply(self, row: _FastChatJudgment, prompt_hash: str, judgment: str) -> ModelReply:
         return ModelReply(
@@ -219,7 +235,7 @@ def _import_rating(state: _Import, row: _SingleRow) -> None:
     if answer is None:
         return
     if row.judgment == NO_JUDGMENT:
-        state.left_out["without a judgment: the endpoint did not answer"] += 1
+        state.left_out[UNANSWERED] += 1
         return
     prompt_hash = state.prompt_hash(rating_prompts(answer), row.user_prompt, [(row.model, answer)])
     if not prompt_hash:
@@ -233,12 +249,7 @@ def _import_rating(state: _Import, row: _SingleRow) -> None:
     place = answer.model, rating.judge[0]
     if place not in state.ratings:
         state.ratings[place] = Ledger(cell_ratings(state.bench.results.folder_named(answer.model), rating.judge[0]))
-    ledger = state.ratings[place]
-    if ledger.lacks(answer, prompt_hash):
-        ledger.add(rating)
-        state.new += 1
-    else:
-        state.present += 1
+    state.add(state.ratings[place], answer, prompt_hash, rating)
 
 
 def _import_comparison(state: _Import, row: _PairRow) -> None:
@@ -253,7 +264,10 @@ def _import_comparison(state: _Import, row: _PairRow) -> None:
     )
     for pair, winner, judgment, shown, model_a in games:
         prompt_hash = state.prompt_hash(comparison_prompts(pair), shown, models)
-        if not prompt_hash or judgment == NO_JUDGMENT:
+        if judgment == NO_JUDGMENT:
+            state.left_out[UNANSWERED] += 1
+            continue
+        if not prompt_hash:
             continue
         verdict: parsers.Verdict | None = "tie" if winner == "tie" else None
         if winner in ("model_1", "model_2"):
@@ -267,12 +281,7 @@ def _import_comparison(state: _Import, row: _PairRow) -> None:
         label = recorded.judge[0]
         if label not in state.verdicts:
             state.verdicts[label] = Ledger(pairwise_verdicts(state.bench.results, label))
-        ledger = state.verdicts[label]
-        if ledger.lacks(pair, prompt_hash):
-            ledger.add(recorded)
-            state.new += 1
-        else:
-            state.present += 1
+        state.add(state.verdicts[label], pair, prompt_hash, recorded)
 
 
 def _writable(text: str) -> str:

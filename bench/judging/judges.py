@@ -87,7 +87,7 @@ class SimilarityJudge:
 
 class EndpointJudge:
     """A model behind an OpenAI-compatible endpoint, with FastChat's prompts. Each reply is read by FastChat's parser
-    and by the strict one; both results are kept. Thoughts and replies that were cut off hold no verdict."""
+    and by the strict one; both results are kept. Thoughts, and replies that were cut off, have no score."""
 
     needs_reference = False
 

@@ -179,7 +179,7 @@ class ModelReply(_Judged):
 
     @property
     def cut_off(self) -> bool:
-        """True for a reply that is not complete: it has no verdict, whatever an older version has read in it."""
+        """True for a reply that is not complete: it has no score, whatever an older version has read in it."""
         return incomplete(self.finish_reason)
 
 

@@ -286,7 +286,7 @@ class _Dispatcher(Generic[Key]):
         self.record(current.key, current.prompt, reply)
 
     def _give_up(self, current: _Try[Key], reason: str) -> None:
-        """Without a reply the prompt has failed; a reply of thoughts alone is recorded, and holds no verdict."""
+        """Without a reply the prompt has failed; a reply of thoughts alone is recorded, without a score."""
         if current.thoughts is not None:
             self._record(current, current.thoughts)
         else:

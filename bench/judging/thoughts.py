@@ -1,6 +1,6 @@
 """Separates a reasoning model's thoughts from its answer, where a server leaves both in one text.
 
-Thoughts weigh several ratings before one is given; a number in them is no verdict. A reply that was cut off has none
+Thoughts weigh several ratings before one is given; a number in them is not the score. A reply that was cut off has none
 either, whatever it says up to there: `finish_reason` decides.
 """
 

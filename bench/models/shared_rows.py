@@ -34,9 +34,9 @@ class RowSharing:
     """What a model's texts may share without changing one another."""
 
     rows: bool
-    """Several texts may stand in one row, under a mask that keeps them apart."""
+    """Several texts may share one row, under a mask that keeps them apart."""
     left_padding: bool
-    """Prompts of unlike length may stand in one batch in generation."""
+    """Prompts of different lengths may share a batch in generation."""
     padding_after_prefix: bool
     """The same if keys and values of virtual tokens stand before the padding."""
 
@@ -120,7 +120,7 @@ def _in_one_row(model: PreTrainedModel, texts: torch.Tensor) -> Pair:
 
 
 def _in_a_batch(model: PreTrainedModel, texts: torch.Tensor) -> Pair:
-    """Logits of the answer to a short prompt that stands beside a long one, and to the short one alone."""
+    """Logits of the answer to a short prompt in a batch with a long one, and to the short one alone."""
     import torch
 
     short = texts[1, :SHORT]

@@ -159,7 +159,7 @@ def _compared_scores(before: _Side, after: _Side) -> Iterator[ComparedScore]:
 
 
 def _on_common_tasks(before: _Side, after: _Side) -> tuple[_Side, _Side, list[str]]:
-    """Both sweeps with averages over the tasks of which both have answered the same questions, and a sentence on the
+    """Both sweeps with averages over the tasks whose questions both have answered, and a sentence on the
     tasks that are left out. Unchanged where all tasks are common, or none."""
     sides = before, after
     answered = [_question_sets(side.tables.questions) for side in sides]

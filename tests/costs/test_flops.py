@@ -85,7 +85,7 @@ def check(config: PretrainedConfig, method: str | None, **options: object) -> di
         counted(model, length, rows, at_head, backward)  # what a method computes from weights once
         few = counted(model, length, rows, at_head, backward)
         many = counted(model, longer, more, more_at_head, backward)
-        # All pairs of a row are computed, those under the mask too.
+        # All pairs within a row are computed, also the masked ones.
         difference = said.total(longer * more, more, more_at_head, more * longer**2)
         difference -= said.total(length * rows, rows, at_head, rows * length**2)
         assert many - few == pytest.approx(difference, rel=1e-9)

@@ -1,4 +1,4 @@
-"""A reasoning model's thoughts hold numbers that are no verdict."""
+"""A reasoning model's thoughts hold numbers that are not the score."""
 
 from __future__ import annotations
 

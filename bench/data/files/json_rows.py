@@ -16,7 +16,7 @@ Row = dict[str, Any]
 LIST_KEYS = ("data", "rows", "examples", "instances", "records", "items", "samples", "entries")
 """Keys under which a JSON object may hold the list of its rows."""
 SPEAKER_KEYS = ("role", "from")
-"""Keys of which every turn of a chat has one."""
+"""Every turn of a chat has one of these keys."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def json_rows(text: str, origin: object, by_line: bool) -> Iterable[object]:
     except ValueError as error:
         if by_line or (second and isinstance(parse_line(second), dict)):
             return map(parse_line, _lines(text))
-        raise UserError(f"{origin} is not valid JSON: {error}", "Give a list of rows, or a row a line.") from None
+        raise UserError(f"{origin} is not valid JSON: {error}", "Give a list of rows, or one row per line.") from None
     return _table(value, origin)
 
 

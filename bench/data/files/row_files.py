@@ -60,8 +60,8 @@ KINDS = "Files may be .jsonl, .json, .csv, .tsv or .parquet."
 
 
 def _csv(text: str, path: Path, tab: bool) -> Iterable[object]:
-    """A dict a row, of texts as they stand in the file. Not pandas, which takes cells beyond the header's for an index
-    and fills up short rows without a word."""
+    """One dict per row, with the texts as the file has them. Not pandas, which takes cells beyond the header's for an
+    index and fills up short rows without a word."""
     with _long_cells():
         rows = list(_csv_cells(text, "\t" if tab else _delimiter(text)))
     if not rows:

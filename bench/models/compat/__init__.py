@@ -13,11 +13,25 @@ Importing this package loads no library.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 
 
 class IncompatibleLibrary(Exception):
     """The installed version of a library lacks a private part that the harness relies on."""
+
+
+@contextmanager
+def replaced(module: ModuleType, **functions: Callable[..., object]) -> Iterator[None]:
+    """While entered, functions of a library's module are others. Not for several threads at once."""
+    before = {name: vars(module)[name] for name in functions}
+    vars(module).update(functions)
+    try:
+        yield
+    finally:
+        vars(module).update(before)
 
 
 def require(condition: bool, library: str, what: str, link: str) -> None:

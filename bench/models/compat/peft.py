@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast
-from unittest.mock import patch
 
 import torch
 from peft.tuners._buffer_dict import BufferDict
@@ -25,7 +24,7 @@ from peft.utils.integrations import dequantize_module_weight
 from peft.utils.other import transpose
 from torch import nn
 
-from bench.models.compat import require
+from bench.models.compat import replaced, require
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -107,23 +106,20 @@ require(
 )
 
 
-@contextmanager
-def names_as_given() -> Iterator[None]:
+def names_as_given() -> AbstractContextManager[None]:
     """While entered, LoRA takes names of modules and of saved weights as they are.
 
     For about 30 mixtures of experts PEFT reads `gate_proj`, `up_proj` and `down_proj` as they were meant in
     transformers 4: as the experts, which are 3-D parameters now. The linear layers of these names (of shared experts,
     of dense blocks) could not be adapted at all, and LoRA with dropout or DoRA would fail.
     """
-    with (
-        patch.object(transformers_weight_conversion, "convert_peft_config_for_transformers", lambda *_, **__: None),
-        patch.object(
-            transformers_weight_conversion,
-            "convert_peft_adapter_state_dict_for_transformers",
-            lambda model, peft_config, adapter_state_dict, adapter_name="default": adapter_state_dict,
+    return replaced(
+        transformers_weight_conversion,
+        convert_peft_config_for_transformers=lambda *_, **__: None,
+        convert_peft_adapter_state_dict_for_transformers=(
+            lambda model, peft_config, adapter_state_dict, adapter_name="default": adapter_state_dict
         ),
-    ):
-        yield
+    )
 
 
 def names_read_otherwise(model: PeftModel) -> list[str]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from transformers import masking_utils
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
-from bench.models.compat import require
+from bench.models.compat import replaced, require
 
 LINK = "https://github.com/huggingface/transformers/blob/main/src/transformers/masking_utils.py"
 
@@ -57,16 +58,10 @@ class KnownPadding:
         del ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
 
 
-class MasksWithoutValues:
+def masks_without_values() -> AbstractContextManager[None]:
     """While entered, masks are made without looking at the values of any, as when a model is traced: for passes on the
-    meta device. Not for several threads at once."""
-
-    def __enter__(self) -> None:
-        self.is_tracing = vars(masking_utils)["is_tracing"]
-        vars(masking_utils)["is_tracing"] = lambda tensor=None: True
-
-    def __exit__(self, *exception: object) -> None:
-        vars(masking_utils)["is_tracing"] = self.is_tracing
+    meta device."""
+    return replaced(masking_utils, is_tracing=lambda tensor=None: True)
 
 
 def _mask(padded: bool, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:
