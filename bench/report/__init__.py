@@ -9,8 +9,8 @@ import base64
 import json
 import re
 import time
-import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import jinja2
@@ -19,15 +19,12 @@ import pandas as pd
 from bench.report import latex
 from bench.report.compare_sweeps import comparison_report
 from bench.report.content import ReportContent
+from bench.report.escaping import code_span, fenced_block, markdown_cell, markdown_line, plain, spreadsheet_text
 from bench.report.sweep_report import FIGURES, TABLES, sweep_report
-from bench.store.files import write_bytes, write_text
+from bench.store.files import remove, write_bytes, write_text
 from bench.store.folder import Results
 from bench.store.pack import pack_files
-
-CONTROL = {"Cc", "Cs"}
-"""Unicode's categories of control characters and halves of characters."""
-TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks of direction."""
+from bench.store.pack_format.stamp import Stamp, stamp
 
 RELOAD = 15
 """Seconds after which a watched page loads itself anew."""
@@ -52,19 +49,12 @@ def watch(results: Results, written: Callable[[Path], None], seconds: float = RE
     """Write `live.html`, a page that loads itself anew, whenever a record of the sweep has changed, until
     KeyboardInterrupt; `written` is called with its path each time. It is a file of its own, because a run writes
     `report.html` meanwhile, and is removed at the end."""
-    seen: dict[Path, int] | None = None
+    seen: dict[Path, Stamp | None] | None = None
     live = results.report / "live.html"
     try:
         while True:
-            now = {
-                path: path.stat().st_mtime_ns
-                for path in (
-                    results.path / "plan.json",
-                    *results.path.glob("cells/*/metrics.json"),
-                    *pack_files(results),
-                )
-                if path.is_file()
-            }
+            records = results.path / "plan.json", *results.path.glob("cells/*/metrics.json"), *pack_files(results)
+            now = {path: stamp(path) for path in records}
             if now != seen:
                 content = sweep_report(results)
                 write_text(live, _page(content, _files(content), RELOAD))
@@ -72,7 +62,8 @@ def watch(results: Results, written: Callable[[Path], None], seconds: float = RE
                 seen = now
             time.sleep(seconds)
     finally:
-        live.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to has been said
+            live.unlink(missing_ok=True)
 
 
 def _write(content: ReportContent, folder: Path) -> Path:
@@ -82,18 +73,18 @@ def _write(content: ReportContent, folder: Path) -> Path:
         write_bytes(folder / "figures" / f"{figure.name}.png", figure.png)
     for name in set(FIGURES) - {figure.name for figure in content.figures}:
         for suffix in ("svg", "png"):
-            (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
+            remove(folder / "figures" / f"{name}.{suffix}")
     files = _files(content)
     for name in TABLES:
         if f"{name}.csv" not in files:
-            (folder / "tables" / f"{name}.csv").unlink(missing_ok=True)
+            remove(folder / "tables" / f"{name}.csv")
     for name, text in files.items():
         write_text(folder / "tables" / name, text)
     latex_table = folder / "tables" / "settings.tex"
     if "settings" in content.tables:
         write_text(latex_table, latex.settings_table(content.tables["settings"], content.name))
     else:
-        latex_table.unlink(missing_ok=True)
+        remove(latex_table)
     markdown = _environment(escape=False).get_template("page.md").render(report=content)
     write_text(folder / "report.md", re.sub("\n{3,}", "\n\n", markdown))
     write_text(folder / "report.html", _page(content, files))
@@ -114,27 +105,20 @@ def _page(content: ReportContent, files: dict[str, str], refresh: int | None = N
 def _csv(table: pd.DataFrame) -> str:
     flat = table.drop(columns=["traceback"], errors="ignore")
     flat = flat.assign(**{key: flat[key].map(json.dumps) for key in ("options", "training") if key in flat})
-    return str(flat.to_csv(index=False))
+    texts = flat.select_dtypes(exclude=["number", "bool"])
+    flat = flat.assign(**{key: texts[key].astype(object).map(spreadsheet_text) for key in texts})
+    return str(flat.rename(columns=spreadsheet_text).to_csv(index=False))
 
 
 def _environment(escape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=escape, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"line": _line, "column": lambda text: _line(text).replace("|", "\\|"), "plain": _plain}
+    environment.filters |= {
+        "line": markdown_line,
+        "column": markdown_cell,
+        "code": code_span,
+        "fenced": fenced_block,
+        "plain": plain,
+    }
     return environment
-
-
-def _line(text: str) -> str:
-    """A text of models or errors within a line of Markdown: no line breaks, no tags."""
-    return " ".join(_plain(text).split()).replace("<", "&lt;")
-
-
-def _plain(text: str) -> str:
-    """A text without characters that a page cannot show, or that would turn the direction of others: control characters
-    and Unicode's marks of direction."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if _unprintable(character) else character for character in text)
-
-
-def _unprintable(character: str) -> bool:
-    return character not in "\n\t" and (character in TURNING or unicodedata.category(character) in CONTROL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -122,7 +123,7 @@ def comparison_report(first: Results, second: Results) -> ReportContent:
         f"{names[1]} against {names[0]}",
         [section for section in sections if not section.empty],
         second.read_text("sweep.yaml") or "",
-        f"bench report {names[0]} {names[1]} --compare",
+        f"bench report {shlex.join(names)} --compare",
         tables={"differences": pd.concat(tables)} if tables else {},
     )
 

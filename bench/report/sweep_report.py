@@ -6,6 +6,7 @@ cost, how steadily, whether merging and judging can be trusted, what failed, and
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 import pandas as pd
@@ -122,7 +123,7 @@ def sweep_report(results: Results) -> ReportContent:
         plan.name,
         [section for section in sections if not section.empty],
         results.read_text("sweep.yaml") or "",
-        f"bench run results/{plan.name}/sweep.yaml",
+        f"bench run {shlex.quote(f'results/{plan.name}/sweep.yaml')}",
         plan.notes,
         [UnfinishedCell(row.name, row.status, row.reason, row.traceback) for row in unfinished.itertuples()],
         _downloads(sweep),

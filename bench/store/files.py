@@ -68,6 +68,14 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def remove(path: Path) -> None:
+    """Remove a file if it is there. Raises UserError where the folder cannot be written to."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot remove {path}: {error.strerror or error}", "Check the permissions.") from error
+
+
 def disk_is_full(error: BaseException) -> bool:
     """safetensors reports a full disk in words of its own, not as an OSError."""
     return "StorageFull" in str(error) or "No space left" in str(error)

@@ -293,6 +293,17 @@ def test_a_watched_report_is_written_when_a_record_changes(
     assert 'http-equiv="refresh"' not in (folder / "report" / "report.html").read_text()
 
 
+def test_a_watched_report_that_cannot_be_written_is_a_sentence(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    """A file stands where the report's folder should be: even a user who may write everywhere cannot write there."""
+    folder = copied(finished, tmp_path)
+    shutil.rmtree(folder / "report")
+    (folder / "report").write_text("")
+    for more in (("--watch",), ()):
+        done = bench("report", folder, *more)
+        assert done.exit_code == 2 and "error: cannot " in done.output and "Traceback" not in done.output, done.output
+        assert isinstance(done.exception, SystemExit)
+
+
 def test_the_baseline_and_the_margin_of_a_tie_are_the_sweeps(finished: tuple[Path, Path], tmp_path: Path) -> None:
     """Chosen afterwards: nothing is trained again, and the comparisons turn round."""
     config, results = finished
