@@ -52,7 +52,7 @@ class PeftMethod(Method):
             result = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
         unexpected: list[str] = getattr(result, "unexpected_keys", [])
         missing: list[str] = getattr(result, "missing_keys", [])
-        absent = set(missing) & {name for name, value in adapted.named_parameters() if value.requires_grad}
+        absent = _unloaded_parameters(adapted, set(missing))
         if config.is_prompt_learning:
             # Prompts are saved as they are used, without the network that made them (p-tuning's).
             config.inference_mode = True
@@ -86,6 +86,19 @@ class PeftMethod(Method):
             if parameter.requires_grad and parameter.dtype.itemsize == 2:
                 parameter.data = parameter.data.float()
         return cast("PeftModel", adapted)
+
+
+def _unloaded_parameters(model: nn.Module, missing: set[str]) -> set[str]:
+    """The names of trained parameters of which no name was loaded.
+
+    Layers may share a parameter (VB-LoRA's bank, Uni-LoRA's theta): its file has it once, under the name that PEFT
+    gives it.
+    """
+    names: dict[int, list[str]] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        if value.requires_grad:
+            names.setdefault(id(value), []).append(name)
+    return {shared[0] for shared in names.values() if missing.issuperset(shared)}
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def _extended(
     content = sweep.resolved()
     content["evaluation"] = {
         **evaluation.model_dump(mode="json"),
-        "tasks": [*all_tasks],
+        "tasks": [*all_tasks] or None,
         "protocol": [*all_protocols] if len(all_protocols) > 1 else all_protocols[0],
     }
     if answers:

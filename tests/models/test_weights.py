@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_a_whole_base_of_any_family_is_taken(name: str, tmp_path: Path) -> None:
     skeleton = load_skeleton(str(folder))
     check_headers(name, folder, skeleton)
     load_model(find_base(str(folder)), "float32", "eager")
-    first = next(key for key in load_file(folder / WEIGHTS) if "norm" in key or "proj" in key)
+    first = next(key for key in load_file(folder / WEIGHTS) if re.search("norm|proj|attention", key))
     without(folder, first)
     with pytest.raises(UserError, match=r"do not fit its config\.json|cannot load"):
         check_headers(name, folder, skeleton)

@@ -177,6 +177,8 @@ def test_a_killed_cell_goes_on(tmp_path: Path, tiny_model: Path, monkeypatch: py
         "class Fatal(Lora):\n"
         "    name = 'fatal'\n"
         "    def after_step(self, model, cell, step):\n"
+        "        if 'bench-dry-run' in model.name_or_path:\n"
+        "            return\n"
         "        with open(os.environ['STEPS'], 'a') as file:\n"
         "            file.write(f'{step}\\n')\n"
         "        mark = Path(os.environ['STEPS'] + '.killed')\n"
