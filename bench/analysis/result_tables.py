@@ -88,6 +88,7 @@ def read_results(results: Results) -> ResultTables:
             *(problem for cell in cells for problem in cell.problems),
             *differing_questions(questions),
             *_untouched(cells),
+            *_unequal_batches(cells),
         ),
         sum(folder.path.name not in in_plan for folder in results.folders()),
         questions,
@@ -263,6 +264,32 @@ def _untouched(cells: Sequence[_Cell]) -> list[str]:
                 "training changed nothing"
             )
     return problems
+
+
+def _unequal_batches(cells: Sequence[_Cell]) -> list[str]:
+    """Cells that were scored with other numbers of tokens a forward pass than the cells that they are compared with."""
+    names: dict[str, dict[tuple[int, ...], list[str]]] = {}
+    for cell in cells:
+        for evaluation in cell.evaluations:
+            if evaluation.batch_tokens is not None:
+                label = f"{evaluation.task} ({evaluation.label})"
+                names.setdefault(label, {}).setdefault(evaluation.batch_tokens, []).append(cell.name)
+    sentences: dict[str, list[str]] = {}
+    for label, by_size in names.items():
+        usual = max(by_size, key=lambda size: len(by_size[size]))
+        for size, members in by_size.items():
+            if size != usual:
+                sentence = (
+                    f"{_first_names(members)}: scored with {_sizes_text(size)} tokens a forward pass, the others with "
+                    f"{_sizes_text(usual)}; in half precision this alone moves answers that are nearly tied"
+                )
+                sentences.setdefault(sentence, []).append(label)
+    return [f"{sentence} ({_first_names(labels)})" for sentence, labels in sentences.items()]
+
+
+def _sizes_text(sizes: Sequence[int]) -> str:
+    """`65,536`, or `65,536, then 32,768` where memory ran out."""
+    return ", then ".join(f"{size:,}" for size in sizes)
 
 
 def _flipped(name: str, record: CellRecord) -> list[str]:

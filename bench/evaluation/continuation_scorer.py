@@ -15,6 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.errors import out_of_memory
+from bench.evaluation.batch_limit import BatchLimit
 from bench.evaluation.prefix_tree import Continuation, PackedRow, pack_rows
 from bench.models.dtype import computing_in
 from bench.models.hooks import HeadAt
@@ -22,11 +23,6 @@ from bench.progress import Advance, ignore_progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
-"""Tokens of a forward pass, padding included, to begin with. On a CPU more gains nothing; on a GPU the number is halved
-until a batch fits."""
 
 
 @dataclass
@@ -51,7 +47,7 @@ class TokenCounts:
 
 @dataclass
 class ContinuationScorer:
-    """Scores continuations with a model. If memory runs out, `batch_tokens` is halved and stays so."""
+    """Scores continuations with a model."""
 
     model: PreTrainedModel
     device: torch.device
@@ -59,14 +55,8 @@ class ContinuationScorer:
     """Tokens of a row."""
     dtype: str
     """Of the forward passes (see `computing_in`)."""
-    max_rows: int | None = None
-    """Rows of a batch; None: as many as `batch_tokens` allows."""
-    batch_tokens: int = 0
-    """Tokens of a batch, padding included; 0 is replaced by the device's entry in BATCH_TOKENS."""
+    limit: BatchLimit
     counts: TokenCounts = field(default_factory=TokenCounts)
-
-    def __post_init__(self) -> None:
-        self.batch_tokens = self.batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
 
     @torch.inference_mode()
     def score(
@@ -93,14 +83,13 @@ class ContinuationScorer:
         scores: list[tuple[float, bool]] = [(0.0, False)] * len(fitting)
         done = 0
         while waiting:
-            size = max(1, self.batch_tokens // len(waiting[0]))
-            batch = waiting[: min(size, self.max_rows or size)]
+            batch = waiting[: self.limit.rows(len(waiting[0]))]
             try:
                 batch_scores = self._score_batch(batch, fitting)
             except RuntimeError as error:
                 if len(batch) == 1 or not out_of_memory(error):
                     raise
-                self.batch_tokens = len(batch) * len(batch[0]) // 2
+                self.limit.halve(len(batch), len(batch[0]))
                 gc.collect()
                 continue
             waiting = waiting[len(batch) :]

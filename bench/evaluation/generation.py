@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypedDict
 from bench.costs.flops import attended_pairs
 from bench.data.encoding import encode_prompt
 from bench.errors import out_of_memory
+from bench.evaluation.batch_limit import BatchLimit
 from bench.evaluation.decoding import Decoding, decode_batch
 from bench.progress import Advance, ignore_progress
 
@@ -48,8 +49,7 @@ class _Prompt:
 def generate_until(
     lm: HFLM,
     requests: Sequence[Instance],
-    batch_tokens: int,
-    max_rows: int | None = None,
+    limit: BatchLimit,
     dtype: str = "float32",
     *,
     pads_left: bool = True,
@@ -63,7 +63,7 @@ def generate_until(
     `lm.max_length`, as in HFLM. A row ends with an end-of-text token, with a text of `until`, or after `max_gen_toks`
     tokens. One beam is greedy decoding or, with `do_sample`, sampling at `temperature` from the whole vocabulary,
     seeded by the request's own `seed`, so that a text does not depend on the other texts of its batch. A batch has at
-    most `batch_tokens` tokens (padding and new tokens included; halved when memory runs out) and `max_rows` rows.
+    most the tokens of `limit`, padding and new tokens included, and its rows; `limit` shrinks when memory runs out.
     Several beams are transformers' beam search, one prompt at a time; `until` then only cuts the best beam's text.
 
     With `pads_left` false (a method does not support padding on the left), a batch holds prompts of one length only.
@@ -89,7 +89,7 @@ def generate_until(
         # Longest first: the rows of a batch have similar lengths, and what does not fit in memory fails at once.
         waiting = sorted(prompts, key=lambda prompt: -len(prompt.ids))
         while waiting:
-            size = _batch_size(waiting, decoding, batch_tokens, max_rows, pads_left)
+            size = _batch_size(waiting, decoding, limit, pads_left)
             batch = waiting[:size]
             ids, seeds = [prompt.ids for prompt in batch], [prompt.seed for prompt in batch]
             try:
@@ -97,7 +97,7 @@ def generate_until(
             except RuntimeError as error:
                 if size == 1 or not out_of_memory(error):
                     raise
-                batch_tokens = size * (len(waiting[0].ids) + decoding.max_new_tokens) // 2
+                limit.halve(size, len(waiting[0].ids) + decoding.max_new_tokens)
                 gc.collect()
                 continue
             waiting = waiting[size:]
@@ -140,15 +140,12 @@ def _decoding(kwargs: GenerationKwargs, max_new_tokens: int) -> Decoding:
     return Decoding(kwargs.get("max_gen_toks", max_new_tokens), ends, beams, temperature)
 
 
-def _batch_size(
-    waiting: list[_Prompt], decoding: Decoding, batch_tokens: int, max_rows: int | None, pads_left: bool
-) -> int:
+def _batch_size(waiting: list[_Prompt], decoding: Decoding, limit: BatchLimit, pads_left: bool) -> int:
     """How many of the waiting prompts the next batch holds."""
     if decoding.num_beams > 1:
         return 1
     longest = len(waiting[0].ids)
-    size = max(1, batch_tokens // (longest + decoding.max_new_tokens))
-    size = min(size, max_rows or size, len(waiting))
+    size = min(limit.rows(longest + decoding.max_new_tokens), len(waiting))
     return size if pads_left else min(size, sum(len(prompt.ids) == longest for prompt in waiting))
 
 

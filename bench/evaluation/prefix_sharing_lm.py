@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from bench.data.encoding import encode_pair, encode_prompt
+from bench.evaluation.batch_limit import BATCH_TOKENS, BatchLimit
 from bench.evaluation.continuation_scorer import ContinuationScorer, TokenCounts
 from bench.evaluation.generation import GenerationKwargs, generate_until
 from bench.evaluation.prefix_tree import Continuation
@@ -40,9 +41,9 @@ class LanguageModel(TokenScoringLM):
     scores a few questions both ways (`sharing_check`); if they differ, nothing is shared and `warnings` says so.
     Prompts of a batch are padded on the left if the method (`pads_left`) and the model support it.
 
-    A forward pass takes at most `batch_size` rows. With `autocast`, a dtype, forward passes compute in it, as in
-    training; without, in the dtype of the weights. `advance(done, total, note)` is called after each batch; lm-eval
-    itself prints nothing. `counts` is the work of all calls so far.
+    A forward pass takes at most `batch_size` rows, and the tokens of `limit`. With `autocast`, a dtype, forward passes
+    compute in it, as in training; without, in the dtype of the weights. `advance(done, total, note)` is called after
+    each batch; lm-eval itself prints nothing. `counts` is the work of all calls so far.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class LanguageModel(TokenScoringLM):
         self.warnings: list[str] = []
         self.pads_left = pads_left and sharing.left_padding and (share != "none" or sharing.padding_after_prefix)
         self.computing_dtype = autocast or "float32"
-        self.scorer = ContinuationScorer(self.model, self.device, self.max_length, self.computing_dtype, batch_size)
+        self.limit = BatchLimit(BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"]), batch_size)
+        self.scorer = ContinuationScorer(self.model, self.device, self.max_length, self.computing_dtype, self.limit)
         self.advance: Advance = ignore_progress
 
     @property
@@ -112,8 +114,7 @@ class LanguageModel(TokenScoringLM):
         return generate_until(
             self,
             requests,
-            self.scorer.batch_tokens,
-            self.scorer.max_rows,
+            self.limit,
             self.computing_dtype,
             pads_left=self.pads_left,
             advance=self.advance,
@@ -138,8 +139,7 @@ class LanguageModel(TokenScoringLM):
         generate_until(
             self,
             requests,
-            self._cached_tokens(),
-            self.scorer.max_rows,
+            BatchLimit(self._cached_tokens(), self.limit.max_rows),
             self.computing_dtype,
             pads_left=self.pads_left,
             advance=advance,

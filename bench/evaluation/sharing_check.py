@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bench.errors import out_of_memory
+from bench.evaluation.batch_limit import BatchLimit
 from bench.evaluation.continuation_scorer import ContinuationScorer, TokenCounts
 from bench.evaluation.prefix_tree import Continuation, pack_rows
 from bench.models.dtype import computing_in
@@ -41,7 +42,9 @@ def check_sharing(
         return None
     few, ungrouped = [continuations[number] for number in numbers], [None] * len(numbers)
     exact = scorer.dtype == "float32" and scorer.model.dtype == torch.float32
-    one_by_one, batched = (replace(scorer, max_rows=rows, counts=TokenCounts()) for rows in (1, None))
+    one_by_one, batched = (
+        replace(scorer, limit=BatchLimit(scorer.limit.tokens, rows), counts=TokenCounts()) for rows in (1, None)
+    )
     reference = one_by_one.values(few, ungrouped)
     noise = 0.0 if exact else np.abs(batched.values(few, ungrouped) - reference).mean()
     try:
@@ -50,7 +53,7 @@ def check_sharing(
         if out_of_memory(error):
             raise
         differences = np.array([np.nan])  # the model does not accept such rows
-    scorer.batch_tokens = min(scorer.batch_tokens, batched.batch_tokens)
+    scorer.limit.shrink_to(batched.limit.tokens)
     difference = differences.max() if exact else differences.mean()
     allowed = FLOAT32_TOLERANCE if exact else max(NOISE_FACTOR * noise, _resolution(scorer, few[0]))
     return SharingCheck(

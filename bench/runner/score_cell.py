@@ -167,17 +167,23 @@ def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, m
     """Score one task by one protocol; rows that an earlier run has written are used, without costs. The record says
     whether the model was merged, also where the plan wants it otherwise."""
     wanted, evaluation = evaluation, evaluation.of(merged)
-    rows, costs = run.folder.items(evaluation.file), ScoringCosts()
+    rows, costs, batch_tokens = run.folder.items(evaluation.file), ScoringCosts(), None
     if rows is None:
         lm.advance = run.listener.stage(f"{run.cell.name} scoring {evaluation.task}")
         before = dataclasses.replace(lm.counts)
+        lm.limit.begin()
         with Meter(run.level) as meter:
             rows = protocols.evaluate_task(lm, run.data, evaluation)
         costs = scoring_costs(meter.reading, before, lm.counts, _work(run, merged))
+        batch_tokens = tuple(lm.limit.used)
         run.folder.write_items(evaluation.file, rows)
     scores = scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
     run.record.evaluations[wanted.id] = EvaluationRecord(
-        **evaluation.model_dump(), **scores.model_dump(), **costs.model_dump(), file=evaluation.file
+        **evaluation.model_dump(),
+        **scores.model_dump(),
+        **costs.model_dump(),
+        file=evaluation.file,
+        batch_tokens=batch_tokens,
     )
     if lm.sharing_check is not None:
         run.record.sharing_check = lm.sharing_check

@@ -179,6 +179,9 @@ class EvaluationRecord(Scores, ScoringCosts, EvaluationSettings, Record):
     file: str
     """The file of its rows, in the cell's `items` folder."""
     limit: int | None = None
+    batch_tokens: tuple[int, ...] | None = None
+    """The most tokens of a forward pass; each further one after memory ran out. In half precision scores move with it.
+    None where it was not recorded, and for rows that an earlier run wrote."""
 
 
 class AnswersRecord(ScoringCosts, AnswersSettings, Record):

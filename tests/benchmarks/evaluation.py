@@ -124,7 +124,7 @@ def contender(spec: dict[str, Any]) -> dict[str, Any]:
         from bench.evaluation.prefix_sharing_lm import LanguageModel
 
         lm = LanguageModel(model, tokenizer, None, spec.get("share", "any"))
-        lm.scorer.batch_tokens = spec.get("batch_tokens", lm.scorer.batch_tokens)
+        lm.limit.tokens = spec.get("batch_tokens", lm.limit.tokens)
     begun = time.perf_counter()
     lm.loglikelihood(requests[:32], disable_tqdm=True)
     warm = time.perf_counter() - begun
@@ -176,7 +176,7 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
 
 def processed(lengths: list[int], device: str) -> int:
     """Tokens of the batches that rows of these lengths, the longest first, are packed into, padding among them."""
-    from bench.evaluation.continuation_scorer import BATCH_TOKENS
+    from bench.evaluation.batch_limit import BATCH_TOKENS
 
     tokens = 0
     while lengths:

@@ -15,6 +15,7 @@ from bench import methods
 from bench.data.encoding import encode_pair
 from bench.errors import Diverged
 from bench.evaluation import generation
+from bench.evaluation.batch_limit import BatchLimit
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 
 PROMPTS = [
@@ -65,8 +66,7 @@ def test_batches_are_one_by_one_token_for_token(rows: int, sharp: Path, monkeypa
     texts = generation.generate_until(
         LanguageModel(model, tokenizer, rows),
         requests(PROMPTS),
-        batch_tokens=10_000,
-        max_rows=rows,
+        BatchLimit(10_000, rows),
         advance=lambda *progress: done.append(progress),
     )
     assert [spy.tokens[tuple(tokenizer.encode(prompt))] for prompt in PROMPTS] == theirs
@@ -78,7 +78,7 @@ def test_batches_are_one_by_one_token_for_token(rows: int, sharp: Path, monkeypa
 def test_a_batch_holds_as_many_tokens_as_it_may(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = load(tiny_model)
     spy = Spy(monkeypatch, model)
-    generation.generate_until(LanguageModel(model, tokenizer, 16), requests(PROMPTS), batch_tokens=120)
+    generation.generate_until(LanguageModel(model, tokenizer, 16), requests(PROMPTS), BatchLimit(120))
     firsts = [shape for shape in spy.passes if shape[1] > 1]
     assert all(rows == 1 or rows * (length + TOKENS) <= 120 for rows, length in firsts)
     assert len(firsts) > 1 and sum(rows for rows, _ in firsts) == len(PROMPTS)
@@ -95,7 +95,7 @@ def test_rows_leave_when_they_have_ended(sharp: Path, monkeypatch: pytest.Monkey
     assert len(set(lengths)) > 1
     spy = Spy(monkeypatch, model)
     lm = LanguageModel(model, tokenizer, 16)
-    generation.generate_until(lm, requests(PROMPTS), batch_tokens=10_000)
+    generation.generate_until(lm, requests(PROMPTS), BatchLimit(10_000))
     assert [len(spy.tokens[tuple(tokenizer.encode(one))]) for one in PROMPTS] == [
         n - (plain[i][n - 1] == end) for i, n in enumerate(lengths)
     ]
@@ -105,7 +105,7 @@ def test_rows_leave_when_they_have_ended(sharp: Path, monkeypatch: pytest.Monkey
     spy.passes.clear()
     texts = [tokenizer.decode(new) for new in plain]
     stop = texts[1][2:4]
-    cut = generation.generate_until(lm, requests(PROMPTS, until=[stop]), batch_tokens=10_000)
+    cut = generation.generate_until(lm, requests(PROMPTS, until=[stop]), BatchLimit(10_000))
     assert cut == [text.split(stop)[0] for text in texts]
     assert spy.passes[-1][0] < len(PROMPTS)
 
@@ -116,7 +116,7 @@ def test_beams_are_transformers_own(sharp: Path, monkeypatch: pytest.MonkeyPatch
     theirs = one_by_one(model, tokenizer, PROMPTS, num_beams=4)
     assert theirs != one_by_one(model, tokenizer, PROMPTS)
     spy = Spy(monkeypatch, model)
-    generation.generate_until(LanguageModel(model, tokenizer, 16), requests(PROMPTS, num_beams=4), batch_tokens=10_000)
+    generation.generate_until(LanguageModel(model, tokenizer, 16), requests(PROMPTS, num_beams=4), BatchLimit(10_000))
     assert [spy.tokens[tuple(tokenizer.encode(one))] for one in PROMPTS] == theirs
     assert max(rows for rows, _ in spy.passes) == 4
 
@@ -126,11 +126,11 @@ def test_the_models_own_settings_have_no_part(beams: int, sharp: Path) -> None:
     """A base model's generation_config may sample or punish repetition; it is as it was afterwards."""
     model, tokenizer = load(sharp)
     lm = LanguageModel(model, tokenizer, 16)
-    plain = generation.generate_until(lm, requests(PROMPTS, num_beams=beams), 10_000)
+    plain = generation.generate_until(lm, requests(PROMPTS, num_beams=beams), BatchLimit(10_000))
     own = {"do_sample": True, "temperature": 1.7, "repetition_penalty": 1.9, "length_penalty": -3.0}
     own |= {"no_repeat_ngram_size": 1, "min_new_tokens": 4}
     model.generation_config.update(**own)
-    assert generation.generate_until(lm, requests(PROMPTS, num_beams=beams), 10_000) == plain
+    assert generation.generate_until(lm, requests(PROMPTS, num_beams=beams), BatchLimit(10_000)) == plain
     assert {key: getattr(model.generation_config, key) for key in own} == own
 
 
@@ -142,7 +142,7 @@ def test_prompts_are_training_s_and_are_cut_on_the_left(tmp_path: Path, monkeypa
         spy = Spy(monkeypatch, model)
         texts = ["Answer:", "Response:\n    ", "<s>a", "é", "b" * 600]
         lm = LanguageModel(model, tokenizer, 1)
-        generation.generate_until(lm, requests([*texts, ""]), batch_tokens=1)
+        generation.generate_until(lm, requests([*texts, ""]), BatchLimit(1))
         for text in texts[:4]:
             head, _ = encode_pair(tokenizer, text.rstrip(), "\n    the answer")
             tail = tokenizer.encode(text[len(text.rstrip()) :], add_special_tokens=False)
@@ -163,7 +163,7 @@ def test_what_is_not_decoded_is_refused(tiny_model: Path) -> None:
         ({"max_gen_toks": 512}, "no room for a prompt"),
     ]:
         with pytest.raises(ValueError, match=message):
-            generation.generate_until(lm, requests(["a"], **kwargs), 100)
+            generation.generate_until(lm, requests(["a"], **kwargs), BatchLimit(100))
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -172,7 +172,7 @@ def test_logits_that_are_not_numbers_end_the_cell(beams: int, tiny_model: Path) 
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(Diverged):
-        generation.generate_until(LanguageModel(model, tokenizer, 4), requests(["a"], num_beams=beams), 100)
+        generation.generate_until(LanguageModel(model, tokenizer, 4), requests(["a"], num_beams=beams), BatchLimit(100))
 
 
 def test_batches_shrink_when_memory_runs_out(sharp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_batches_shrink_when_memory_runs_out(sharp: Path, monkeypatch: pytest.Mo
 
     model.register_forward_pre_hook(refuse, with_kwargs=True)
     lm = LanguageModel(model, tokenizer, 16)
-    assert generation.generate_until(lm, requests(PROMPTS), batch_tokens=10_000) == theirs
+    assert generation.generate_until(lm, requests(PROMPTS), BatchLimit(10_000)) == theirs
 
 
 UNMERGED = {

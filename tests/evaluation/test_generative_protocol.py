@@ -404,9 +404,9 @@ def test_unmerged_methods_answer_batched_as_one_by_one(method: str, tmp_path: Pa
     lm = LanguageModel(model.eval(), tokenizer, 8)
     texts = set()
     for identity in evaluation_identities(data, EvaluationConfig(protocol="loreft-v1"), "float32", mergeable=False):
-        lm.scorer.max_rows = 8
+        lm.limit.max_rows = 8
         together = protocols.evaluate_task(lm, data, identity)
-        lm.scorer.max_rows = 1
+        lm.limit.max_rows = 1
         pd.testing.assert_frame_equal(together, protocols.evaluate_task(lm, data, identity))
         texts |= set(together["text"])
     assert len(texts) > 1

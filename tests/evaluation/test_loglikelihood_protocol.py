@@ -263,7 +263,8 @@ def test_a_batch_that_does_not_fit_is_halved(tiny_model: Path, monkeypatch: pyte
     monkeypatch.setattr(model, "forward", limited)
     found = lm.loglikelihood(requests)
     assert [one for one, _ in found] == pytest.approx([one for one, _ in expected], abs=1e-4)
-    assert refused and lm.scorer.batch_tokens <= 600
+    assert refused and lm.limit.tokens <= 600
+    assert lm.limit.used[0] == 1024 and lm.limit.used[-1] == lm.limit.tokens
     monkeypatch.setattr(model, "forward", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         lm.loglikelihood(requests)

@@ -52,6 +52,20 @@ class Idle(Lora):
         if model.config.vocab_size == TINY_COPY:
             return super().load(model, folder, cell)
         return self.attach(model, cell)
+
+class Large(Lora):
+    """LoRA of which no more than 400 tokens fit into memory at once."""
+    name = "large"
+
+    def load(self, model, folder, cell):
+        loaded = super().load(model, folder, cell)
+        loaded.register_forward_pre_hook(self._fits, with_kwargs=True)
+        return loaded
+
+    @staticmethod
+    def _fits(module, args, kwargs):
+        if kwargs["input_ids"].numel() > 400:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
 '''
 TASKS = ("--set", "evaluation.tasks=[world_two, world_blank]", "--set", "evaluation.merge=always")
 
@@ -121,6 +135,20 @@ def test_an_adapter_that_is_not_applied_is_flagged(run: Callable[..., Any]) -> N
     assert not any("bit for bit" in text for text in lora.record().warnings)
     problems = [text for text in read_results(run.results).problems if "bit for bit" in text]
     assert len(problems) == 1 and problems[0].startswith("odd_methods"), problems
+
+
+def test_batches_of_another_size_are_recorded_and_said(run: Callable[..., Any]) -> None:
+    methods = "{method: 'odd_methods:Large', rank: 2, lr: 1e-2}, {method: lora, rank: 2, lr: 1e-2}"
+    done = run(methods, "--set", "evaluation.merge=never")
+    assert done.exit_code == 0, done.output
+    large, lora = (
+        [one.batch_tokens for one in cell_named(run.results, name).record().evaluations.values()]
+        for name in ("odd_methods", "lora")
+    )
+    assert set(lora) == {(1024,)}
+    assert len(large) == 2 and all(0 < size <= 400 for sizes in large for size in sizes)  # halved before the first one
+    said = [text for text in read_results(run.results).problems if "tokens a forward pass" in text]
+    assert len(said) == 1 and said[0].startswith("odd_methods") and "1,024" in said[0], said
 
 
 def truncate(adapter: Path) -> None:
