@@ -22,6 +22,7 @@ from bench.judging.ledger import (
 )
 from bench.judging.measures import interval_over_questions
 from bench.judging.prompts import lacks_reference
+from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import Results
 from bench.store.records import JudgeRecord, OpenSetRecord, PlannedRecord, PlanRecord
 
@@ -118,8 +119,9 @@ class _Reading:
     """Judgments of answers that are no longer there."""
 
     def judgments(self, file: JudgmentFile[JudgmentType]) -> list[JudgmentType]:
-        """The judgments of a file, the last of each key. A corrupt file is a problem, and has none."""
+        """The judgments of a file, the last of each key. A corrupt line is a problem, and a corrupt file has none."""
         try:
+            self.problems += file.problems()
             return latest_judgments(file.read())
         except UserError as error:
             self.problems.append(error.problem)
@@ -133,11 +135,15 @@ def read_judgments(results: Results, plan: PlanRecord) -> JudgmentTables:
     answers = {cell.folder: _cell_answers(results, cell, reading) for cell in plan.cells}
     for label in results.judges():
         try:
-            judge, check_counts = read_judge(results, label), read_check_counts(results, label)
+            reading.judges[label] = read_judge(results, label)
         except UserError as error:
             reading.problems.append(error.problem)
             continue
-        reading.judges[label] = judge
+        try:
+            check_counts = read_check_counts(results, label)
+        except UserError as error:
+            reading.problems.append(error.problem)
+            check_counts = {}
         if check_counts:
             reading.checks[label] = check_results(reading.judgments(check_ratings(results, label)), check_counts)
         _read_ratings(results, label, plan.open_questions, answers, reading)
@@ -233,7 +239,10 @@ def _cell_answers(results: Results, planned: PlannedRecord, reading: _Reading) -
     if not planned.answers:
         return {}
     folder = results.folder_named(planned.folder)
-    recorded = folder.record().answers
+    try:
+        recorded = folder.record().answers
+    except (CorruptFile, CorruptPack):  # `read_results` says so
+        return {}
     by_set: dict[str, Answers] = {}
     for record in (recorded[id] for id in planned.answers if id in recorded):
         try:
@@ -243,5 +252,9 @@ def _cell_answers(results: Results, planned: PlannedRecord, reading: _Reading) -
             answers = {}
         if not answers:
             reading.problems.append(f"{planned.name}: its answers to {record.set} are not there")
+        elif (count := sum(map(len, answers.values()))) != record.n:
+            reading.problems.append(
+                f"{planned.name}: {count} of its {record.n} answers to {record.set} are there; `bench run` repairs it"
+            )
         by_set[record.set] = {**by_set.get(record.set, {}), **answers}
     return by_set

@@ -11,22 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.evaluation.scoring import check_rows, compute_scores, is_correct
+from bench.evaluation.scoring import is_correct
+from bench.evaluation.stored_rows import differ, scores_of_rows
 from bench.hashing import short_hash
+from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import CellFolder
-from bench.store.records import EvaluationRecord, Scores
+from bench.store.records import EvaluationRecord
 
 QUESTION_KEY = ["protocol", "task", "question_id"]
 """The columns that identify a question."""
 QUESTIONS = ("folder", *QUESTION_KEY, "cluster", "correct")
 """The columns of `ResultTables.questions`."""
-ITEMS = (
-    *("question_id", "cluster", "gold", "prediction", "prediction_norm", "acc", "parsed", "choices"),
-    "loglikelihoods",
-)
-"""The columns of an items file that scores and comparisons need."""
-ROUNDING = 1e-9
-"""A recorded share and the recomputed one may differ by this much."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class RescoredEvaluation:
 
     evaluation: EvaluationRecord
     rows: QuestionRows | None
-    """None where the rows are missing or contradict themselves; the scores are then the recorded ones."""
+    """None where the rows are missing or corrupt; the scores are then the recorded ones."""
     problem: str = ""
     """How the rows disagree with the record; empty where they agree."""
     answers: str = ""
@@ -56,18 +51,18 @@ class RescoredEvaluation:
 
 def rescored(folder: CellFolder, recorded: EvaluationRecord) -> RescoredEvaluation:
     """Recompute the scores of an evaluation from its rows."""
-    items = folder.columns(recorded.file, ITEMS)
     name = f"{folder.path.name}: {recorded.file}"
-    if items is None:
-        return RescoredEvaluation(recorded, None, f"{name} is missing; its score is the recorded one")
-    if "choices" not in items:
-        items["choices"] = pc.list_value_length(items["loglikelihoods"])
     try:
-        recomputed = compute_scores(check_rows(items), recorded.primary)
-    except ValueError as error:
-        return RescoredEvaluation(recorded, None, f"{name}: {error}")
+        stored = scores_of_rows(folder, recorded)
+    except CorruptFile as error:
+        return RescoredEvaluation(recorded, None, f"{name} is corrupt ({error.reason}); its score is the recorded one")
+    except CorruptPack as error:
+        return RescoredEvaluation(recorded, None, f"{error.problem}; scores of packed cells are the recorded ones")
+    if stored is None:
+        return RescoredEvaluation(recorded, None, f"{name} is missing; its score is the recorded one")
+    items, recomputed = stored
     problem = ""
-    if _disagree(recorded, recomputed):
+    if differ(recorded, recomputed):
         problem = f"{name}: recorded {recorded.acc:.4f}, its rows give {recomputed.acc:.4f}; the rows are shown"
     evaluation = recorded.model_copy(update=recomputed.model_dump(exclude_none=True))
     return RescoredEvaluation(evaluation, _rows(folder.path.name, evaluation, items), problem, _answers_hash(items))
@@ -78,18 +73,6 @@ def _answers_hash(items: Mapping[str, pa.ChunkedArray]) -> str:
         return ""
     loglikelihoods = pc.list_flatten(items["loglikelihoods"]).to_numpy()
     return short_hash(loglikelihoods.tobytes()) if loglikelihoods.dtype == np.float64 else ""
-
-
-def _disagree(recorded: Scores, recomputed: Scores) -> bool:
-    pairs = (
-        (recorded.acc, recomputed.acc),
-        (recorded.acc_norm, recomputed.acc_norm),
-        (recorded.n, recomputed.n),
-        (recorded.score, recomputed.score),
-        (recorded.parse_rate, recomputed.parse_rate),
-        (recorded.acc_parsed, recomputed.acc_parsed),
-    )
-    return any(before is not None and after is not None and abs(before - after) > ROUNDING for before, after in pairs)
 
 
 def _rows(folder: str, evaluation: EvaluationRecord, items: Mapping[str, pa.ChunkedArray]) -> QuestionRows:

@@ -11,8 +11,12 @@ import pandas as pd
 from bench import statistics
 from bench.analysis.rescoring import QuestionRows, differing_questions, question_table, rescored
 from bench.analysis.series import cell_name, series_names
+from bench.errors import UserError
 from bench.evaluation.workload import LATENCY_BATCHES
+from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import CellFolder, Results
+from bench.store.record_json import NewerSchema
+from bench.store.recorded_sweep import recorded_plan
 from bench.store.records import AnswersRecord, CellRecord, Costs, EvaluationRecord, PlannedRecord, Status
 
 SCORES = (
@@ -27,6 +31,9 @@ MEASURED = (
     *("evaluation_tokens", "shared", "others_cpu"),
 )
 """Columns of costs that do not depend on what else runs on the device."""
+
+DAMAGED = "damaged"
+"""The status of a cell whose record cannot be read."""
 
 MODELS = ("base", "unmerged", "merged")
 """The models whose latency is measured."""
@@ -64,9 +71,10 @@ class ResultTables:
 def read_results(results: Results) -> ResultTables:
     """All cells of the sweep's plan, those that were not begun included, with their scores recomputed from the rows.
 
-    Accuracies are in points (0 to 100). Raises UserError for a folder that holds no sweep, and for a corrupt record.
+    Accuracies are in points (0 to 100). A cell whose record is corrupt has the status `damaged`. Raises UserError for a
+    folder that holds no sweep, and for a file of a newer version.
     """
-    plan = results.plan_record()
+    plan = recorded_plan(results)
     cells = [
         _read_cell(results.folder_named(planned.folder), planned, series)
         for planned, series in zip(plan.cells, series_names(plan.cells), strict=True)
@@ -84,13 +92,17 @@ def read_results(results: Results) -> ResultTables:
     return ResultTables(
         pd.DataFrame([cell.row for cell in cells]),
         pd.DataFrame([_score_row(folder, evaluation) for folder, evaluation in scored], columns=SCORES),
-        (
-            *(problem for cell in cells for problem in cell.problems),
-            *differing_questions(questions),
-            *_untouched(cells),
-            *_unequal_batches(cells),
+        tuple(
+            dict.fromkeys(
+                [
+                    *(text for cell in cells for text in cell.problems),
+                    *differing_questions(questions),
+                    *_untouched(cells),
+                    *_unequal_batches(cells),
+                ]
+            )
         ),
-        sum(folder.path.name not in in_plan for folder in results.folders()),
+        sum(name not in in_plan for name in _recorded_names(results)),
         questions,
         tuple(f"{_first_names(names)}: {text}" for text, names in warnings.items()),
     )
@@ -131,7 +143,7 @@ class _Cell:
 def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell:
     """A cell's record with its scores computed anew from the rows; problems are listed, not raised."""
     name = cell_name(planned, series)
-    record = folder.record() if folder.exists() else CellRecord()
+    record, damage = _read_record(folder)
     recomputed = [rescored(folder, record.evaluations[id]) for id in planned.evaluations if id in record.evaluations]
     evaluations = [result.evaluation for result in recomputed]
     # Two protocols never share an average: it is of the protocol that the plan names first.
@@ -155,8 +167,8 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
             "seed": planned.seed,
             "options": planned.options,
             "training": planned.training,
-            "status": _status(record.status, scored),
-            "reason": record.reason,
+            "status": DAMAGED if damage else _status(record.status, scored),
+            "reason": damage or record.reason,
             "traceback": record.traceback,
             **_cost_columns(record.costs),
             **_merge_columns(record),
@@ -177,6 +189,26 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
             if result.answers
         },
     )
+
+
+def _read_record(folder: CellFolder) -> tuple[CellRecord, str]:
+    """A cell's record; an empty one, and why, where it cannot be read. Raises NewerSchema."""
+    try:
+        return (folder.record() if folder.exists() else CellRecord()), ""
+    except NewerSchema:
+        raise
+    except CorruptFile as error:
+        return CellRecord(), f"{error.path.name} is corrupt: {error.reason}; `bench run` runs the cell again"
+    except UserError as error:
+        return CellRecord(), error.problem
+
+
+def _recorded_names(results: Results) -> list[str]:
+    """The folders of all recorded cells; of the loose ones alone where the pack cannot be read."""
+    try:
+        return [folder.path.name for folder in results.folders()]
+    except CorruptPack:
+        return [path.parent.name for path in results.path.glob("cells/*/cell.json")]
 
 
 def _status(recorded: Status, scored: bool) -> str:

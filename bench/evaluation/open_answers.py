@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from bench.data.open_questions import OpenQuestion
 from bench.data.templates import Template
-from bench.errors import UserError
 from bench.hashing import short_hash
 from bench.progress import Advance, ignore_progress
+from bench.store.damage import CorruptFile, reason_of
 from bench.store.files import write_text
 from bench.store.folder import CellFolder
 from bench.sweep.evaluation_identity import AnswersIdentity
@@ -50,17 +50,21 @@ Answers = dict[int | str, list[str]]
 def read_answers(folder: CellFolder, file: str) -> Answers:
     """A cell's answers to one set of questions; empty if the cell has no such file.
 
-    Raises UserError for a file that is not in FastChat's answer format.
+    Raises CorruptFile for a file that is not in FastChat's answer format, or has another cell's answers.
     """
+    path = folder.answers(file)
     try:
         text = folder.read_text(f"answers/{file}") or ""
         rows = [json.loads(line) for line in text.split("\n") if line]
-        return {row["question_id"]: list(row["choices"][0]["turns"]) for row in rows}
+        answers = {row["question_id"]: list(row["choices"][0]["turns"]) for row in rows}
+        of = {row["model_id"] for row in rows if "model_id" in row}
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{folder.answers(file)} is corrupt: {type(error).__name__}: {error}",
-            "Remove the file and run the sweep again: the questions are answered again.",
-        ) from None
+        raise CorruptFile(path, reason_of(path, error)) from None
+    if not all(isinstance(turn, str) for turns in answers.values() for turn in turns):
+        raise CorruptFile(path, "an answer is not a text")
+    if of - {folder.path.name}:
+        raise CorruptFile(path, f"it has the answers of {', '.join(map(str, of - {folder.path.name}))}")
+    return answers
 
 
 def answer_questions(
@@ -80,8 +84,8 @@ def answer_questions(
     path = folder.answers(identity.file)
     try:
         stored = read_answers(folder, identity.file)
-    except UserError:  # corrupt: renamed and answered anew
-        path.replace(path.with_suffix(".damaged"))
+    except CorruptFile:  # answered anew
+        folder.set_aside(f"answers/{identity.file}")
         stored = {}
     answers: Answers = {question.id: stored.get(question.id, [])[: len(question.turns)] for question in questions}
     total = sum(len(question.turns) for question in questions)

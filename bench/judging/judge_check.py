@@ -20,6 +20,7 @@ from bench.judging.judges import Judge, JudgingResult
 from bench.judging.judgment_records import AnswerToRate, Rating, latest_judgments
 from bench.judging.ledger import Ledger, check_ratings, read_check_counts, write_check_counts
 from bench.judging.measures import Separation, judgment_noise, separation
+from bench.store.damage import CorruptFile
 from bench.store.folder import Results
 
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ def run_check(
         (answer.key, judge.prompt_hash(answer)): answer for answer in check_answers(questions, judge.needs_reference)
     }
     counts = {name: sum(answer.set == name for answer in wanted.values()) for name in questions}
-    write_check_counts(results, label, {**read_check_counts(results, label), **counts})
+    try:
+        before = read_check_counts(results, label)
+    except CorruptFile:  # written anew
+        before = {}
+    write_check_counts(results, label, {**before, **counts})
     ledger = Ledger(check_ratings(results, label))
     of_other_sets = {(key, prompt_hash) for key, prompt_hash in ledger.present if key.set not in questions}
     ledger.keep_only({*wanted, *of_other_sets})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
@@ -21,6 +21,7 @@ from bench.judging.question_files import load_questions
 from bench.judging.request_queue import Usage
 from bench.progress import Listener
 from bench.store import locks
+from bench.store.damage import CorruptFile
 from bench.store.folder import CellFolder, Results
 from bench.store.records import PlannedRecord, PlanRecord
 
@@ -108,7 +109,7 @@ def judge_folder(results: Results, judge: Judge, options: JudgingOptions, progre
             raise unknown("set of open questions", name, questions)
     chosen = {name: of_set for name, of_set in questions.items() if not options.sets or name in options.sets}
     plan = results.plan_record()
-    answers = recorded_answers(results, plan, options.cells, chosen)
+    answers = recorded_answers(results, plan, options.cells, chosen, progress.line)
     # What the judge cannot do fails here, before a request is paid for.
     pairwise = _pairwise(judge) if options.pairs != "none" else None
     pairs = [] if pairwise is None else _pairs(plan, answers, options.pairs)
@@ -168,22 +169,33 @@ def _compare(
 
 
 def recorded_answers(
-    results: Results, plan: PlanRecord, pattern: str, questions: Mapping[str, Sequence[OpenQuestion]]
+    results: Results,
+    plan: PlanRecord,
+    pattern: str,
+    questions: Mapping[str, Sequence[OpenQuestion]],
+    say: Callable[[str], object] | None = None,
 ) -> dict[str, list[AnswerToRate]]:
-    """The answers of the plan's cells whose names fit the pattern, by the cell's folder."""
+    """The answers of the plan's cells whose names fit the pattern, by the cell's folder. Damaged ones are left out, and
+    `say` is told; without it, they raise CorruptFile."""
     answers: dict[str, list[AnswerToRate]] = {}
     cells = [cell for cell in plan.cells if fnmatch.fnmatch(cell.name, pattern)]
     if not cells:
         raise UserError(f"no cell's name fits {pattern!r}", "`bench plan` lists the names.")
     for cell in cells:
         folder = CellFolder(results.path / "cells" / cell.folder)
-        recorded = folder.record().answers
-        for identity in (recorded[id] for id in cell.answers if id in recorded):
-            if identity.set in questions:
-                texts = read_answers(folder, identity.file)
-                for question in questions[identity.set]:
-                    of_question = answers_to_rate(identity.set, question, texts.get(question.id, []), cell.folder)
-                    answers.setdefault(cell.folder, []).extend(of_question)
+        try:
+            recorded = folder.record().answers
+            texts = {id: read_answers(folder, recorded[id].file) for id in cell.answers if id in recorded}
+        except CorruptFile as error:
+            if say is None:
+                raise
+            say(f"{error.problem}; the answers of {cell.name} are not judged")
+            continue
+        for id, of_set in texts.items():
+            name = recorded[id].set
+            for question in questions.get(name, ()):
+                of_question = answers_to_rate(name, question, of_set.get(question.id, []), cell.folder)
+                answers.setdefault(cell.folder, []).extend(of_question)
     if not answers:
         raise UserError(f"no cell of {results.path} has answered open questions yet", "Run the sweep first.")
     return answers

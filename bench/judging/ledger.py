@@ -18,7 +18,7 @@ from typing import Generic
 
 from pydantic import JsonValue, ValidationError
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.judging.judgment_records import (
     AnswersToCompare,
     AnswerToRate,
@@ -30,11 +30,21 @@ from bench.judging.judgment_records import (
     Rating,
     SimilarityRating,
 )
+from bench.store.damage import SET_ASIDE, CorruptFile
 from bench.store.files import write_json, write_text
 from bench.store.folder import CellFolder, Results
 from bench.store.record_json import content_of, read_record
 from bench.store.records import JudgeRecord
 from bench.sweep.schema import describe
+
+
+@dataclass
+class ReadJudgments(Generic[JudgmentType]):
+    """The lines of a file of judgments."""
+
+    judgments: list[JudgmentType]
+    corrupt: dict[str, str]
+    """The lines that are no judgments, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +66,28 @@ class JudgmentFile(Generic[JudgmentType]):
         return self.folder.read_text(self.name) or ""
 
     def read(self) -> list[JudgmentType]:
-        """All judgments, in the file's order. Raises UserError for a line that is not a judgment."""
-        return [self._read_line(number, line) for number, line in enumerate(self.text().split("\n"), start=1) if line]
+        """All judgments, in the file's order, without lines that are none."""
+        return self.read_lines().judgments
 
-    def _read_line(self, number: int, line: str) -> JudgmentType:
-        try:
-            return self.parse(json.loads(line))
-        except ValueError as error:
-            reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else str(error)
-            raise self._corrupt(f"line {number}: {reason}") from None
+    def read_lines(self) -> ReadJudgments[JudgmentType]:
+        """All judgments, in the file's order, and the lines that are none."""
+        read: ReadJudgments[JudgmentType] = ReadJudgments([], {})
+        for number, line in enumerate(self.text().split("\n"), start=1):
+            if not line:
+                continue
+            try:
+                read.judgments.append(self.parse(json.loads(line)))
+            except (ValueError, TypeError, RecursionError) as error:
+                reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else first_line(error)
+                read.corrupt[line] = f"line {number}: {reason}"
+        return read
 
-    def _corrupt(self, reason: str) -> UserError:
-        return UserError(f"{self.path} is corrupt: {reason}", "Fix or remove the line; the other judgments are kept.")
+    def problems(self) -> list[str]:
+        """A sentence if the file has corrupt lines."""
+        corrupt = list(self.read_lines().corrupt.values())
+        more = f", and {len(corrupt) - 1} more" if len(corrupt) > 1 else ""
+        sentence = f"{self.path} is corrupt: {corrupt[0]}{more}; the other judgments count" if corrupt else ""
+        return [sentence] if sentence else []
 
     def write(self, judgments: Iterable[JudgmentType]) -> None:
         """Replace the whole file."""
@@ -128,7 +148,9 @@ class Ledger(Generic[JudgmentType]):
         self.present.add((judgment.key, judgment.prompt_hash))
 
     def _prepare(self) -> None:
-        """Remove an incomplete last line of the loose file, or create the loose file from the packed one."""
+        """Remove an incomplete last line of the loose file, or create the loose file from the packed one. Corrupt lines
+        are moved to a file beside it."""
+        self._set_aside_corrupt_lines()
         path = self.file.path
         if not path.is_file():
             if packed := self.file.text():
@@ -138,6 +160,14 @@ class Ledger(Generic[JudgmentType]):
         if incomplete:
             with path.open("r+b") as file:
                 file.truncate(len(complete) + len(newline))
+
+    def _set_aside_corrupt_lines(self) -> None:
+        read, path = self.file.read_lines(), self.file.path
+        if read.corrupt:
+            beside = path.with_name(f"{path.stem}{SET_ASIDE}{path.suffix}")
+            before = beside.read_text() if beside.is_file() else ""
+            write_text(beside, before + "".join(f"{line}\n" for line in read.corrupt))
+            self.file.write(read.judgments)
 
     def keep_only(self, wanted: Collection[tuple[JudgmentKey, str]]) -> None:
         """Remove all judgments but those with one of these keys and prompt hashes."""
@@ -167,9 +197,12 @@ def write_judge(results: Results, judge: JudgeRecord) -> None:
 def read_judge(results: Results, label: str) -> JudgeRecord:
     """The judge of a label of `Results.judges`. Raises UserError for a file that is missing, corrupt or newer."""
     name = f"judges/{label}/judge.json"
-    judge = read_record(results.path / name, results.read_text(name), JudgeRecord)
+    fix = "Restore it, or judge again."
+    judge = read_record(results.path / name, results.read_text(name), JudgeRecord, fix)
     if judge is None:
-        raise UserError(f"{results.path / name} is missing", "Restore it, or judge again.")
+        raise UserError(f"{results.path / name} is missing", fix)
+    if judge.label != label:
+        raise CorruptFile(results.path / name, f"it is of another judge, {judge.label}", fix)
     return judge
 
 
@@ -179,7 +212,9 @@ def write_check_counts(results: Results, label: str, wanted: dict[str, int]) -> 
 
 
 def read_check_counts(results: Results, label: str) -> dict[str, int]:
-    """How many judgments the check of a judge takes, by set of questions; empty for a judge that was not checked."""
+    """How many judgments the check of a judge takes, by set of questions; empty for a judge that was not checked.
+
+    Raises CorruptFile."""
     name = f"judges/{label}/check.json"
     check = read_record(results.path / name, results.read_text(name), CheckRecord)
     return {} if check is None else check.wanted

@@ -36,8 +36,8 @@ def load_questions(results: Results) -> dict[str, tuple[OpenQuestion, ...]]:
     sets: dict[str, tuple[OpenQuestion, ...]] = {}
     for name, record in recorded.items():
         path = _path(results, name, record.fingerprint)
-        if path.is_file():
-            sets[name] = load_open_questions("saved questions", OpenSet(questions=str(path)))
+        if path.is_file() and (saved := _saved(path)) and open_questions_fingerprint(saved) == record.fingerprint:
+            sets[name] = saved
     if len(sets) < len(recorded):
         sets = prepare_data(load_sweep(results.path / "sweep.yaml")).open_questions
         save_questions(results, sets)
@@ -48,6 +48,14 @@ def load_questions(results: Results) -> dict[str, tuple[OpenQuestion, ...]]:
                 "Restore the data that the sweep was run with.",
             )
     return sets
+
+
+def _saved(path: Path) -> tuple[OpenQuestion, ...]:
+    """The questions of a file; none of a corrupt one."""
+    try:
+        return load_open_questions("saved questions", OpenSet(questions=str(path)))
+    except UserError:
+        return ()
 
 
 def _path(results: Results, name: str, hash: str) -> Path:

@@ -98,7 +98,8 @@ def rate_cell(
     are not computed again.
     """
     file = cell_ratings(folder, judge_record().label)
-    before = file.read()
+    read = file.read_lines()
+    before = read.judgments
     present = {(rating.key, rating.prompt_hash): rating for rating in before}
     ratings = [
         present.get((answer.key, turn_references_hash(answer))) or rate(answer)
@@ -106,5 +107,5 @@ def rate_cell(
         if question.references
         for answer in answers_to_rate(identity.set, question, answers.get(question.id, []), folder.path.name)
     ]
-    if ratings != [rating for rating in before if rating.set == identity.set]:
+    if read.corrupt or ratings != [rating for rating in before if rating.set == identity.set]:
         file.write([*(rating for rating in before if rating.set != identity.set), *ratings])

@@ -13,6 +13,7 @@ from bench.errors import UserError
 from bench.evaluation.lm_eval_tasks import unscored_metrics
 from bench.methods.learning_rate_grid import with_learning_rate
 from bench.models.dtype import DtypeChoice
+from bench.store.damage import CorruptFile
 from bench.store.folder import Results
 from bench.store.records import MethodRecord, OpenSetRecord, OverlapRecord, PlannedRecord, PlanRecord, Status
 from bench.sweep.baseline import choose_baseline
@@ -210,13 +211,17 @@ TO_RUN = (Status.TODO, Status.TRAINED, Status.KILLED)
 def status_of(planned: PlannedCell, results: Results, retry_failed: bool = False) -> Status:
     """How far a cell has come by its record.
 
-    `trained` if scores or answers that the plan asks for are missing. With `retry_failed`, a cell that failed is
-    `todo`; a cell that was killed is always run again. Raises UserError for a corrupt record.
+    `trained` if scores or answers that the plan asks for are missing; `todo` if its record is corrupt. With
+    `retry_failed`, a cell that failed is `todo`; a cell that was killed is always run again. Raises NewerSchema, and
+    CorruptPack where its pack cannot be read.
     """
     folder = results.folder(planned.cell)
     if not folder.exists():
         return Status.TODO
-    record = folder.record()
+    try:
+        record = folder.record()
+    except CorruptFile:
+        return Status.TODO
     if record.status in (Status.DONE, Status.TRAINED):
         recorded = {*record.evaluations, *record.answers}
         wanted = {identity.id for identity in planned.evaluations} | {identity.id for identity in planned.answers}

@@ -24,9 +24,9 @@ from bench.report.provenance import environment_table
 from bench.report.table import ReportTable
 from bench.statistics import LEVEL, SINGLE
 from bench.store.folder import Results
+from bench.store.recorded_sweep import read_sweep_file, recorded_plan
 from bench.store.records import PlanRecord
 from bench.sweep.sections import ReportConfig
-from bench.sweep.yaml12 import parse_yaml
 
 MANY = 3
 """More changes than this are counted instead of being said one by one."""
@@ -74,7 +74,7 @@ class _Side:
 
     @classmethod
     def of(cls, name: str, results: Results) -> _Side:
-        plan, tables = results.plan_record(), read_results(results)
+        plan, tables = recorded_plan(results), read_results(results)
         plan = plan.model_copy(update={"baseline": comparison.done_baseline(tables.cells, plan.baseline)})
         return cls(name, results, plan, tables)
 
@@ -99,7 +99,8 @@ def comparison_report(first: Results, second: Results) -> ReportContent:
         for side in (before, after)
         for table in environment_table(side.results, side.plan)
     ]
-    problems = [f"{side.name}: {text}" for side in (before, after) for text in side.tables.problems]
+    files = [(side, read_sweep_file(side.results).problem) for side in (before, after)]
+    problems = [f"{side.name}: {text}" for side, problem in files for text in (*side.tables.problems, problem) if text]
     notes = [*left_out, *_only_in_one(before.tables, after.tables, names), *problems]
     sentences = [text for score in scores for text in score.sentences]
     if not sentences:
@@ -122,7 +123,7 @@ def comparison_report(first: Results, second: Results) -> ReportContent:
     return ReportContent(
         f"{names[1]} against {names[0]}",
         [section for section in sections if not section.empty],
-        second.read_text("sweep.yaml") or "",
+        read_sweep_file(second).text,
         f"bench report {shlex.join(names)} --compare",
         tables={"differences": pd.concat(tables)} if tables else {},
     )
@@ -270,7 +271,7 @@ def _only_in_one(first: ResultTables, second: ResultTables, names: tuple[str, st
 
 def _settings(first: Results, second: Results, names: tuple[str, str]) -> list[ReportTable]:
     """The keys of the resolved sweep files whose values differ."""
-    before, after = (_flat(parse_yaml(results.read_text("sweep.yaml") or "")) for results in (first, second))
+    before, after = (_flat(dict(read_sweep_file(results).content)) for results in (first, second))
     keys = dict.fromkeys([*before, *after])
     rows = [
         [key, str(before.get(key, "-")), str(after.get(key, "-"))] for key in keys if before.get(key) != after.get(key)

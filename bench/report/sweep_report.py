@@ -51,6 +51,7 @@ from bench.report.score_tables import (
 )
 from bench.report.trial_table import read_trials, trial_table
 from bench.store.folder import Results
+from bench.store.recorded_sweep import SweepFile, read_sweep_file, recorded_plan
 from bench.store.records import PlanRecord
 
 FIGURES = (
@@ -77,14 +78,15 @@ class _Sweep:
     panels: list[JudgePanel]
     trials: pd.DataFrame
     logs: training_curves.TrainingLogs
+    file: SweepFile
 
 
 def sweep_report(results: Results) -> ReportContent:
     """The report of a results folder.
 
-    Raises UserError for a folder that holds no sweep, or a cell whose record is corrupt.
+    Raises UserError for a folder that holds no sweep, and for a file of a newer version.
     """
-    plan = results.plan_record()
+    plan, sweep_file = recorded_plan(results), read_sweep_file(results)
     tables = read_results(results)
     planned = plan.baseline
     plan = plan.model_copy(update={"baseline": done_baseline(tables.cells, planned)})
@@ -101,6 +103,7 @@ def sweep_report(results: Results) -> ReportContent:
         judge_panels(tables, judgments, plan.baseline, plan.report),
         read_trials(results, plan),
         training_curves.read_training_logs(results, tables.cells),
+        sweep_file,
     )
     sections = [
         _finding(sweep),
@@ -122,7 +125,7 @@ def sweep_report(results: Results) -> ReportContent:
     return ReportContent(
         plan.name,
         [section for section in sections if not section.empty],
-        results.read_text("sweep.yaml") or "",
+        sweep_file.text,
         f"bench run {shlex.quote(f'results/{plan.name}/sweep.yaml')}",
         plan.notes,
         [UnfinishedCell(row.name, row.status, row.reason, row.traceback) for row in unfinished.itertuples()],
@@ -155,6 +158,7 @@ def _coverage(sweep: _Sweep) -> ReportSection:
         *(f"not run: {refusal}" for refusal in sweep.plan.refused),
         *tables.problems,
         *judge_warnings(sweep.panels, sweep.judgments),
+        *([sweep.file.problem] if sweep.file.problem else []),
         *sweep.logs.problems,
         *tables.warnings,
         *inexact_merges(tables.cells, tables.scores),

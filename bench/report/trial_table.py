@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.methods.learning_rate_grid import without_learning_rate
 from bench.report.table import ReportTable
+from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import CellFolder, Results
 from bench.store.records import CellRecord, PlannedRecord, PlanRecord, Status
 
@@ -32,7 +33,10 @@ def read_trials(results: Results, plan: PlanRecord) -> pd.DataFrame:
 def _trial_row(
     folder: CellFolder, trial: PlannedRecord, chosen: Mapping[str, Collection[float | None]]
 ) -> dict[str, object]:
-    record = folder.record() if folder.exists() else CellRecord()
+    try:
+        record = folder.record() if folder.exists() else CellRecord()
+    except (CorruptFile, CorruptPack):  # it is run again
+        record = CellRecord()
     evaluations = [record.evaluations.get(id) for id in trial.evaluations]
     complete = bool(evaluations) and None not in evaluations
     scored = [evaluation for evaluation in evaluations if evaluation is not None]

@@ -26,13 +26,15 @@ from bench.runner import webhook
 from bench.runner.disk import remove_adapters
 from bench.runner.options import RunOptions, matches
 from bench.runner.process_workers import ProcessCrew, worker_slots
+from bench.runner.repair import repair_cells
 from bench.runner.scheduler import Scheduler
 from bench.runner.workers import Crew, InProcessCrew, RunContext
+from bench.store.damage import CorruptFile, set_aside
 from bench.store.folder import Results
 from bench.store.locks import judging
+from bench.store.recorded_sweep import read_sweep_file
 from bench.store.records import PlanRecord, Status
 from bench.sweep.sections import LM_EVAL
-from bench.sweep.yaml12 import parse_yaml
 
 NAMED_CELLS = 5
 """Cells that a message names before it abbreviates."""
@@ -62,8 +64,7 @@ def run_sweep(
     too, and KeyboardInterrupt; complete files are kept, and the same call resumes.
     """
     options = options or RunOptions()
-    has_plan = results.read_text("plan.json") is not None
-    before = results.plan_record() if has_plan else None  # raises if a newer version wrote it
+    before = _plan_before(results, progress)
     plan = _readable(plan, results, progress, options)
     if options.train:
         plan = try_settings(plan, results, progress, options.strict, lambda planned: matches(planned, options.only))
@@ -129,26 +130,28 @@ def _crew(context: RunContext, options: RunOptions, progress: Progress, cells: S
 # ---- before cells are run
 
 
+def _plan_before(results: Results, progress: Progress) -> PlanRecord | None:
+    """The plan that is recorded; None where none is, or a corrupt one, which is set aside: this run writes it anew."""
+    path = results.path / "plan.json"
+    if not path.exists():
+        return None
+    try:
+        return results.plan_record()
+    except CorruptFile as error:
+        progress.line(f"{error.problem}; it is kept as {set_aside(path).name} and written anew")
+        return None
+
+
 def _readable(plan: Plan, results: Results, progress: Progress, options: RunOptions) -> Plan:
-    """The plan with the learning rates that trials have chosen, after corrupt records are out of the way."""
-    _rename_corrupt(plan, results, progress)
+    """The plan with the learning rates that trials have chosen, after damaged files are out of the way."""
+    repair_cells(plan, results, progress.line)
     if not plan.pending:
         return plan
     # Trials that will be tried again choose nothing yet.
     waiting = [cell.cell.id for cell in plan.cells if status_of(cell, results, options.retry_failed) in TO_RUN]
     plan = settle(plan, results, waiting)
-    _rename_corrupt(plan, results, progress)
+    repair_cells(plan, results, progress.line)
     return plan
-
-
-def _rename_corrupt(plan: Plan, results: Results, progress: Progress) -> None:
-    """A corrupt record does not end the run: its cell is run again."""
-    for planned in plan.cells:
-        if results.folder(planned.cell).set_aside():
-            progress.line(
-                f"{planned.cell.name}: its metrics.json is corrupt (edited or damaged: files are written atomically); "
-                "it is kept as metrics.damaged.json, and the cell is run again"
-            )
 
 
 def _chosen(plan: Plan, options: RunOptions) -> list[PlannedCell]:
@@ -204,12 +207,7 @@ def _evaluated(record: PlanRecord, lm_eval_tasks: Sequence[str]) -> list[str]:
 
 def _lm_eval_tasks(results: Results) -> list[str]:
     """The tasks of lm-eval in the recorded sweep.yaml, which plan.json does not list; none if it cannot be read."""
-    try:
-        sweep = parse_yaml(results.read_text("sweep.yaml") or "")
-    except ValueError:
-        return []
-    evaluation = sweep.get("evaluation") if isinstance(sweep, dict) else None
-    tasks = evaluation.get("tasks") if isinstance(evaluation, dict) else None
+    tasks = read_sweep_file(results).section("evaluation").get("tasks")
     names = tasks if isinstance(tasks, list) else [tasks]
     return [name for name in names if isinstance(name, str) and name.startswith(LM_EVAL)]
 
@@ -231,7 +229,10 @@ def _judge_with_references(plan: Plan, results: Results, progress: Progress) -> 
             recorded = folder.record().answers if planned.answers else {}
             for wanted in planned.answers:
                 if wanted.id in recorded:
-                    answers = read_answers(folder, recorded[wanted.id].file)
+                    try:
+                        answers = read_answers(folder, recorded[wanted.id].file)
+                    except CorruptFile:  # `repair_cells` has said so
+                        continue
                     similarity.rate_cell(folder, wanted, plan.data.open_questions[wanted.set], answers)
 
 

@@ -20,12 +20,14 @@ from bench.evaluation.loglikelihood_protocol import choice_loglikelihoods
 from bench.evaluation.merge_check import MergeOutcome, merge_and_compare, probe, probe_batch
 from bench.evaluation.open_answers import answer_questions
 from bench.evaluation.prefix_sharing_lm import LanguageModel
+from bench.evaluation.stored_rows import stored_rows
 from bench.evaluation.workload import LATENCY_BATCHES
 from bench.judging import similarity
 from bench.models.hooks import drop_prompt_mask
 from bench.runner.cell_costs import add_evaluation_costs, scoring_costs
 from bench.runner.cell_run import CellRun
-from bench.store.records import AnswersRecord, EvaluationRecord, ScoringCosts
+from bench.store.damage import CorruptFile
+from bench.store.records import AnswersRecord, EvaluationRecord, Scores, ScoringCosts
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 
 UNTOUCHED = "its logits equal the untuned model's bit for bit: its adapter was not applied, or training changed nothing"
@@ -167,8 +169,8 @@ def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, m
     """Score one task by one protocol; rows that an earlier run has written are used, without costs. The record says
     whether the model was merged, also where the plan wants it otherwise."""
     wanted, evaluation = evaluation, evaluation.of(merged)
-    rows, costs, batch_tokens = run.folder.items(evaluation.file), ScoringCosts(), None
-    if rows is None:
+    scores, costs, batch_tokens = _earlier_scores(run, evaluation), ScoringCosts(), None
+    if scores is None:
         lm.advance = run.listener.stage(f"{run.cell.name} scoring {evaluation.task}")
         before = dataclasses.replace(lm.counts)
         lm.limit.begin()
@@ -177,7 +179,7 @@ def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, m
         costs = scoring_costs(meter.reading, before, lm.counts, _work(run, merged))
         batch_tokens = tuple(lm.limit.used)
         run.folder.write_items(evaluation.file, rows)
-    scores = scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
+        scores = scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
     run.record.evaluations[wanted.id] = EvaluationRecord(
         **evaluation.model_dump(),
         **scores.model_dump(),
@@ -190,6 +192,18 @@ def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, m
     run.warn(lm.warnings)
     add_evaluation_costs(run.costs, run.record.evaluations.values())
     run.save()
+
+
+def _earlier_scores(run: CellRun, evaluation: EvaluationIdentity) -> Scores | None:
+    """The scores of rows that an earlier run has written, and was ended before it recorded them; None without any.
+    Damaged rows are set aside."""
+    try:
+        rows = stored_rows(run.folder, evaluation.file, evaluation)
+        return None if rows is None else scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
+    except CorruptFile as error:
+        run.folder.set_aside(f"items/{evaluation.file}")
+        run.listener.line(f"{run.cell.name}: its items/{evaluation.file} is corrupt ({error.reason}); it is made again")
+        return None
 
 
 def _answer(run: CellRun, lm: LanguageModel, planned: AnswersIdentity, merged: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Protocol
 from bench.planning.plan import Plan, PlannedCell, status_of
 from bench.progress import Advance, Listener
 from bench.runner.outcome import CellEnded, CellOutcome, RunAborted, RunElsewhere, run_and_record
+from bench.runner.repair import repair_cell
 from bench.store.folder import Results
 from bench.store.locks import holding
 from bench.store.records import Status
@@ -146,6 +147,7 @@ def run_locked(
         if status_of(planned, context.results, context.retry_failed) not in context.statuses:
             return RunElsewhere("another process has run it")
         folder.tidy()
+        repair_cell(planned, folder, listener.line)
         folder.make_loose()
         return run(planned, context.plan, folder, listener, may_train=Status.TODO in context.statuses)
 

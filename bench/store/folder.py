@@ -27,8 +27,8 @@ cell.json is read from its loose files alone. Whoever changes a packed cell make
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +36,11 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from bench.errors import UserError
-from bench.store import pack_format
+from bench.store import damage, pack_format
+from bench.store.damage import CorruptFile
 from bench.store.files import write_bytes, write_json, write_text, writing, writing_folder
 from bench.store.pack_format import Pack
 from bench.store.record_json import (
-    RESTORE,
-    NewerSchema,
     content_of,
     content_of_cell,
     parse_cell,
@@ -124,7 +123,7 @@ class CellFolder:
     def record(self) -> CellRecord:
         """What the cell came to so far; an empty record where nothing is written yet.
 
-        Raises UserError for a file that is corrupt, or was written by a newer version.
+        Raises CorruptFile, and NewerSchema for a file that a newer version wrote.
         """
         return read_record(self.path / "metrics.json", self.read_text("metrics.json"), CellRecord) or CellRecord()
 
@@ -145,31 +144,28 @@ class CellFolder:
         path = self.path / "training.jsonl"
         return [parse_record(path, line, TrainingLogRow) for line in text.split("\n")[:-1] if line]
 
-    def set_aside(self) -> bool:
-        """If metrics.json is corrupt, rename it to metrics.damaged.json, so that the cell is run again; return whether
-        it was. Raises NewerSchema for one that a newer version wrote."""
-        try:
-            self.record()
-        except NewerSchema:
-            raise
-        except UserError:
-            self.make_loose()
-            (self.path / "metrics.json").replace(self.path / "metrics.damaged.json")
-            return True
-        return False
+    def set_aside(self, name: str) -> None:
+        """Rename a damaged file of the cell ("metrics.json", "items/<file>"), so that it is made anew; a packed cell is
+        made loose before. Whoever calls it holds the cell's lock."""
+        self.make_loose()
+        damage.set_aside(self.path / name)
 
     def items(self, file: str) -> pd.DataFrame | None:
-        """The rows of an evaluation; None if they are missing."""
-        import pandas as pd
-
+        """The rows of an evaluation; None if they are missing. Raises CorruptFile and CorruptPack."""
         path = self.path / "items" / file
         if path.is_file():
-            return pd.read_parquet(path)
-        table = None if self.is_loose else self.pack.items.table(self.path.name, file)
-        return None if table is None else table.to_pandas()
+            with _reading(path):
+                import pyarrow.parquet as pq
+
+                table = pq.read_table(path)
+                damage.check_identity(path, table.schema.metadata)
+                return table.to_pandas()
+        packed = None if self.is_loose else self.pack.items.table(self.path.name, file)
+        return None if packed is None else packed.to_pandas()
 
     def columns(self, file: str, names: Sequence[str]) -> dict[str, pa.ChunkedArray] | None:
         """Those of the named columns that the rows of an evaluation have, (questions,) each; None if they are missing.
+        Raises CorruptFile and CorruptPack.
 
         A sweep has thousands of these small files, so columns come as they are stored: a pandas table would take
         several times as long to make as its file takes to read.
@@ -177,11 +173,25 @@ class CellFolder:
         import pyarrow.parquet as pq
 
         path = self.path / "items" / file
-        # Without threads or reading ahead: for files as small as these, both cost more than they save.
-        with suppress(FileNotFoundError), pq.ParquetFile(path, pre_buffer=False) as stored:
-            table = stored.read(names, use_threads=False)
+        with suppress(FileNotFoundError), _reading(path):
+            # Without threads or reading ahead: for files as small as these, both cost more than they save.
+            with pq.ParquetFile(path, pre_buffer=False) as stored:
+                damage.check_identity(path, stored.schema_arrow.metadata)
+                table = stored.read(names, use_threads=False)
             return dict(zip(table.column_names, table.columns, strict=True))
         return None if self.is_loose else self.pack.items.columns(self.path.name, file, names)
+
+    def names_its_rows(self, file: str) -> bool:
+        """Whether an items file says whose rows it holds; files of older versions do not."""
+        import pyarrow.parquet as pq
+
+        path = self.path / "items" / file
+        if path.is_file():
+            metadata = pq.read_schema(path).metadata
+        else:
+            table = self.pack.items.table(self.path.name, file)
+            metadata = None if table is None else table.schema.metadata
+        return damage.IDENTITY in (metadata or {})
 
     def answers(self, file: str) -> Path:
         """Where the answers to a set of open questions are written. To read them: `read_text("answers/<file>")`."""
@@ -192,8 +202,15 @@ class CellFolder:
         return self.path / "judgments" / f"{judge}.jsonl"
 
     def write_items(self, file: str, items: pd.DataFrame) -> None:
+        """Write the rows of an evaluation; the file says of which cell and evaluation they are."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.Table.from_pandas(items, preserve_index=False)
+        identity = {damage.IDENTITY: damage.rows_identity(self.path.name, file)}
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **identity})
         with writing(self.path / "items" / file) as temporary:
-            items.to_parquet(temporary, index=False)
+            pq.write_table(table, temporary)
 
     def tidy(self) -> None:
         """Remove the incomplete files of a killed process. Whoever calls it holds the cell's lock."""
@@ -266,7 +283,8 @@ class Results:
 
     def plan_record(self) -> PlanRecord:
         """The recorded plan. Raises UserError for a folder that holds no sweep, and as `CellFolder.record` does."""
-        plan = read_record(self.path / "plan.json", self.read_text("plan.json"), PlanRecord)
+        fix = f"`bench run {self.path / 'sweep.yaml'}` (or your own sweep file) writes it anew; the cells are kept."
+        plan = read_record(self.path / "plan.json", self.read_text("plan.json"), PlanRecord, fix)
         if plan is None:
             raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")
         return plan
@@ -282,8 +300,23 @@ def _text(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is corrupt: {error}", RESTORE) from None
+        raise CorruptFile(path, str(error)) from None
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror or error}", "Check the disk and the permissions."
         ) from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raises CorruptFile for whatever the parquet library raises of a file that it cannot read."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (FileNotFoundError, UserError):
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, PermissionError):
+            raise UserError(f"cannot read {path}: {error.strerror}", "Check the permissions.") from None
+        raise CorruptFile(path, damage.reason_of(path, error)) from None

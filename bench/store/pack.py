@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError, first_line
+from bench.errors import UserError
+from bench.store.damage import SET_ASIDE, CorruptFile, check_identity, reason_of
 from bench.store.folder import CellFolder, Results
 from bench.store.locks import PACK, holding, locked_names
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 TEXTS = ("*.json", "*.jsonl", "answers/*.jsonl", "judgments/*.jsonl")
 ROWS = "items/*.parquet"
-SET_ASIDE = ".damaged"
-"""Part of the name of a file that was put aside because it was corrupt; such files are not packed."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _read_cell(folder: Path) -> _Loose:
         try:
             texts[path.relative_to(folder).as_posix()] = path.read_bytes().decode()
         except UnicodeDecodeError as error:
-            raise UserError(f"{path} is corrupt: {error}") from None
+            raise CorruptFile(path, reason_of(path, error)) from None
     checks: dict[str, Callable[[Path, str], object]] = {
         "cell.json": parse_cell,
         "metrics.json": lambda path, text: parse_record(path, text, CellRecord),
@@ -172,13 +171,14 @@ def _read_cell(folder: Path) -> _Loose:
     for path in _files(folder, (ROWS,)):
         items[path.name] = stamp(path)
         try:
-            pq.read_table(path, use_threads=False)
+            check_identity(path, pq.read_table(path, use_threads=False).schema.metadata)
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{path} is corrupt: {first_line(error)}") from None
+            raise CorruptFile(path, reason_of(path, error)) from None
     return _Loose(texts, items)
 
 
 def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """The files of a cell that are packed: without incomplete ones, and those that were set aside."""
     return [
         path
         for pattern in patterns

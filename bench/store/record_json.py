@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from bench.errors import UserError, first_line
+from bench.errors import UserError
+from bench.store.damage import RESTORE, CorruptFile, reason_of
 from bench.store.migrate import Content, migrated
 from bench.store.records import SCHEMA, Record
 from bench.sweep.cell import Cell
@@ -16,33 +17,29 @@ from bench.sweep.schema import describe
 
 RecordType = TypeVar("RecordType", bound=Record)
 
-RESTORE = (
-    "Results are written atomically, so this file was edited or damaged. Restore it, or delete the cell's folder (of a "
-    "packed sweep after `bench unpack`) to run the cell again."
-)
-
 
 class NewerSchema(UserError):
     """A file that a newer version of bench wrote."""
 
 
-def read_record(path: Path, text: str | None, kind: type[RecordType]) -> RecordType | None:
+def read_record(path: Path, text: str | None, kind: type[RecordType], fix: str = RESTORE) -> RecordType | None:
     """The content of a file as a record, brought up to date where an older version wrote it; None without a file.
 
-    Raises UserError, which names the file, if the text is no such record, and NewerSchema if a newer version wrote it.
+    Raises CorruptFile, which names the file, if the text is no such record, and NewerSchema if a newer version wrote
+    it. `fix`: what to do about a corrupt one.
     """
-    return None if text is None else parse_record(path, text, kind)
+    return None if text is None else parse_record(path, text, kind, fix)
 
 
-def parse_record(path: Path, text: str, kind: type[RecordType]) -> RecordType:
+def parse_record(path: Path, text: str, kind: type[RecordType], fix: str = RESTORE) -> RecordType:
     """As `read_record`, of a text that is there."""
     try:
         content = migrated(_content(path, text), kind)
         if missing := [key for key in kind.KEYS if key not in content]:
             raise ValueError(f"it has no {missing[0]}")
         return _without_unknown_keys(content, kind)
-    except (ValueError, TypeError) as error:
-        raise _corrupt(path, error) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _corrupt(path, error, fix) from None
 
 
 def _without_unknown_keys(content: Content, kind: type[RecordType]) -> RecordType:
@@ -67,7 +64,7 @@ def parse_cell(path: Path, text: str) -> Cell:
         content = _content(path, text)
         content.pop("schema", None)
         return Cell.model_validate(content)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _corrupt(path, error) from None
 
 
@@ -100,6 +97,6 @@ def _content(path: Path, text: str) -> Content:
     return content
 
 
-def _corrupt(path: Path, error: Exception) -> UserError:
-    reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else first_line(error)
-    return UserError(f"{path} is corrupt: {reason}", RESTORE)
+def _corrupt(path: Path, error: Exception, fix: str = RESTORE) -> CorruptFile:
+    reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else reason_of(path, error)
+    return CorruptFile(path, reason, fix)

@@ -138,11 +138,11 @@ def test_an_incomplete_line_is_removed_and_its_judgment_made_again(results: Path
     assert path.read_text() == complete
 
 
-def test_a_corrupt_file_is_a_problem_and_not_an_error(results: Path) -> None:
+def test_a_corrupt_line_is_a_problem_and_not_an_error_and_the_others_count(results: Path) -> None:
     (path,) = (cells(results)[1].path / "judgments").iterdir()
     path.write_text("{broken\n" + path.read_text())
     (problem,) = read(results).problems
-    assert "is corrupt: line 1" in problem
+    assert "is corrupt: line 1" in problem and len(read(results).ratings) == 5 * 12
 
 
 def test_judging_reads_a_packed_folder_and_adds_to_it(results: Path) -> None:

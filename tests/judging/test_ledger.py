@@ -151,13 +151,17 @@ def test_an_incomplete_last_line_is_ignored_and_then_removed(tmp_path: Path) -> 
         (json.dumps({**json.loads(line_of(model_rating(OTHER))), "turn": "first"}), "line 2: "),
     ],
 )
-def test_a_line_that_is_not_a_judgment_is_an_error_with_its_number(tmp_path: Path, line: str, reason: str) -> None:
+def test_a_line_that_is_not_a_judgment_is_named_and_set_aside(tmp_path: Path, line: str, reason: str) -> None:
     file = cell_ratings(CellFolder(tmp_path), "judge")
     file.write([model_rating(ANSWER)])
     with file.path.open("a") as opened:
         opened.write(f"{line}\n")
-    with pytest.raises(UserError, match=f"judge.jsonl is corrupt: {reason}"):
-        file.read()
+    (problem,) = file.problems()
+    assert f"judge.jsonl is corrupt: {reason}" in problem and problem.endswith("; the other judgments count")
+    assert file.read() == [model_rating(ANSWER)]
+    Ledger(file).add(model_rating(OTHER))
+    assert file.read() == [model_rating(ANSWER), model_rating(OTHER)] and not file.problems()
+    assert (file.path.parent / "judge.damaged.jsonl").read_text() == f"{line}\n"
 
 
 def test_appending_to_a_packed_file_begins_with_what_is_packed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from helpers.paths import committed, write_schema_1
 
 from bench.errors import UserError
+from bench.store.damage import CorruptFile
 from bench.store.folder import CellFolder, Results
 from bench.store.record_json import NewerSchema, content_of, read_record
 from bench.store.records import SCHEMA, CellRecord, JudgeRecord, PlanRecord, Record, Status
@@ -129,7 +130,7 @@ def test_a_corrupt_file_is_named_with_the_reason(old: Results, name: str, text: 
     (folder.path / name).write_text(text)
     with pytest.raises(UserError, match=rf"{name} is corrupt: .*({reason})") as raised:
         READERS[name](folder)
-    assert "run the cell again" in raised.value.fix
+    assert "makes it anew where it can" in raised.value.fix
 
 
 def test_bytes_that_are_no_text_are_corrupt(old: Results) -> None:
@@ -139,15 +140,17 @@ def test_bytes_that_are_no_text_are_corrupt(old: Results) -> None:
         folder.record()
 
 
-def test_a_corrupt_record_is_set_aside_and_a_newer_one_is_not(old: Results) -> None:
+def test_a_corrupt_record_is_set_aside_and_a_newer_one_is_not_taken_for_corrupt(old: Results) -> None:
     base, lora = old.folders()
-    assert not base.set_aside()
     (base.path / "metrics.json").write_text("{")
-    assert base.set_aside() and base.record() == CellRecord()
+    with pytest.raises(CorruptFile, match=r"metrics.json is corrupt"):
+        base.record()
+    base.set_aside("metrics.json")
+    assert base.record() == CellRecord()
     assert (base.path / "metrics.damaged.json").read_text() == "{"
     (lora.path / "metrics.json").write_text(json.dumps({"schema": SCHEMA + 1}))
     with pytest.raises(NewerSchema):
-        lora.set_aside()
+        lora.record()
 
 
 def test_a_folder_without_a_plan_or_a_cell_says_so(tmp_path: Path) -> None:
@@ -177,7 +180,7 @@ def test_a_key_of_somebody_elses_is_no_reason_to_train_again(old: Results) -> No
     record["costs"]["dollars"] = 3
     before = lora.record()
     path.write_text(json.dumps(record))
-    assert not lora.set_aside() and lora.record() == before
+    assert lora.record() == before
 
 
 def test_a_record_that_cannot_be_read_is_an_error_with_its_name(old: Results) -> None:

@@ -21,6 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from bench.store.damage import IDENTITY, rows_identity
 from bench.store.files import writing
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp, stamp_of
 from bench.store.record_json import check_schema
@@ -62,7 +63,8 @@ class _Layout:
     """How the columns of an items file are stored."""
 
     schema: pa.Schema
-    """The file's own, with the metadata from which pandas restores its types."""
+    """The file's own, with the metadata from which pandas restores its types; whose rows it holds is left out, so that
+    files alike share a layout."""
     stored: tuple[str, ...]
     """For each column of the file the stored column that holds it."""
 
@@ -128,7 +130,8 @@ class PackedItems:
         def read(place: _Place, index: _Index, now: Stamp) -> pa.Table:
             group, layout = _group(self.path, now, place.group, index.stored()), index.layouts[place.layout]
             columns = layout.restore(group.slice(place.start, place.rows), layout.schema.names)
-            return pa.table(list(columns.values()), schema=layout.schema)
+            schema = _with_identity(layout.schema, rows_identity(cell, file))
+            return pa.table(list(columns.values()), schema=schema)
 
         return self._read(cell, file, read)
 
@@ -137,7 +140,7 @@ class PackedItems:
 
         `sources`: for each cell and file a function that reads the table; the order is that of the rows.
         """
-        schemas = {key: read().schema for key, read in sources.items()}
+        schemas = {key: _with_identity(read().schema, b"") for key, read in sources.items()}
         layouts, types = _layouts(schemas.values())
         with writing(self.path) as temporary:
             _write(temporary, sources, schemas, layouts, types)
@@ -158,6 +161,12 @@ class PackedItems:
             except _Replaced:
                 continue
         return None
+
+
+def _with_identity(schema: pa.Schema, identity: bytes) -> pa.Schema:
+    """The schema of an items file with another identity in its metadata, or as it is where it has none."""
+    metadata = schema.metadata or {}
+    return schema.with_metadata({**metadata, IDENTITY: identity}) if IDENTITY in metadata else schema
 
 
 def _same(table: pa.Table, other: pa.Table) -> bool:

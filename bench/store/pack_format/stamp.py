@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.errors import UserError, first_line
+from bench.store.damage import CorruptPack, reason_of
 
 Stamp = tuple[int, int, int]
 """Time of change (ns), size (bytes) and inode: they change when a file is replaced."""
@@ -23,10 +23,10 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def corrupt(path: Path, error: Exception) -> UserError:
+def corrupt(path: Path, error: Exception) -> CorruptPack:
     """The error for a packed file that cannot be read."""
-    reason = first_line(error)
-    return UserError(
-        f"{path} is corrupt: {reason}",
-        f"Restore it from a copy; if it is in git: git checkout -- {path}",
+    return CorruptPack(
+        f"{path} is corrupt: {reason_of(path, error)}",
+        f"Restore it from a copy; if it is in git: git checkout -- {path}\n  Without it, remove it (and of a missing "
+        "records.jsonl.gz its items.parquet): `bench run` then runs its cells again.",
     )
