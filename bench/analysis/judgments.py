@@ -251,10 +251,13 @@ def _cell_answers(results: Results, planned: PlannedRecord, reading: _Reading) -
             reading.problems.append(error.problem)
             answers = {}
         if not answers:
-            reading.problems.append(f"{planned.name}: its answers to {record.set} are not there")
+            reading.problems.append(
+                f"{planned.name}: its answers to {record.set} (answers/{record.file}) are not there"
+            )
         elif (count := sum(map(len, answers.values()))) != record.n:
             reading.problems.append(
-                f"{planned.name}: {count} of its {record.n} answers to {record.set} are there; `bench run` repairs it"
+                f"{planned.name}: {count} of its {record.n} answers to {record.set} (answers/{record.file}) are there; "
+                "`bench run` answers the questions again"
             )
         by_set[record.set] = {**by_set.get(record.set, {}), **answers}
     return by_set

@@ -181,7 +181,11 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
         },
         evaluations,
         rows if complete and len(rows) == len(averaged) else [],
-        [*(result.problem for result in recomputed if result.problem), *_flipped(name, record)],
+        [
+            *_corrupt_settings(folder),
+            *(result.problem for result in recomputed if result.problem),
+            *_flipped(name, record),
+        ],
         record.warnings,
         {
             f"{result.evaluation.task}@{result.evaluation.label}": result.answers
@@ -201,6 +205,18 @@ def _read_record(folder: CellFolder) -> tuple[CellRecord, str]:
         return CellRecord(), f"{error.path.name} is corrupt: {error.reason}; `bench run` runs the cell again"
     except UserError as error:
         return CellRecord(), error.problem
+
+
+def _corrupt_settings(folder: CellFolder) -> list[str]:
+    """A sentence if the cell.json is corrupt; the plan has its content too."""
+    try:
+        if folder.exists():
+            folder.cell()
+    except CorruptFile as error:
+        return [f"{folder.path.name}: cell.json is corrupt ({error.reason}); `bench run` writes it anew"]
+    except UserError:  # a pack that cannot be read: `_read_record` says so
+        return []
+    return []
 
 
 def _recorded_names(results: Results) -> list[str]:

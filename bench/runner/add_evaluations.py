@@ -8,6 +8,7 @@ from bench.errors import UserError
 from bench.planning.build import make_plan
 from bench.planning.plan import Plan, status_of
 from bench.planning.tuning import settle
+from bench.store.damage import CorruptFile
 from bench.store.folder import Results
 from bench.store.records import PlanRecord, Status
 from bench.sweep.load import load_sweep
@@ -29,11 +30,17 @@ def add_evaluations(
     Raises UserError for a folder that holds no sweep. Raises it too if the trained cells would be other cells: training
     rows whose question is in an added task are removed, and the recorded cells were trained with them. And if trained
     cells have not kept their adapters; with `skip_lost`, only if none has. And if the folder names code that
-    `allow_code` does not: classes of methods, and task files of lm-eval with functions.
+    `allow_code` does not: classes of methods, and task files of lm-eval with functions. In place of a corrupt plan.json
+    it takes the plan of the recorded sweep.yaml.
     """
-    before = results.plan_record()
+    try:
+        before = results.plan_record()
+    except CorruptFile:
+        before = None
     sweep = load_sweep(results.path / "sweep.yaml", overrides)
     check_recorded_sweep(results.path / "sweep.yaml", sweep, allow_code)
+    if before is None:  # `run_sweep` sets the corrupt file aside, and writes it anew
+        before = settle(make_plan(sweep, allow_code=allow_code), results).record()
     extended = _extended(sweep, before, tasks, protocols, answers)
     plan = settle(make_plan(extended, allow_code=allow_code), results)
     _check_same_cells(plan, before)

@@ -144,13 +144,14 @@ def _plan_before(results: Results, progress: Progress) -> PlanRecord | None:
 
 def _readable(plan: Plan, results: Results, progress: Progress, options: RunOptions) -> Plan:
     """The plan with the learning rates that trials have chosen, after damaged files are out of the way."""
-    repair_cells(plan, results, progress.line)
+    repair_cells(plan.cells, results, progress.line)
     if not plan.pending:
         return plan
+    trials = {planned.cell.id for planned in plan.cells}
     # Trials that will be tried again choose nothing yet.
     waiting = [cell.cell.id for cell in plan.cells if status_of(cell, results, options.retry_failed) in TO_RUN]
     plan = settle(plan, results, waiting)
-    repair_cells(plan, results, progress.line)
+    repair_cells([planned for planned in plan.cells if planned.cell.id not in trials], results, progress.line)
     return plan
 
 

@@ -283,7 +283,10 @@ class Results:
 
     def plan_record(self) -> PlanRecord:
         """The recorded plan. Raises UserError for a folder that holds no sweep, and as `CellFolder.record` does."""
-        fix = f"`bench run {self.path / 'sweep.yaml'}` (or your own sweep file) writes it anew; the cells are kept."
+        fix = (
+            f"`bench evaluate {self.path}` writes it anew from its sweep.yaml, `bench run` from your own sweep file; "
+            "the cells are kept."
+        )
         plan = read_record(self.path / "plan.json", self.read_text("plan.json"), PlanRecord, fix)
         if plan is None:
             raise UserError(f"{self.path} is no results folder: it has no plan.json", "Give results/<sweep name>.")

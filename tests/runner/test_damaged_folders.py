@@ -19,6 +19,7 @@ from bench.analysis.result_tables import read_results
 from bench.report import write_report
 from bench.store.folder import CellFolder, Results
 from bench.store.pack import pack
+from bench.store.records import Status
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"
@@ -30,7 +31,7 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
     "pointer": lambda content: POINTER,
     "object": lambda content: b"{}\n",
     "list": lambda content: b"[[1], null]\n",
-    "binary": lambda content: b"\xff\xfe\x00PAR1\x00\xff",
+    "binary": lambda content: b"\xff\xfe\x00PAR1\x00\xff\n",
 }
 OF_A_CELL = (
     *("cell.json", "metrics.json", "environment.json", "training.jsonl"),
@@ -38,8 +39,13 @@ OF_A_CELL = (
 )
 OF_THE_SWEEP = ("plan.json", "sweep.yaml", "judges/*/judge.json", "judges/*/check.json", "judges/*/check.jsonl")
 OF_THE_PACK = ("packed/records.jsonl.gz", "packed/items.parquet")
-REPAIRED = ("cell.json", "metrics.json", "items/world_two*", "answers/*.jsonl", "judgments/*.jsonl", *OF_THE_SWEEP)
+REPAIRED = ("cell.json", "items/world_two*", "answers/*.jsonl", "judgments/*.jsonl", *OF_THE_SWEEP)
 """What `bench run` makes again. What a cell was run with, and how its training went, is known to nobody by then."""
+SHOWN_TOGETHER = (
+    *("cell.json", "environment.json", "training.jsonl", "items/world_two*", "answers/*.jsonl"),
+    *("sweep.yaml", "judges/*/judge.json"),
+)
+"""None of these hides the damage of another one."""
 
 
 @pytest.fixture(scope="module")
@@ -71,87 +77,125 @@ def whole_scores(tables: pd.DataFrame) -> dict[tuple[str, str], float]:
     return {(row.folder, row.task): row.score for row in tables.itertuples()}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", [*OF_A_CELL, *OF_THE_SWEEP])
-def test_a_report_of_a_damaged_folder_has_the_rest_and_no_wrong_number(
-    answered: tuple[Path, Path], tmp_path: Path, name: str, way: str
-) -> None:
-    folder = Path(shutil.copytree(answered[1], tmp_path / "tiny"))
+def damage(folder: Path, way: str, *names: str) -> list[Path]:
+    """Damage these files in the same way; returns their paths."""
+    paths = [damaged_file(folder, name) for name in names]
+    for path in paths:
+        path.write_bytes(WAYS[way](path.read_bytes()))
+    return paths
+
+
+def check_report(answered: tuple[Path, Path], into: Path, way: str, *names: str) -> None:
+    """Damage these files: the report names each of them, and has all scores but those that only they held."""
+    folder = Path(shutil.copytree(answered[1], into))
     right = whole_scores(read_results(Results(folder)).scores)
-    path = damaged_file(folder, name)
-    path.write_bytes(WAYS[way](path.read_bytes()))
+    paths = damage(folder, way, *names)
     report = write_report(Results(folder)).with_name("report.md").read_text()
     scores = whole_scores(read_results(Results(folder)).scores)
-    assert scores.items() <= right.items()
-    lost = 2 if name == "metrics.json" else 0
-    assert len(scores) == len(right) - lost
-    # A log without complete lines, and a check without ratings, are no damage that could be told.
-    silent = name.endswith(".jsonl") and way in ("truncated", "empty")
-    assert silent or path.name in report or path.name.split(".")[0] in report, report[:3000]
+    assert scores.items() <= right.items() and len(scores) == len(right) - (2 if "metrics.json" in names else 0)
+    for path in paths:
+        # A log without complete lines, and a check without ratings, are no damage that could be told.
+        silent = path.suffix == ".jsonl" and path.parent.name != "answers" and way in ("truncated", "empty")
+        assert silent or path.name in report, (path, way, report[:3000])
     assert "Traceback" not in report
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", OF_THE_PACK)
-def test_a_damaged_pack_is_named_and_loose_cells_stand(
-    answered: tuple[Path, Path], tmp_path: Path, name: str, way: str
+def test_a_report_of_a_damaged_folder_has_the_rest_and_no_wrong_number(
+    answered: tuple[Path, Path], tmp_path: Path, way: str
 ) -> None:
+    check_report(answered, tmp_path / "tiny", way, *SHOWN_TOGETHER)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "plan.json"])
+def test_a_report_without_a_record_or_a_plan_has_the_rest(
+    answered: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    check_report(answered, tmp_path / "tiny", "truncated", name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OF_A_CELL, *OF_THE_SWEEP])
+def test_a_report_names_each_file_that_is_damaged_in_any_way(
+    answered: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    for way in WAYS:
+        check_report(answered, tmp_path / way / "tiny", way, name)
+
+
+def check_pack(answered: tuple[Path, Path], into: Path, name: str, way: str) -> None:
+    """One cell is packed, the other is loose, and a file of the pack is damaged."""
     path, results = answered
-    folder = Path(shutil.copytree(results, tmp_path / "tiny"))
+    folder = Path(shutil.copytree(results, into / "tiny"))
     right = whole_scores(read_results(Results(folder)).scores)
-    aside = shutil.move(folder / "cells" / damaged_file(folder, "cell.json").parent.name, tmp_path / "aside")
+    loose = damaged_file(results, "cell.json").parent.name
+    aside = shutil.move(folder / "cells" / loose, into / "aside")
     pack(Results(folder))
-    shutil.copytree(aside, folder / "cells" / damaged_name(results))
-    file = folder / name
-    file.write_bytes(WAYS[way](file.read_bytes()))
+    shutil.copytree(aside, folder / "cells" / loose)
+    (file,) = damage(folder, way, name)
     report = write_report(Results(folder)).with_name("report.md").read_text()
     scores = whole_scores(read_results(Results(folder)).scores)
-    assert scores.items() <= right.items() and {cell for cell, _ in scores} >= {damaged_name(results)}
+    assert scores.items() <= right.items() and {cell for cell, _ in scores} >= {loose}
     assert file.name in report
-    done = bench("run", path, "--results", tmp_path, "--workers", "0")
+    done = bench("run", path, "--results", into, "--workers", "0")
     # A pack holds many cells: none of them is run again unless its file is taken away.
     assert (done.exit_code == 2 and f"{file.name} is corrupt" in done.output) or "0 to run" in done.output
     assert file.is_file()
 
 
-def damaged_name(results: Path) -> str:
-    return damaged_file(results, "cell.json").parent.name
+@pytest.mark.parametrize(("name", "way"), [*zip(OF_THE_PACK, ("truncated", "pointer"), strict=True)])
+def test_a_damaged_pack_is_named_and_loose_cells_stand(
+    answered: tuple[Path, Path], tmp_path: Path, name: str, way: str
+) -> None:
+    check_pack(answered, tmp_path, name, way)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("way", WAYS)
-def test_a_run_repairs_what_can_be_repaired(
-    answered: tuple[Path, Path], tmp_path: Path, way: str, packed: bool
-) -> None:
-    """All files that a run can make again are damaged, one after the other."""
+@pytest.mark.parametrize("name", OF_THE_PACK)
+def test_a_pack_that_is_damaged_in_any_way_is_named(answered: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    for way in WAYS:
+        check_pack(answered, tmp_path / way, name, way)
+
+
+def check_repair(answered: tuple[Path, Path], into: Path, way: str, *names: str, packed: bool = False) -> None:
+    """Damage these files: `bench run` makes them again, and the next run finds nothing to do."""
     path, results = answered
-    for name in REPAIRED:
-        if packed and name not in OF_THE_SWEEP:
-            continue
-        check_repair(path, results, tmp_path / name.replace("/", "_"), name, way, packed)
-
-
-@pytest.mark.parametrize(("name", "way"), [("items/world_two*", "truncated"), ("plan.json", "truncated")])
-def test_a_run_repairs_a_truncated_file(answered: tuple[Path, Path], tmp_path: Path, name: str, way: str) -> None:
-    check_repair(*answered, tmp_path, name, way)
-
-
-def check_repair(path: Path, results: Path, into: Path, name: str, way: str, packed: bool = False) -> None:
     folder = Path(shutil.copytree(results, into / "tiny"))
     if packed:
         pack(Results(folder))
-    file = damaged_file(folder, name)
-    file.write_bytes(WAYS[way](file.read_bytes()))
+    damage(folder, way, *names)
     done = bench("run", path, "--results", into, "--workers", "0")
-    assert done.exit_code == 0, (name, done.output)
+    assert done.exit_code == 0, done.output
     read, right = read_results(Results(folder)), read_results(Results(results))
-    assert read.problems == () and whole_scores(read.scores) == whole_scores(right.scores), name
+    assert read.problems == () and whole_scores(read.scores) == whole_scores(right.scores)
     assert set(read.cells["status"]) == {"done"}
-    report = (folder / "report" / "report.md").read_text()
-    assert "is corrupt" not in report, name
+    assert "is corrupt" not in (folder / "report" / "report.md").read_text()
     again = bench("run", path, "--results", into, "--workers", "0")
-    assert "2 recorded already, 0 to run" in again.output and "corrupt" not in again.output, (name, again.output)
+    assert "2 recorded already, 0 to run" in again.output and "corrupt" not in again.output, again.output
+
+
+def test_a_run_repairs_truncated_files(answered: tuple[Path, Path], tmp_path: Path) -> None:
+    check_repair(answered, tmp_path, "truncated", "items/world_two*", "plan.json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_repairs_what_can_be_repaired(answered: tuple[Path, Path], tmp_path: Path, way: str) -> None:
+    check_repair(answered, tmp_path / "together", way, *REPAIRED)
+    check_repair(answered, tmp_path / "record", way, "metrics.json")
+    check_repair(answered, tmp_path / "packed", way, *OF_THE_SWEEP, packed=True)
+
+
+def test_more_tasks_are_scored_in_a_folder_with_a_damaged_plan(answered: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(answered[1], tmp_path / "tiny"))
+    damage(folder, "truncated", "plan.json")
+    judged = bench("judge", folder, "--judge", "reference")
+    assert judged.exit_code == 2 and "writes it anew from its sweep.yaml" in judged.output, judged.output
+    done = bench("evaluate", folder, "--tasks", "world_ending", "--workers", "0")
+    assert done.exit_code == 0 and "plan.damaged.json and written anew" in done.output, done.output
+    right = whole_scores(read_results(Results(answered[1])).scores)
+    scores = whole_scores(read_results(Results(folder)).scores)
+    assert scores.items() >= right.items() and len(scores) == len(right) + 2
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -207,7 +251,7 @@ def test_rows_that_a_killed_run_left_damaged_are_made_again(answered: tuple[Path
     cell = CellFolder(file.parents[1])
     record = cell.record()
     record.evaluations = {id: kept for id, kept in record.evaluations.items() if kept.file != file.name}
-    cell.write_record(record.model_copy(update={"status": "trained"}))
+    cell.write_record(record.model_copy(update={"status": Status.TRAINED}))
     file.write_bytes(file.read_bytes()[:100])
     done = bench("run", path, "--results", tmp_path, "--workers", "0")
     assert done.exit_code == 0 and f"items/{file.name} is corrupt" in done.output, done.output
