@@ -31,11 +31,14 @@ from bench.judging.judgment_records import (
     SimilarityRating,
 )
 from bench.store.damage import SET_ASIDE, CorruptFile
-from bench.store.files import write_json, write_text
+from bench.store.files import write_bytes, write_json, write_text
 from bench.store.folder import CellFolder, Results
 from bench.store.record_json import content_of, read_record
 from bench.store.records import JudgeRecord
 from bench.sweep.schema import describe
+
+UNDECODABLE = "surrogateescape"
+"""How bytes that are no UTF-8 are read, so that they can be written again as they were."""
 
 
 @dataclass
@@ -71,11 +74,17 @@ class JudgmentFile(Generic[JudgmentType]):
 
     def read_lines(self) -> ReadJudgments[JudgmentType]:
         """All judgments, in the file's order, and the lines that are none."""
+        try:
+            text = self.text()
+        except CorruptFile:  # bytes that are no text, which cost only their own lines
+            content = self.path.read_bytes()
+            text = content[: content.rfind(b"\n") + 1].decode(errors=UNDECODABLE)
         read: ReadJudgments[JudgmentType] = ReadJudgments([], {})
-        for number, line in enumerate(self.text().split("\n"), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
             if not line:
                 continue
             try:
+                line.encode()  # fails for what stands for a byte that is no text
                 read.judgments.append(self.parse(json.loads(line)))
             except (ValueError, TypeError, RecursionError) as error:
                 reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else first_line(error)
@@ -165,8 +174,9 @@ class Ledger(Generic[JudgmentType]):
         read, path = self.file.read_lines(), self.file.path
         if read.corrupt:
             beside = path.with_name(f"{path.stem}{SET_ASIDE}{path.suffix}")
-            before = beside.read_text() if beside.is_file() else ""
-            write_text(beside, before + "".join(f"{line}\n" for line in read.corrupt))
+            before = beside.read_bytes() if beside.is_file() else b""
+            lines = "".join(f"{line}\n" for line in read.corrupt)
+            write_bytes(beside, before + lines.encode(errors=UNDECODABLE))
             self.file.write(read.judgments)
 
     def keep_only(self, wanted: Collection[tuple[JudgmentKey, str]]) -> None:

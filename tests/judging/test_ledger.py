@@ -164,6 +164,19 @@ def test_a_line_that_is_not_a_judgment_is_named_and_set_aside(tmp_path: Path, li
     assert (file.path.parent / "judge.damaged.jsonl").read_text() == f"{line}\n"
 
 
+def test_bytes_that_are_no_text_cost_their_own_line(tmp_path: Path) -> None:
+    file = cell_ratings(CellFolder(tmp_path), "judge")
+    file.write([model_rating(ANSWER), model_rating(OTHER)])
+    first, second = file.path.read_bytes().splitlines(keepends=True)
+    damaged = first.replace(b"95", b"\xff5")
+    file.path.write_bytes(damaged + second)
+    (problem,) = file.problems()
+    assert "judge.jsonl is corrupt: line 1: " in problem and file.read() == [model_rating(OTHER)]
+    Ledger(file).add(model_rating(ANSWER))
+    assert file.read() == [model_rating(OTHER), model_rating(ANSWER)] and not file.problems()
+    assert (file.path.parent / "judge.damaged.jsonl").read_bytes() == damaged
+
+
 def test_appending_to_a_packed_file_begins_with_what_is_packed(tmp_path: Path) -> None:
     results, label = next((results, label) for results, label in JUDGES if results.path.name == "quickstart")
     copy = Results(Path(shutil.copytree(results.path, tmp_path / "quickstart")))
