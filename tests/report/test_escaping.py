@@ -54,7 +54,8 @@ def test_hostile_names_stay_text_in_the_report(finished: tuple[Path, Path], tmp_
     plan["name"] = name
     plan["cells"][-1]["name"] = "full `evil` <b>\n# Taken"
     (folder / "plan.json").write_text(json.dumps(plan))
-    (folder / "sweep.yaml").write_text("name: x\n```\n# Taken\n")
+    sweep = "name: x\ntext: |\n  ```\n  # Taken\n"
+    (folder / "sweep.yaml").write_text(sweep)
     change_metrics(folder, "full", {"status": "failed", "reason": "# Taken\n```\n[x](http://y.z)"})
     text = write_report(Results(folder)).with_name("report.md").read_text()
     tokens = MarkdownIt("commonmark").parse(text)
@@ -64,7 +65,7 @@ def test_hostile_names_stay_text_in_the_report(finished: tuple[Path, Path], tmp_
     links = [child.attrGet("href") for child in children if child.type == "link_open"]
     assert links == []
     fences = [token for token in tokens if token.type == "fence"]
-    assert [fence.info for fence in fences] == ["bash", "yaml"] and fences[1].content == "name: x\n```\n# Taken\n"
+    assert [fence.info for fence in fences] == ["bash", "yaml"] and fences[1].content == sweep
     assert fences[0].content.startswith("bench run 'results/x")
 
 
