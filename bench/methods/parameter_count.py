@@ -9,11 +9,14 @@ import copy
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.methods.learning_rate_grid import without_learning_rate
 from bench.methods.method import Method
+from bench.methods.peft_base import collect_warnings
 from bench.methods.registry import get
 from bench.models.load import build_model, load_config, load_skeleton
 from bench.sweep.cell import Cell, Settings
@@ -38,6 +41,8 @@ class ParameterCounter:
         self.skeleton = load_skeleton(base.id, base.revision, base.trust_remote_code)
         self.alike = layers_alike(self.skeleton, base.trust_remote_code)
         self.counted: dict[str, tuple[int, int]] = {}
+        self.warnings: dict[str, str] = {}
+        """Of PEFT, by text: the method whose settings met it first."""
 
     @property
     def no_packing(self) -> str:
@@ -50,7 +55,8 @@ class ParameterCounter:
     def resolve(self, method: Method, settings: Settings) -> Settings:
         """The method's settings. Raises UserError, naming the cells, for settings that are impossible on this base."""
         try:
-            return method.resolve(settings, self.skeleton)
+            with self._collecting(method.name):
+                return method.resolve(settings, self.skeleton)
         except UserError as error:
             rank = settings.get("rank")
             cells = f"cells {method.name}{f'-r{rank}' if rank is not None else ''} on {self.base.id}"
@@ -60,10 +66,18 @@ class ParameterCounter:
         """(trainable, total) parameters. Raises UserError for a cell that is trained and has no parameter to train."""
         key = json.dumps([cell.method, without_learning_rate(cell.options)], sort_keys=True)
         if key not in self.counted:
-            self.counted[key] = count_parameters(cell, self.config, alike=self.alike)
+            with self._collecting(cell.method):
+                self.counted[key] = count_parameters(cell, self.config, alike=self.alike)
         if cell.data is not None and not self.counted[key][0]:
             raise UserError(f"cell {cell.name} would train nothing", "Its settings leave no parameter to train.")
         return self.counted[key]
+
+    @contextmanager
+    def _collecting(self, method: str) -> Iterator[None]:
+        with collect_warnings() as texts:
+            yield
+        for text in texts:
+            self.warnings.setdefault(text, method)
 
 
 def layers_alike(skeleton: PreTrainedModel, trust_remote_code: bool = False) -> bool:
@@ -147,7 +161,7 @@ def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, a
         raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
 
 
-def adapted_share(cell: Cell, config: PretrainedConfig) -> float | None:
+def adapted_share(cell: Cell, config: PretrainedConfig, trust_remote_code: bool = False) -> float | None:
     """The part of the weights in the base's blocks that a cell's adapter acts on, 0 to 1, counted without weights.
 
     None if it acts on no weights (a prompt, say), if it trains all of them, or if the base has no blocks.
@@ -157,7 +171,7 @@ def adapted_share(cell: Cell, config: PretrainedConfig) -> float | None:
     from bench.models.blocks import find_blocks
 
     with torch.device("meta"):
-        model = build_model(config)
+        model = build_model(config, trust_remote_code)
         blocks = find_blocks(model)
         if blocks is None:
             return None

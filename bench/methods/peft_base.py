@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -101,9 +102,32 @@ def _unloaded_parameters(model: nn.Module, missing: set[str]) -> set[str]:
     return {shared[0] for shared in names.values() if missing.issuperset(shared)}
 
 
+_collected: ContextVar[list[str] | None] = ContextVar("_collected", default=None)
+
+
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Suppresses PEFT's warnings about its own choices: the registry or the docs mention each of them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Keeps PEFT's warnings from the terminal; `collect_warnings` has them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         yield
+    texts = _collected.get()
+    if texts is not None:
+        texts += [str(warning.message) for warning in caught if not issubclass(warning.category, OF_VERSIONS)]
+
+
+@contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """The texts of the warnings that PEFT gives within it, each once, without those that say nothing to a user."""
+    texts: list[str] = []
+    token = _collected.set(texts)
+    try:
+        yield texts
+    finally:
+        _collected.reset(token)
+        texts[:] = dict.fromkeys(text for text in texts if not any(part in text for part in CORRECTED))
+
+
+OF_VERSIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+CORRECTED = ("fan_in_fan_out is set to",)
+"""In warnings of what PEFT itself sets right: how gpt2 and its kin lay out their weights."""

@@ -60,6 +60,7 @@ def make_plan(
     refused: list[Refusal] = []
     dtypes = {}
     attention: dict[str, str] = {}
+    warnings: list[str] = []
     samples = [data.resolve_samples(count) for count in sweep.samples]
     for base in sweep.base_model:
         try:
@@ -78,6 +79,7 @@ def make_plan(
         if builder.no_attention:
             attention[base.id] = builder.no_attention
         refused += builder.refused
+        warnings += [f"{method} on {base.id}: PEFT warns: {text}" for text, method in builder.counter.warnings.items()]
         for planned in builder.cells:
             cells.setdefault(planned.cell.id, planned)
         pending += builder.pending
@@ -87,7 +89,7 @@ def make_plan(
     checks.check_baseline(
         sweep, [planned.cell for planned in (*cells.values(), *(waiting.template for waiting in pending))]
     )
-    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused), attention)
+    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused), attention, tuple(warnings))
 
 
 @dataclass(frozen=True)

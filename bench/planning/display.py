@@ -234,7 +234,8 @@ def _about_adapters(plan: Plan) -> list[str]:
         if cell.data is None or key in seen:
             continue
         seen.add(key)
-        share = adapted_share(cell, load_config(planned.base.id, planned.base.revision))
+        trusted = planned.base.trust_remote_code
+        share = adapted_share(cell, load_config(planned.base.id, planned.base.revision, trusted), trusted)
         if share is not None and round(100 * share) < 100:
             shares.setdefault((cell.base.id, round(100 * share)), []).append(cell.method)
     return [
@@ -253,6 +254,7 @@ def _about_data(plan: Plan, listing: PlanListing) -> list[str]:
         )
     lines += [f"{base}: computes in {dtype.value} ({dtype.reason})" for base, dtype in plan.dtypes.items()]
     lines += [f"{base}: computes attention in eager ({reason})" for base, reason in plan.attention.items()]
+    lines += plan.warnings
     lines += listing.other_dtypes
     data = plan.data
     for name, pool in data.pools.items():

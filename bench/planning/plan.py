@@ -102,6 +102,8 @@ class Plan:
     refused: tuple[Refusal, ...] = ()
     attention: Mapping[str, str] = field(default_factory=dict)
     """By base model that does not have the attention implementation of the sweep: the reason why it runs in eager."""
+    warnings: tuple[str, ...] = ()
+    """Of PEFT, about settings that it accepts."""
 
     def data_of(self, planned: PlannedCell) -> SweepData:
         """The data with the questions that a cell is scored on."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.families import save_family
 from helpers.methods import SETTINGS
+from helpers.sweeps import bench, sweep_file
 from helpers.training import cell_of, trained
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -291,3 +293,14 @@ def test_what_matches_is_accepted(model: Any) -> None:
     }
     resolved = methods.get("peft").resolve({"peft": {"peft_type": "LORA", "r": 4, **given}}, model)
     assert {key: resolved["peft"][key] for key in given} == given  # type: ignore[index,call-overload]
+
+
+def test_what_peft_warns_of_is_in_the_plan(tiny_model: Path, tmp_path: Path) -> None:
+    """What it sets right by itself is not: the layout of gpt2's weights."""
+    entry = "{method: peft, peft: {peft_type: LORA, r: 2, loftq_config: {loftq_bits: 4}}}"
+    done = bench("plan", sweep_file(tmp_path, tiny_model), "--set", f"methods=[lora, {entry}]")
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.output.splitlines() if "PEFT warns" in line]
+    assert len(said) == 1 and "`loftq_config` specified but will be ignored" in said[0], done.output
+    done = bench("plan", sweep_file(tmp_path, save_family("gpt2", tmp_path / "gpt2")), "--set", "methods=[lora]")
+    assert done.exit_code == 0 and "PEFT warns" not in done.output
