@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from bench.errors import UserError
 from bench.methods.method import LoadingKeywords, Method, MethodFacts, MethodOptions
-from bench.sweep.cell import Cell
+from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import LearningRate, Strict
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ class Base(Method):
         return model
 
 
+CHANGED_BY_LOADING = {
+    "youtu": "transformers zeroes the padding token's weights of a youtu model whenever it loads it, so trained ones "
+    "are not loaded as they were saved"
+}
+"""Model types whose weights `from_pretrained` changes (modeling_youtu._init_weights), each with what it does."""
+
+
 class FullOptions(MethodOptions):
     """The settings of full fine-tuning."""
 
@@ -59,6 +67,13 @@ class Full(Method):
         source="-",
     )
     Options: ClassVar[type[MethodOptions]] = FullOptions
+
+    def resolve(self, settings: Settings, model: PreTrainedModel) -> Settings:
+        if reason := CHANGED_BY_LOADING.get(model.config.model_type):
+            raise UserError(
+                f"method {self.name}: {reason}", "Take a method that leaves the base's weights as they are."
+            )
+        return super().resolve(settings, model)
 
     def load_kwargs(self, cell: Cell) -> LoadingKeywords:
         return {"dtype": "float32"}

@@ -16,7 +16,7 @@ from pydantic import Field
 from bench.errors import UserError
 from bench.methods.full import Full
 from bench.methods.method import MethodFacts, MethodOptions
-from bench.methods.target_modules import is_named, resolve_target_modules
+from bench.methods.target_modules import is_named, resolve_target_modules, targeted_weights
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import LearningRate, Rank
 
@@ -64,6 +64,8 @@ class Galore(Full):
     def resolve(self, settings: Settings, model: PreTrainedModel) -> Settings:
         options = self.Options.model_validate(super().resolve(settings, model))
         targets = resolve_target_modules(options.target_modules, model, self.name)
+        if options.target_modules == "auto":
+            targets = [target for target in targets if not _has_one_output(model, target)]
         self._check(model, targets, options.rank)
         return options.model_copy(update={"target_modules": targets}).model_dump(mode="json")
 
@@ -144,3 +146,8 @@ def _targeted_modules(model: PreTrainedModel, targets: Sequence[str]) -> dict[st
     """The modules that the targets name, by full path, without the output head, whose weight may be the embedding's."""
     head = model.get_output_embeddings()
     return {path: module for path, module in model.named_modules() if module is not head and is_named(path, targets)}
+
+
+def _has_one_output(model: PreTrainedModel, target: str) -> bool:
+    """Whether a layer of this name has one output (a shared expert's gate, say): its gradient has no rank to reduce."""
+    return any(min(weight.shape) == 1 for weight in targeted_weights(model, [target]).values())

@@ -62,6 +62,8 @@ class MethodFacts:
     no_checkpoint: str = ""
     """Why a training that was stopped must start again; empty if it resumes from a checkpoint
     (`bench.training.checkpoint`)."""
+    requires: str = ""
+    """What it needs of a base's architecture, as a sentence; said where the method fails on a base."""
     quantizes: bool = False
     """The base is loaded quantized."""
     needs: Mapping[str, str] | None = None
@@ -109,6 +111,12 @@ class Method:
     def facts_for(self, options: Settings) -> MethodFacts:
         """The facts under these resolved settings (a quantized LoRA, for example, cannot merge)."""
         return self.facts
+
+    def explain(self, options: Settings, error: str) -> str:
+        """Why the method fails on a base: what it needs of a base's architecture, if that is known, and then the error
+        of a library."""
+        requires = self.facts_for(options).requires
+        return f"{requires} ({error})" if requires else error
 
     @property
     def default_lr(self) -> float | None:

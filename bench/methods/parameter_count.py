@@ -158,7 +158,8 @@ def count_parameters(cell: Cell, config: PretrainedConfig, exact: bool = True, a
     except UserError:
         raise
     except Exception as error:  # a method's library may raise anything for settings that do not fit
-        raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {error}") from error
+        reason = method.explain(cell.options, str(error))
+        raise UserError(f"cell {cell.name} is impossible on {cell.base.id}: {reason}") from error
 
 
 def adapted_share(cell: Cell, config: PretrainedConfig, trust_remote_code: bool = False) -> float | None:

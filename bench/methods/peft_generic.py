@@ -384,6 +384,7 @@ def _method_facts(entry: PeftFacts) -> MethodFacts:
         no_packing=entry.no_packing,
         no_validation=entry.no_validation,
         no_checkpoint=entry.no_checkpoint,
+        requires=entry.requires,
     )
 
 

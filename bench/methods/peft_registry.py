@@ -29,6 +29,9 @@ SizedDefaults = Callable[["PreTrainedModel", "Settings"], "Settings"]
 VIRTUAL_TOKENS = "it works through virtual tokens, which are no weights"
 VIRTUAL_TOKENS_IN_ROWS = "its virtual tokens stand before a row, and not before each example in it"
 THROUGH_CACHE = "its keys and values come by the cache, which a layer that is computed again would fill a second time"
+ATTENTION_IN_EACH_LAYER = (
+    "it needs attention in each layer, with keys and values of one size and a number of heads that PEFT finds"
+)
 OBJECTS = "PEFT keeps the importance of its ranks beside the model, where no checkpoint finds it"
 ALLOTS = "what it takes away as it trains stays away: the weights of an earlier step are not all there is to it"
 
@@ -55,6 +58,7 @@ class PeftFacts:
     no_packing: str = ""
     no_validation: str = ""
     no_checkpoint: str = ""
+    requires: str = ""
     defaults: Mapping[str, JsonValue] = field(default_factory=dict)
     """Those that differ from PEFT's."""
     sized_defaults: SizedDefaults | None = None
@@ -87,6 +91,7 @@ def _prompt(
     has_length: bool = True,
     pads_left: bool = False,
     no_checkpointing: str = "",
+    requires: str = "",
     needs_task_ids: bool = False,
 ) -> PeftFacts:
     """The family that puts virtual tokens before the text. Not `has_length`: their number is not a setting."""
@@ -103,6 +108,7 @@ def _prompt(
         cannot_merge=VIRTUAL_TOKENS,
         no_checkpointing=no_checkpointing,
         no_packing=VIRTUAL_TOKENS_IN_ROWS,
+        requires=requires,
         defaults={"num_virtual_tokens": 20} if has_length else {},
         needs_task_ids=needs_task_ids,
     )
@@ -168,6 +174,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-2,
         pads_left=True,
         no_checkpointing=THROUGH_CACHE,
+        requires=ATTENTION_IN_EACH_LAYER,
     ),
     "PROMPT_TUNING": _prompt("prompt", "learned embeddings before the text", "arXiv 2104.08691", 3e-2),
     "P_TUNING": _prompt("p_tuning", "embeddings before the text, from a small network", "arXiv 2103.10385", 1e-3),
@@ -192,6 +199,7 @@ PEFT_TYPES: dict[str, PeftFacts] = {
         1e-2,
         pads_left=True,
         no_checkpointing=THROUGH_CACHE,
+        requires=ATTENTION_IN_EACH_LAYER,
     ),
     "IA3": PeftFacts(
         "ia3",

@@ -53,19 +53,29 @@ def tiny_copy(
     beyond it become its last one. `all_layers` keeps the number of layers, for settings that pick some of them. Draws
     random numbers.
     """
+    count = _layer_count(skeleton.config)
+    needed = count if all_layers else _layers_of_every_kind(skeleton) or count
+    for layers in dict.fromkeys((needed, count)):  # all of them where the first ones cannot be without later ones
+        model = None if layers is None else _smallest(skeleton.config, layers, vocabulary, trust_remote_code)
+        if model is not None:
+            return model
+    return None
+
+
+def _smallest(
+    config: PretrainedConfig, layers: int, vocabulary: int, trust_remote_code: bool
+) -> PreTrainedModel | None:
+    """The smallest model of so many layers that computes something; None if there is none, or it is large."""
     import torch
 
-    count = _layer_count(skeleton.config)
-    layers = count if all_layers else _layers_of_every_kind(skeleton) or count
-    if layers is None:
-        return None
-    for config in _smaller_configs(skeleton.config, layers, vocabulary):
+    for smaller in _smaller_configs(config, layers, vocabulary):
         try:
             with torch.device("meta"):
-                parameters = sum(parameter.numel() for parameter in _build(config, trust_remote_code).parameters())
+                parameters = sum(parameter.numel() for parameter in _build(smaller, trust_remote_code).parameters())
             if parameters > MOST_PARAMETERS:
                 return None  # later ones are larger
-            model = _build(config, trust_remote_code)
+            model = _build(smaller, trust_remote_code)
+            _fill_zeros(model)
             model(input_ids=torch.arange(4)[None])
         except Exception:  # an architecture may raise anything for sizes that it was not made for
             continue
@@ -77,6 +87,15 @@ def _build(config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedModel
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).eval()
+
+
+def _fill_zeros(model: nn.Module) -> None:
+    """Give matrices that an architecture initialises with zeros (a router, say) the random values of a trained one."""
+    from torch import nn
+
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
 
 
 def _layer_count(config: PretrainedConfig) -> int | None:

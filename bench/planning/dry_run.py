@@ -84,7 +84,7 @@ class DryRun:
             copy = self._copy(all_layers)
             if copy is None:
                 return False
-            stage = _Stage()
+            stage, method = _Stage(), get(planned.cell.method)
             try:
                 _run(planned, copy, self.tokenizer, self.folder / "work", stage)
             except Diverged:
@@ -92,7 +92,8 @@ class DryRun:
             except UserError as error:
                 raise DryRunError(f"{stage.name} fails: {error.problem}", error.fix) from error
             except Exception as error:  # a library may raise anything
-                raise DryRunError(f"{stage.name} fails: {type(error).__name__}: {first_line(error)}") from error
+                reason = method.explain(planned.cell.options, f"{type(error).__name__}: {first_line(error)}")
+                raise DryRunError(f"{stage.name} fails: {reason}") from error
         return True
 
     def _copy(self, all_layers: bool) -> ModelFolder | None:
@@ -144,6 +145,9 @@ def _run(
         loaded = method.load(load(), Path(saved), cell)
         lm = language_model(loaded)
         require_equal(trained, loglikelihoods(lm), cell, "the saved model scores other than the trained one")
+        stage.name = "scoring"
+        alone = loglikelihoods(LanguageModel(loaded, tokenizer, 1, "none", cell.base.dtype))
+        require_equal(trained, alone, cell, "a batch of texts scores other than each text alone")
         check_generation(lm, cell, stage)
         if facts.mergeable:
             stage.name = "merging"
@@ -188,6 +192,7 @@ def check_generation(lm: LanguageModel, cell: Cell, stage: _Stage) -> None:
     """That prompts of unlike length get the same texts in a batch as each alone; in half precision only that there are
     texts, because rounding decides near ties there."""
     stage.name = "generating"
+    check_independence(lm.model)
     requests = [
         generation_request(prompt, {"until": [END], "max_gen_toks": 4, "do_sample": False}, number)
         for number, prompt in enumerate(PROMPTS)
@@ -197,6 +202,28 @@ def check_generation(lm: LanguageModel, cell: Cell, stage: _Stage) -> None:
         alone = [text for request in requests for text in lm.generate_until([request])]
         if together != alone:
             raise ValueError(f"a batch of prompts gives {together}, each alone {alone}")
+
+
+@torch.no_grad()
+def check_independence(model: nn.Module) -> None:
+    """That a text read with a cache has the same logits after another text. Some recurrent models keep a state that
+    only a text at position 0 resets, and virtual tokens before the text take this position.
+
+    Raises ValueError if another text changes them.
+    """
+
+    def logits(start: int) -> torch.Tensor:
+        ids = torch.arange(start, start + 24, device=next(model.parameters()).device)[None]
+        prompt = torch.ones_like(ids)
+        output: torch.Tensor = model(
+            input_ids=ids, attention_mask=prompt, prompt_mask=prompt.bool(), use_cache=True
+        ).logits
+        return output.float()
+
+    first, _, again = logits(32), logits(64), logits(32)
+    difference = float((first - again).abs().max())
+    if not difference <= TOLERANCE:
+        raise ValueError(f"a text that was read before changes the logits of another one by {difference:.3g}")
 
 
 def require_equal(before: list[float], after: list[float], cell: Cell | None, problem: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
+from helpers.families import tiny_config
 from helpers.training import append_to
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, LlamaForCausalLM, set_seed
@@ -288,6 +289,16 @@ def test_a_base_without_linear_layers_is_refused() -> None:
         model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(UserError, match=r"c_attn is a Conv1D; only torch\.nn\.Linear"):
         Galore().resolve({"rank": 2}, model)
+
+
+def test_a_gate_with_one_output_is_no_default_target() -> None:
+    """A shared expert's gate: its gradient is a vector, which has no rank to reduce."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(tiny_config("qwen2_moe"))
+    targets = Galore().resolve({"rank": 2}, model)["target_modules"]
+    assert "gate_proj" in targets and "shared_expert_gate" not in targets
+    with pytest.raises(UserError, match=r"shorter side of .*shared_expert_gate \(1 x 32\)"):
+        Galore().resolve({"rank": 2, "target_modules": ["shared_expert_gate"]}, model)
 
 
 def test_defaults_and_facts(tiny_model: Path) -> None:

@@ -57,3 +57,13 @@ def test_a_copy_keeps_what_methods_ask_of_a_model() -> None:
     assert load_skeleton("smollm2-135m-instruct").config.tie_word_embeddings
     tied = tiny_copy(load_skeleton("smollm2-135m-instruct"), 260)
     assert tied.get_input_embeddings().weight is tied.get_output_embeddings().weight
+
+
+def test_a_router_that_begins_with_zeros_has_the_random_values_of_a_trained_one() -> None:
+    """DoRA divides by the norm of each row: a copy of zeros would refuse it on a base that has none."""
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(tiny_config("afmoe"))
+    assert not AutoModelForCausalLM.from_config(tiny_config("afmoe")).model.layers[1].mlp.router.gate.weight.any()
+    copy = tiny_copy(skeleton, 260)
+    assert copy is not None
+    assert [name for name, value in copy.named_parameters() if value.ndim > 1 and not value.any()] == []
