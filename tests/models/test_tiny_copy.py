@@ -14,8 +14,8 @@ from bench.models.load import load_skeleton
 from bench.models.tiny_copy import MOST_PARAMETERS, tiny_copy
 
 FAST = ("llama", "gpt2", "gpt_neox", "qwen3_moe", "gemma3_text", "mamba", "falcon", "bloom")
-NO_COPY = frozenset(["mllama", "emu3", "xlstm", "zamba"])
-"""Families whose sizes do not shrink together, or whose first layers are tied to later ones."""
+NO_COPY = frozenset(["mllama", "emu3"])
+"""Families whose sizes do not shrink together."""
 
 
 def kinds(model: PreTrainedModel) -> set[tuple[str, type[nn.Module]]]:
