@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,19 +77,27 @@ def run_sweep(
 
 
 def run_plan(planned: Plan, results: Results, options: RunOptions) -> SweepOutcome:
-    """Run the missing cells of a plan, show the progress on the terminal, and keep the report up to date."""
+    """Run the missing cells of a plan, show the progress on the terminal, and keep the report up to date.
+
+    Processes with the same sweep share the work; with another one, waits until no process runs it.
+    """
     from bench.planning.recorded_cells import recorded_in_another_dtype
     from bench.progress import Progress
     from bench.report import write_report as write
     from bench.runner.run_sweep import run_sweep as run
+    from bench.store.plan_lock import using_plan
 
     with Progress() as progress:
         for base, choice in planned.dtypes.items():
             progress.line(f"{base}: computes in {choice.value} ({choice.reason})")
         for sentence in recorded_in_another_dtype(planned, results):
             progress.line(sentence)
-        outcome = run(planned, results, progress, options, refresh=lambda: write(results))
-    write(results)
+        started = time.monotonic()
+        with using_plan(results, planned.sweep.plan_hash(), progress.line):
+            if options.seconds is not None:
+                options = replace(options, seconds=max(0.0, options.seconds - (time.monotonic() - started)))
+            outcome = run(planned, results, progress, options, refresh=lambda: write(results))
+            write(results)
     return outcome
 
 

@@ -6,12 +6,14 @@ import functools
 import gc
 import logging
 import os
+import signal
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FrameType
 
 RECORDED_PACKAGES = (
     "bench-peft",
@@ -54,6 +56,23 @@ def quiet_process() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft 0.21.2 asks transformers 5.23 for a property under its old name.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What a cluster, a container or a closed terminal sends to end a process, before SIGKILL."""
+
+
+def handle_stop_signals(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Have SIGTERM and SIGHUP handled by `handler`. A signal that the process ignores (under nohup) stays ignored."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def as_interrupt(number: int, frame: FrameType | None) -> None:
+    """Handle a signal as Ctrl-C is handled at that moment."""
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
 
 @contextmanager

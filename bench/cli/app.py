@@ -1,12 +1,15 @@
 """The command line's application, and what its commands share: exit codes, option types, the form of help pages.
 
-Exit codes: 0 done, 1 some cells or judgments failed, 2 an error that the user must fix, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 some cells or judgments failed, 2 an error that the user must fix, 130 stopped by Ctrl-C
+or a signal.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
@@ -14,7 +17,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 import bench
-from bench.environment import quiet_process
+from bench.environment import as_interrupt, handle_stop_signals, quiet_process
 from bench.errors import UserError
 
 P = ParamSpec("P")
@@ -72,7 +75,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def exits_on_user_error(command: Callable[P, R]) -> Callable[P, R]:
-    """A user's error is printed without a traceback and exits with code 2; Ctrl-C exits with code 130."""
+    """A user's error is printed without a traceback and exits with code 2; Ctrl-C, SIGTERM and SIGHUP exit with 130."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -82,7 +85,8 @@ def exits_on_user_error(command: Callable[P, R]) -> Callable[P, R]:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(NEEDS_FIX) from None
         except KeyboardInterrupt:
-            print("\nstopped; finished work is kept, run the same command to resume", file=sys.stderr)
+            with suppress(OSError):  # the terminal may have been closed
+                print("\nstopped; finished work is kept, run the same command to resume", file=sys.stderr)
             raise typer.Exit(STOPPED) from None
 
     return wrapped
@@ -106,3 +110,5 @@ def main(
     ] = False,
 ) -> None:
     quiet_process()
+    if threading.current_thread() is threading.main_thread():
+        handle_stop_signals(as_interrupt)

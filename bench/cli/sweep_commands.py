@@ -209,7 +209,8 @@ def evaluate_command(
 ) -> None:
     """Score the trained cells of a results folder on more tasks, or by more protocols, without training.
 
-    Updates the folder's sweep.yaml and its report. Exit codes are those of `bench run`.
+    Updates the folder's sweep.yaml and its report. Waits until no other process runs the sweep. Exit codes are those of
+    `bench run`.
     """
     from bench.progress import Progress
     from bench.report import write_report
@@ -217,21 +218,24 @@ def evaluate_command(
     from bench.runner.options import RunOptions
     from bench.runner.run_sweep import run_sweep
     from bench.store.folder import Results
+    from bench.store.plan_lock import using_plan
 
     results = Results(folder)
-    planned = add_evaluations(
-        results,
-        split_list(tasks),
-        split_list(protocol),
-        split_list(answers),
-        tuple(set or ()),
-        skip_lost,
-        tuple(allow_code or ()),
-    )
-    with Progress() as progress:
+    # The plan is read after the lock is held: whoever held it before may have changed the plan.
+    with Progress() as progress, using_plan(results, None, progress.line):
+        planned = add_evaluations(
+            results,
+            split_list(tasks),
+            split_list(protocol),
+            split_list(answers),
+            tuple(set or ()),
+            skip_lost,
+            tuple(allow_code or ()),
+        )
         options = RunOptions(train=False, workers=workers)
         outcome = run_sweep(planned, results, progress, options, refresh=lambda: write_report(results))
-    print(f"report: {write_report(results)}")
+        report = write_report(results)
+    print(f"report: {report}")
     if lacking := outcome.failed + outcome.left:
         print(f"{lacking} of {outcome.done + lacking} cells lack scores", file=sys.stderr)
         raise typer.Exit(SOME_FAILED)

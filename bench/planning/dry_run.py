@@ -29,6 +29,7 @@ from bench.models.progress_bars import no_progress_bars
 from bench.models.tiny_copy import tiny_copy
 from bench.planning.plan import PlannedCell
 from bench.progress import ignore_progress
+from bench.store.scratch import ScratchFolder
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import TrainingConfig, ValidationConfig
 from bench.training.trainer import train
@@ -66,8 +67,8 @@ class DryRun:
         """By whether they have all of the base's layers."""
 
     def __enter__(self) -> DryRun:
-        self.temporary = tempfile.TemporaryDirectory(prefix="bench-dry-run-")
-        self.folder = Path(self.temporary.name)
+        self.temporary = ScratchFolder("dry-run-")
+        self.folder = self.temporary.path
         gc.freeze()  # each training collects garbage twice, and would look at all that the libraries have loaded
         return self
 

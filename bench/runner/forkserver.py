@@ -11,18 +11,18 @@ from pathlib import Path
 
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 """Device files that exist where a GPU is (NVIDIA's, AMD's)."""
-PRELOADED = "bench.runner.forkserver_preload"
+SIGNALS, PRELOADED = "bench.runner.forkserver_signals", "bench.runner.forkserver_preload"
 
 
 def start_forkserver() -> None:
     """Start to load what workers need in the process that they are forked from; returns at once.
 
-    With a GPU nothing is loaded: a library may ask the driver something when it is imported (bitsandbytes does), and no
+    With a GPU no library is loaded: one may ask the driver something when it is imported (bitsandbytes does), and no
     process that is forked afterwards could use the device.
     """
     if "forkserver" in multiprocessing.get_all_start_methods():
         gpu = any(Path(driver).exists() for driver in GPU_DRIVERS)
-        multiprocessing.set_forkserver_preload([] if gpu else [PRELOADED])
+        multiprocessing.set_forkserver_preload([SIGNALS] if gpu else [SIGNALS, PRELOADED])
         from multiprocessing import forkserver
 
         forkserver.ensure_running()

@@ -13,7 +13,6 @@ import pickle
 import queue
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +22,11 @@ from multiprocessing import connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
-from bench.environment import quiet_process
+from bench.environment import handle_stop_signals, quiet_process
 from bench.planning.plan import PlannedCell
 from bench.runner.forkserver import worker_context
 from bench.runner.workers import Event, EventForwarder, RunContext, Worker, run_locked
+from bench.store.scratch import ScratchFolder
 
 DUMP_SECONDS = 1.0
 """Time that a hanging worker is given to write where it hangs."""
@@ -75,10 +75,10 @@ class ProcessCrew:
     """A crew of processes of this machine."""
 
     def __init__(self, context: RunContext, slots: Sequence[Slot]) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="bench-")
+        self.folder = ScratchFolder()
         # In a file, not among the arguments: a process starts once its arguments are read, for which it loads the
         # libraries, and each process would wait for the one before.
-        self.context = Path(self.folder.name) / "context"
+        self.context = self.folder.path / "context"
         self.context.write_bytes(ForkingPickler.dumps(context))
         self.processes = [self._start(slot) for slot in slots]
 
@@ -87,7 +87,7 @@ class ProcessCrew:
         return self.processes
 
     def _start(self, slot: Slot) -> ProcessWorker:
-        return ProcessWorker(self.context, slot, Path(self.folder.name) / f"{slot.name}.log")
+        return ProcessWorker(self.context, slot, self.folder.path / f"{slot.name}.log")
 
     def wait(self, seconds: float, wake: connection.Connection) -> None:
         connection.wait([wake, *(source for worker in self.processes for source in worker.sources())], timeout=seconds)
@@ -166,6 +166,9 @@ def serve(
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    # So are the signals that a cluster sends to all processes. Those that this one starts have the system's default,
+    # which they would not have if it ignored them: torch ends its processes by SIGTERM.
+    handle_stop_signals(lambda number, frame: None)
     _write_to(log)
     quiet_process()
     from tqdm import tqdm

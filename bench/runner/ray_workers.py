@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from bench.runner.workers import Event, EventForwarder, RunContext, Worker, run_
 from bench.store.files import writing
 from bench.store.folder import CellFolder, Results
 from bench.store.locks import holding
+from bench.store.scratch import ScratchFolder
 
 PROBE = ".shared"
 """Start of the name of the file by which an actor sees whether the results folder is the driver's."""
@@ -241,8 +241,8 @@ class CellActor:
         self.context, probe = stored_context
         self.shared = (self.context.results.path / probe).is_file()
         if not self.shared:
-            folder = Path(tempfile.mkdtemp(prefix="bench-"))
-            self.context = replace(self.context, results=Results(folder / self.context.results.path.name))
+            self.folder = ScratchFolder()
+            self.context = replace(self.context, results=Results(self.folder.path / self.context.results.path.name))
         self.pending_events: list[Event] = []
         self.lock = threading.Lock()
 

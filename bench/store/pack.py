@@ -20,6 +20,7 @@ from bench.store.folder import CellFolder, Results
 from bench.store.locks import PACK, holding, locked_names
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp
 from bench.store.pack_format.texts import PackedTexts
+from bench.store.plan_lock import PlanUser
 from bench.store.record_json import parse_cell, parse_record
 from bench.store.records import CellRecord, EnvironmentRecord
 
@@ -118,7 +119,7 @@ def _alone(results: Results, command: str) -> Iterator[None]:
         for name in locked_names(results) if held else ():
             if name != PACK:
                 with holding(results, name) as free:
-                    busy += [] if free else [name]
+                    busy += [] if free else [str(PlanUser.of(name) or name)]
         if busy:
             raise UserError(
                 f"cannot {command} {results.path}: another process works on it ({', '.join(busy[:3])})",

@@ -7,6 +7,7 @@ counts and the seeds, plus one untuned cell per base model.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args, get_origin
@@ -14,6 +15,7 @@ from typing import Annotated, Literal, get_args, get_origin
 from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from bench.errors import shortened
+from bench.hashing import short_hash
 from bench.sweep.cell import Settings
 from bench.sweep.file_sets import with_file_sets
 from bench.sweep.sections import (
@@ -133,6 +135,10 @@ class Sweep(Strict):
     def resolved(self) -> dict[str, JsonValue]:
         """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""
         return self.model_dump(mode="json")
+
+    def plan_hash(self) -> str:
+        """The same for sweeps with the same plan: how its cells are run is left out."""
+        return short_hash(json.dumps(self.model_dump(mode="json", exclude={"run"}), sort_keys=True))
 
     @model_validator(mode="after")
     def _check_training(self) -> Sweep:

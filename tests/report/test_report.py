@@ -6,6 +6,9 @@ import base64
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -291,6 +294,20 @@ def test_a_watched_report_is_written_when_a_record_changes(
     assert ["it broke" in page for page in pages] == [False, True]
     assert not (folder / "report" / "live.html").exists()
     assert 'http-equiv="refresh"' not in (folder / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_as_ctrl_c_does(finished: tuple[Path, Path], tmp_path: Path, number: int) -> None:
+    folder = copied(finished, tmp_path)
+    watching = [sys.executable, "-m", "bench.cli", "report", str(folder), "--watch"]
+    process = subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "live.html" in process.stdout.readline()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "\nstopped; finished work is kept, run the same command to resume\n"
+    assert not (folder / "report" / "live.html").exists()
 
 
 def test_a_watched_report_that_cannot_be_written_is_a_sentence(finished: tuple[Path, Path], tmp_path: Path) -> None:

@@ -136,6 +136,24 @@ def test_two_parents_share_the_work_and_do_no_cell_twice(
 
 
 @pytest.mark.slow
+def test_tasks_that_are_added_during_a_run_are_scored_after_it(tmp_path: Path, tiny_model: Path) -> None:
+    path, folder = sweep_file(tmp_path, tiny_model), tmp_path / "tiny"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    run = subprocess.Popen(command(path, tmp_path, "--set", "samples=400"), **pipes)
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("cells/*/training.jsonl")):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    evaluate = [sys.executable, "-m", "bench.cli", "evaluate", str(folder), "--tasks", "world_three"]
+    added = subprocess.Popen(evaluate, **pipes)
+    said = [process.communicate(timeout=300)[0] for process in (run, added)]
+    assert run.returncode == added.returncode == 0, said
+    assert f"{folder} is used by process {run.pid} on " in said[1], said[1]
+    scores = read_results(Results(folder)).scores
+    assert (scores[scores["task"] == "world_three"]["folder"].nunique(), len(scores)) == (6, 6 * 5)
+
+
+@pytest.mark.slow
 def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, tiny_model: Path) -> None:
     import psutil
 

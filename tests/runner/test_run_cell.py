@@ -166,23 +166,49 @@ def test_a_new_task_needs_no_training_and_a_changed_setting_makes_a_new_cell(
 def run_and_kill(path: Path, results: Path, when: Callable[[], bool], how: int) -> int:
     """Start `bench run` in a process of its own, signal it when the moment has come, return its exit code."""
     command = [sys.executable, "-m", "bench.cli", "run", str(path), "--results", str(results)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    temporary = results / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 120
     while not when():
         assert process.poll() is None, process.communicate()[0].decode()
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.005)
-    process.send_signal(how)
+    if how == signal.SIGTERM:
+        os.killpg(process.pid, how)  # as a cluster ends a job: all of its processes
+    else:
+        process.send_signal(how)
     said = process.communicate(timeout=60)[0].decode()
     assert process.returncode != 0, f"the signal went unheard:\n{said}"
+    if how != signal.SIGKILL:
+        assert "stopped; finished work is kept, run the same command to resume" in said and "Traceback" not in said
+        assert not list(temporary.glob("bench-*")), said
     return process.returncode
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "how"),
-    [("training", signal.SIGKILL), ("evaluation", signal.SIGKILL), ("training", signal.SIGINT)],
-    ids=["killed in training", "killed in evaluation", "Ctrl-C in training"],
+    [
+        ("training", signal.SIGKILL),
+        ("evaluation", signal.SIGKILL),
+        ("training", signal.SIGINT),
+        ("training", signal.SIGTERM),
+        ("evaluation", signal.SIGHUP),
+    ],
+    ids=[
+        "killed in training",
+        "killed in evaluation",
+        "Ctrl-C in training",
+        "ended by a cluster in training",
+        "terminal closed in evaluation",
+    ],
 )
 def test_what_is_done_is_kept_and_the_same_command_goes_on(
     moment: str, how: int, finished: tuple[Path, Path], tmp_path: Path, tiny_model: Path
@@ -196,7 +222,7 @@ def test_what_is_done_is_kept_and_the_same_command_goes_on(
         return any(cells.glob("lora-r4-*/items/*.parquet"))
 
     code = run_and_kill(path, tmp_path, when, how)
-    assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     assert json.loads(next(cells.glob("lora-r2-*/metrics.json")).read_text())["status"] == "done"
     interrupted = next(cells.glob("lora-r4-*"))
     logged = (interrupted / "training.jsonl").stat().st_mtime_ns
