@@ -1,16 +1,19 @@
 """Intervals, tests and the verdicts made from them: numbers in, numbers out. Nothing here reads a file.
 
-Two kinds of chance move a difference between two methods, and each has its own interval here, never mixed:
+Two kinds of chance move a difference between two methods:
 
-- the **seed** (which examples, their order, the initialisation): Student's t over the paired differences of seeds.
-  The verdicts are based on it, their p values adjusted by Holm for the number of comparisons;
-- the **questions** that happened to be asked: the question bootstrap, and McNemar's test where there is one run of
-  each. It excludes seed variance. Alone it covers about half of what it claims where seeds vary by a point.
+- the **seed** (which examples, their order, the initialisation): Student's t over the paired differences of seeds;
+- the **questions** that happened to be asked: the question component of the layout question x seed, which no number of
+  seeds removes.
+
+The interval of a verdict has both parts (`SeedEstimate`), its p values are adjusted for the number of comparisons
+(`compare_family`). The question bootstrap and McNemar's test speak of single runs: they exclude seed variance.
 
 Differences, standard deviations and margins are in points (0 to 100), shares of right answers in 0 to 1.
 """
 
 from bench.statistics.bootstrap import RESAMPLES, TaskAnswers, percentile_interval, resampled_averages
+from bench.statistics.estimates import SeedEstimate
 from bench.statistics.intervals import (
     LEVEL,
     ROUNDING,
@@ -23,6 +26,8 @@ from bench.statistics.intervals import (
     standard_deviation,
     wilson,
 )
+from bench.statistics.later_looks import LATER_SHARE, compare_at_look
+from bench.statistics.layout import AnswerSpread, TaskValues, answer_spread
 from bench.statistics.power import (
     MOST_SEEDS,
     POWER,
@@ -32,11 +37,14 @@ from bench.statistics.power import (
     seeds_needed,
     tie_power,
 )
-from bench.statistics.significance import holm, mcnemar, t_test
-from bench.statistics.verdicts import SINGLE, SeedComparison, Verdict, compare_family
+from bench.statistics.sequential import LOOKS
+from bench.statistics.significance import benjamini_hochberg, holm, mcnemar
+from bench.statistics.verdicts import SINGLE, Correction, SeedComparison, Verdict, compare_family
 
 __all__ = [
+    "LATER_SHARE",
     "LEVEL",
+    "LOOKS",
     "MOST_SEEDS",
     "POWER",
     "RESAMPLES",
@@ -44,11 +52,18 @@ __all__ = [
     "SEEDS",
     "SINGLE",
     "TIE_MARGIN",
+    "AnswerSpread",
+    "Correction",
     "Interval",
     "NoiseFloor",
     "SeedComparison",
+    "SeedEstimate",
     "TaskAnswers",
+    "TaskValues",
     "Verdict",
+    "answer_spread",
+    "benjamini_hochberg",
+    "compare_at_look",
     "compare_family",
     "detectable_difference",
     "detection_power",
@@ -61,7 +76,6 @@ __all__ = [
     "resampled_averages",
     "seeds_needed",
     "standard_deviation",
-    "t_test",
     "tie_power",
     "wilson",
 ]

@@ -36,14 +36,14 @@ def _noncentral_t(degrees: int, shift: float, at: float) -> float:
     return 0.0 if math.isnan(value) else value
 
 
-def tie_power(difference: float, deviation: float, n: int, margin: float = TIE_MARGIN) -> float:
+def tie_power(difference: float, deviation: float, n: int, margin: float = TIE_MARGIN, level: float = LEVEL) -> float:
     """The probability that the t interval over `n` seeds lies inside the margin. A lower bound, by the noncentral t of
     either end: close where it is large."""
     if abs(difference) >= margin:
         return 0.0
     if deviation == 0:
         return 1.0
-    limit = float(special.stdtrit(n - 1, (1 + LEVEL) / 2))
+    limit = float(special.stdtrit(n - 1, (1 + level) / 2))
     missed = sum(
         _noncentral_t(n - 1, room / deviation * math.sqrt(n), limit)
         for room in (margin - difference, margin + difference)
@@ -63,14 +63,27 @@ def detectable_difference(deviation: float, n: int, power: float = POWER) -> flo
     return shift * deviation / math.sqrt(n)
 
 
-def seeds_needed(difference: float, deviation: float, comparisons: int = 1, margin: float = TIE_MARGIN) -> int | None:
+def seeds_needed(
+    difference: float, deviation: float, comparisons: int = 1, margin: float = TIE_MARGIN, question_error: float = 0.0
+) -> int | None:
     """The fewest seeds with which this comparison would come to a verdict with 80 % power, if the true difference and
     the s.d. of its seeds (points) were these: significant among so many comparisons (Bonferroni, Holm's hardest step),
-    or shown as a tie. A margin of 0 leaves out ties. None where 1,000 seeds would not be enough."""
+    or shown as a tie. A margin of 0 leaves out ties. None where 1,000 seeds would not be enough, as where the standard
+    error that the questions leave (`question_error`) is too large: that calls for more questions.
+
+    An interval whose half-width is sqrt(h_seeds^2 + h_questions^2) excludes a difference where h_seeds is below
+    sqrt(difference^2 - h_questions^2), so that is the difference which the seeds have to detect.
+    """
+    level = 1 - (1 - LEVEL) / comparisons
+    questions = float(special.ndtri((1 + level) / 2)) * question_error
+    to_detect = math.sqrt(max(0.0, difference**2 - questions**2))
+    room = margin - abs(difference)
+    room = math.sqrt(room**2 - questions**2) if room > questions else 0.0
 
     def enough(n: int) -> bool:
-        detected = detection_power(difference, deviation, n, 1 - (1 - LEVEL) / comparisons)
-        return max(detected, tie_power(difference, deviation, n, margin)) >= POWER
+        detected = detection_power(to_detect, deviation, n, level) if to_detect > 0 else 0.0
+        tied = tie_power(difference, deviation, n, abs(difference) + room, level) if room > 0 else 0.0
+        return max(detected, tied) >= POWER
 
     if not enough(MOST_SEEDS):
         return None

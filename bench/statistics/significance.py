@@ -1,28 +1,10 @@
-"""Tests of a difference, and the correction for multiple comparisons."""
+"""McNemar's test, and the corrections for multiple comparisons."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from scipy import special, stats
-
-from bench.statistics.intervals import ROUNDING, SEEDS, standard_deviation
-
-
-def t_test(values: Sequence[float], step: float = 0.0) -> float | None:
-    """Two-sided p of Student's one-sample t test of a mean of zero; None below three values. `step`: see
-    `standard_deviation`.
-
-    Values with zero spread get the limit: 1 where they are zero, else 0.
-    """
-    n = len(values)
-    if n < SEEDS:
-        return None
-    mean, deviation = sum(values) / n, standard_deviation(values, step)
-    if deviation == 0:
-        return 1.0 if abs(mean) <= ROUNDING else 0.0
-    return float(2 * special.stdtr(n - 1, -abs(mean) / deviation * math.sqrt(n)))
+from scipy import stats
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -48,4 +30,16 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     for step, (p, place) in enumerate(order):
         largest = max(largest, min(1.0, (len(order) - step) * p))
         adjusted[place] = largest
+    return adjusted
+
+
+def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
+    """p values adjusted so that of the comparisons called significant at most that share is false on average
+    (Benjamini and Hochberg 1995): for exploring. None stays None and does not count."""
+    places = [place for place, p in enumerate(p_values) if p is not None]
+    adjusted: list[float | None] = [None] * len(p_values)
+    if places:
+        corrected = stats.false_discovery_control([p for p in p_values if p is not None], method="bh")
+        for place, p in zip(places, corrected, strict=True):
+            adjusted[place] = float(p)
     return adjusted

@@ -1,57 +1,77 @@
-"""The verdicts on the comparisons of one table, from their paired differences by seed."""
+"""The verdicts on the comparisons of one family, from their estimates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.statistics.intervals import LEVEL, Interval, mean_interval
+from bench.statistics.estimates import SeedEstimate
+from bench.statistics.intervals import LEVEL, Interval
 from bench.statistics.power import TIE_MARGIN
-from bench.statistics.significance import holm, t_test
+from bench.statistics.significance import benjamini_hochberg, holm
 
 Verdict = Literal["better", "worse", "tie", "unresolved", "these two runs"]
 SINGLE: Verdict = "these two runs"
 """The verdict of fewer than three seeds: none on methods."""
+Correction = Literal["holm", "benjamini-hochberg"]
+CORRECTIONS: dict[Correction, Callable[[Sequence[float | None]], list[float | None]]] = {
+    "holm": holm,
+    "benjamini-hochberg": benjamini_hochberg,
+}
 
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """What the paired differences of one comparison say within its family."""
+    """What one estimate says within its family."""
 
     interval: Interval | None
-    """t over seeds, not adjusted."""
+    """Not adjusted."""
     p: float | None
+    """Of no difference."""
     p_adjusted: float | None
-    """Holm's, over the family."""
+    """Over the family."""
+    tie_p: float | None
+    """Of a difference of the margin or more; None where there is no margin."""
+    tie_p_adjusted: float | None
+    """Over the family."""
     verdict: Verdict
 
 
 def compare_family(
-    family: Sequence[Sequence[float]], margin: float = TIE_MARGIN, steps: Sequence[float] | None = None
+    family: Sequence[SeedEstimate],
+    margin: float | Sequence[float] = TIE_MARGIN,
+    correction: Correction = "holm",
 ) -> list[SeedComparison]:
-    """The verdicts of all comparisons of one table. Each is given by its differences by seed (points), and by the step
-    in which these can come, where they are not known exactly.
+    """The verdicts of all comparisons of one family.
 
-    With three seeds or more: a tie where the unadjusted interval lies inside the margin; else better or worse where
-    the adjusted p is below 5 %; else unresolved. Fewer seeds describe their own runs only, and count for nothing in
-    the adjustment. A tie is judged first and its interval is not adjusted: each of two one-sided tests at 2.5 % says
-    that a difference is small, which is no discovery that a family of comparisons would multiply.
+    With three seeds or more: a tie where the adjusted p of a difference of the margin or more is at most 5 %; else
+    better or worse where the adjusted p of no difference is below 5 %; else unresolved. Both kinds of p are adjusted,
+    each over its own family: that two methods are alike is a discovery as well. A family of one has a tie where its
+    95 % interval lies inside the margin. `margin`: of all (points), or of each; 0 leaves no ties, and such a comparison
+    counts for nothing in the adjustment for ties. Fewer seeds describe their own runs only, and count for nothing.
     """
-    steps = [0.0] * len(family) if steps is None else steps
-    p_values = [t_test(values, step) for values, step in zip(family, steps, strict=True)]
-    comparisons = []
-    for values, step, p, adjusted in zip(family, steps, p_values, holm(p_values), strict=True):
-        interval = mean_interval(values, step=step)
-        comparisons.append(SeedComparison(interval, p, adjusted, _verdict(values, interval, adjusted, margin)))
-    return comparisons
+    margins = [margin] * len(family) if isinstance(margin, (int, float)) else margin
+    adjust = CORRECTIONS[correction]
+    p_values = [estimate.p() for estimate in family]
+    tie_values = [
+        estimate.tie_p(of_one) if of_one > 0 else None for estimate, of_one in zip(family, margins, strict=True)
+    ]
+    return [
+        SeedComparison(
+            estimate.interval(), p, p_adjusted, tie, tie_adjusted, _verdict(estimate.mean, p_adjusted, tie_adjusted)
+        )
+        for estimate, p, p_adjusted, tie, tie_adjusted in zip(
+            family, p_values, adjust(p_values), tie_values, adjust(tie_values), strict=True
+        )
+    ]
 
 
-def _verdict(values: Sequence[float], interval: Interval | None, p_adjusted: float | None, margin: float) -> Verdict:
-    if interval is None or p_adjusted is None:
+def _verdict(mean: float, p_adjusted: float | None, tie_p_adjusted: float | None) -> Verdict:
+    if p_adjusted is None:
         return SINGLE
-    if -margin <= interval.low and interval.high <= margin:
+    if tie_p_adjusted is not None and tie_p_adjusted <= 1 - LEVEL:
         return "tie"
     if p_adjusted < 1 - LEVEL:
-        return "better" if sum(values) > 0 else "worse"
+        return "better" if mean > 0 else "worse"
     return "unresolved"

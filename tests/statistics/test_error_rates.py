@@ -7,7 +7,19 @@ import pytest
 from helpers.tables import within
 from scipy import optimize, special, stats
 
-from bench.statistics import TaskAnswers, compare_family, mean_interval, noise_floor, resampled_averages
+from bench.statistics import (
+    SeedComparison,
+    SeedEstimate,
+    TaskAnswers,
+    compare_family,
+    mean_interval,
+    noise_floor,
+    resampled_averages,
+)
+
+
+def judged(family: list[list[float]], margin: float = 1.0, step: float = 0.0) -> list[SeedComparison]:
+    return compare_family([SeedEstimate(tuple(values), step=step) for values in family], margin)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
@@ -28,7 +40,7 @@ def test_false_verdicts_of_a_family_are_at_most_one_in_twenty(comparisons: int, 
     random = np.random.default_rng(comparisons)
     scores = random.normal(50, 3, (runs, comparisons + 1, seeds))
     differences = scores[:, 1:] - scores[:, :1]
-    families = [compare_family(family) for family in differences.tolist()]
+    families = [judged(family) for family in differences.tolist()]
     false = sum(any(one.verdict in ("better", "worse") for one in family) for family in families) / runs
     assert false <= 0.05 + within(0.05, runs)
     unadjusted = sum(any(one.p < 0.05 for one in family) for family in families) / runs
@@ -43,10 +55,7 @@ def test_scores_that_come_in_steps_make_no_more_false_verdicts() -> None:
     differences = np.random.default_rng(0).normal(0, 0.5, (runs, 30, 3))
     families = (np.round(differences / step) * step).tolist()
     false = {
-        known: sum(
-            any(one.verdict in ("better", "worse") for one in compare_family(family, 0.1, [known] * 30))
-            for family in families
-        )
+        known: sum(any(one.verdict in ("better", "worse") for one in judged(family, 0.1, known)) for family in families)
         / runs
         for known in (0.0, step)
     }
@@ -83,7 +92,7 @@ def test_each_comparison_is_judged_by_its_own_seeds() -> None:
     random = np.random.default_rng(0)
     deviations = 3 * np.exp(random.normal(0, 0.5, (runs, comparisons, 1)))
     differences = random.normal(50, deviations, (runs, comparisons, 3)) - random.normal(50, 3, (runs, 1, 3))
-    families = [compare_family(family) for family in differences.tolist()]
+    families = [judged(family) for family in differences.tolist()]
     false = sum(any(one.verdict in ("better", "worse") for one in family) for family in families) / runs
     pooled = np.sqrt(differences.var(axis=2, ddof=1).mean(axis=1, keepdims=True) / 3)
     by_all = 2 * stats.t.sf(np.abs(differences.mean(axis=2)) / pooled, 2 * comparisons)

@@ -1,4 +1,4 @@
-"""Holm and McNemar, against their definitions."""
+"""Holm, Benjamini-Hochberg and McNemar, against their definitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from bench.statistics import holm, mcnemar
+from bench.statistics import benjamini_hochberg, holm, mcnemar
 
 
 def closed_testing(p_values: list[float]) -> list[float]:
@@ -49,3 +49,11 @@ def test_holm_is_statsmodels_s() -> None:
     for size in (1, 2, 5, 38):
         p_values = [float(p) for p in random.random(size) ** 3]
         assert holm([*p_values, p_values[0]]) == multipletests([*p_values, p_values[0]], method="holm")[1].tolist()
+
+
+def test_benjamini_hochberg_is_statsmodels_s() -> None:
+    p_values = [0.001, 0.02, 0.03, 0.8, 0.04]
+    expected = multipletests(p_values, method="fdr_bh")[1].tolist()
+    found = benjamini_hochberg([*p_values[:2], None, *p_values[2:]])
+    assert found[2] is None and [p for p in found if p is not None] == pytest.approx(expected)
+    assert benjamini_hochberg([None]) == [None] and benjamini_hochberg([]) == []

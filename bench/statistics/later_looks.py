@@ -1,0 +1,82 @@
+"""Verdicts at a look that follows an earlier one: a sweep that is run until it is told, or that got seeds later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from bench.statistics.estimates import SeedEstimate
+from bench.statistics.intervals import LEVEL
+from bench.statistics.sequential import stored_boundary
+from bench.statistics.verdicts import SeedComparison, Verdict
+
+LATER_SHARE = 4
+"""Seeds that nobody planned are judged at a quarter of the level: the planned look has had all of it already."""
+
+
+def compare_at_look(
+    family: Sequence[SeedEstimate],
+    decided: Sequence[Verdict | None],
+    margins: Sequence[float],
+    share: int = 1,
+) -> list[SeedComparison]:
+    """The verdicts at one of the default looks. `decided`: those of earlier looks, which stand; None where a comparison
+    is open. `margins`: of ties (points), 0 for none. `share`: 5 % divided by it is the level of all looks together.
+
+    The interval is the repeated one at 95 %, not adjusted. Holm's steps over each kind of verdict, each at the boundary
+    of its own level (sequential p values: arXiv 2311.15498); there are no p values. Raises ValueError where the seeds
+    are fewer than the first look has.
+    """
+    verdicts: list[Verdict | None] = list(decided)
+    halves = _half_widths(family, share)
+    tied = [verdict == "tie" for verdict in decided]
+    apart = [verdict in ("better", "worse") for verdict in decided]
+
+    def is_tie(place: int, comparisons: int) -> bool:
+        return margins[place] > 0 and abs(family[place].mean) + halves(place, comparisons) <= margins[place]
+
+    def is_apart(place: int, comparisons: int) -> bool:
+        return abs(family[place].mean) > halves(place, comparisons)
+
+    for place in _steps(tied, [margin > 0 for margin in margins], is_tie):
+        if verdicts[place] is None:
+            verdicts[place] = "tie"
+    for place in _steps(apart, [True] * len(family), is_apart):
+        if verdicts[place] is None:
+            verdicts[place] = "better" if family[place].mean > 0 else "worse"
+    return [
+        SeedComparison(
+            estimate.interval(critical=_critical(estimate, 1)), None, None, None, None, verdict or "unresolved"
+        )
+        for estimate, verdict in zip(family, verdicts, strict=True)
+    ]
+
+
+def _steps(rejected: Sequence[bool], counted: Sequence[bool], test: Callable[[int, int], bool]) -> list[int]:
+    """Holm: the places that are rejected, with those of earlier looks; the level of each step is shared by the rest."""
+    done = {place for place, is_done in enumerate(rejected) if is_done}
+    open_places = {place for place, counts in enumerate(counted) if counts} - done
+    while open_places:
+        more = {place for place in open_places if test(place, len(open_places))}
+        if not more:
+            break
+        done |= more
+        open_places -= more
+    return sorted(done)
+
+
+def _half_widths(family: Sequence[SeedEstimate], share: int) -> Callable[[int, int], float]:
+    def half_width(place: int, comparisons: int) -> float:
+        number = comparisons * share
+        critical = _critical(family[place], number)
+        return family[place].half_width(1 - (1 - LEVEL) / number, critical)
+
+    return half_width
+
+
+def _critical(estimate: SeedEstimate, comparisons: int) -> float:
+    """The boundary; infinite beyond the numbers that are stored."""
+    if stored_boundary(estimate.seeds) is None:
+        raise ValueError(f"{estimate.seeds} seeds are fewer than the first look has")
+    stored = stored_boundary(estimate.seeds, comparisons)
+    return math.inf if stored is None else stored[1]
