@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bench.methods.method import Method
     from bench.sweep.cell import Settings
-    from bench.sweep.sections import TuneConfig
+    from bench.sweep.run_sections import TuneConfig
 
 
 def learning_rates_to_try(method: Method, tune: TuneConfig) -> tuple[float, ...]:

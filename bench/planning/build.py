@@ -86,9 +86,10 @@ def make_plan(
     trained = pending or any(planned.cell.data is not None for planned in cells.values())
     if refused and (strict or not trained):
         raise refused[0].error
-    checks.check_baseline(
-        sweep, [planned.cell for planned in (*cells.values(), *(waiting.template for waiting in pending))]
-    )
+    final = [planned.cell for planned in cells.values() if not planned.trial]
+    final += [waiting.template.cell for waiting in pending]
+    checks.check_baseline(sweep, final)
+    checks.check_contrasts(sweep, final)
     return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused), attention, tuple(warnings))
 
 

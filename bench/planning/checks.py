@@ -14,6 +14,7 @@ from bench.methods.method import MethodFacts
 from bench.methods.registry import get
 from bench.models.weights import check_headers
 from bench.sweep.cell import Cell, Settings
+from bench.sweep.contrasts import weighted_cells
 from bench.sweep.schema import MAX_CELLS, Sweep, count_combinations
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
@@ -185,3 +186,10 @@ def check_baseline(sweep: Sweep, cells: Sequence[Cell]) -> None:
             f"report.baseline_rank {rules.baseline_rank}: this sweep trains {rules.baseline} {trained}",
             "Name one of its ranks, or leave it out: equal ranks are compared then.",
         )
+
+
+def check_contrasts(sweep: Sweep, cells: Sequence[Cell]) -> None:
+    """For a contrast of a rank, sample count or setting that is not trained."""
+    trained = [cell for cell in cells if cell.data is not None]
+    for contrast in sweep.contrasts:
+        weighted_cells(contrast, trained)

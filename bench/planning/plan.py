@@ -15,9 +15,17 @@ from bench.methods.learning_rate_grid import with_learning_rate
 from bench.models.dtype import DtypeChoice
 from bench.store.damage import CorruptFile
 from bench.store.folder import Results
-from bench.store.records import MethodRecord, OpenSetRecord, OverlapRecord, PlannedRecord, PlanRecord, Status
+from bench.store.records import (
+    MethodRecord,
+    OpenSetRecord,
+    OverlapRecord,
+    PlannedRecord,
+    PlanRecord,
+    Status,
+)
 from bench.sweep.baseline import choose_baseline
 from bench.sweep.cell import BaseIdentity, Cell
+from bench.sweep.contrasts import ContrastsRecord
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
@@ -129,6 +137,7 @@ class Plan:
             data=next((cell.data for cell in trained if cell.data is not None), None),
             protocols=list(self.sweep.evaluation.protocols),
             report=self.sweep.report,
+            contrasts=ContrastsRecord(named=self.sweep.contrasts),
             baseline=choose_baseline([(cell.method, cell.rank) for cell in trained], self.sweep.report.baseline),
             methods=self._methods(),
             overlap=overlap_records(self.data),

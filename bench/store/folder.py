@@ -47,7 +47,7 @@ from bench.store.record_json import (
     parse_record,
     read_record,
 )
-from bench.store.records import CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow
+from bench.store.records import CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow, looks_after
 from bench.sweep.cell import Cell
 from bench.sweep.yaml12 import dump_yaml
 
@@ -273,9 +273,23 @@ class Results:
         return [self.folder_named(name) for name in sorted(loose | set(self.pack.cells()))]
 
     def write_plan(self, resolved: dict[str, JsonValue], plan: PlanRecord) -> None:
-        """Record the sweep as it was resolved, and the cells that it stands for."""
+        """Record the sweep as it was resolved, the cells that it stands for, and which of its contrasts were written
+        down before any cell had a score."""
+        before = self.plan_record() if (self.path / "plan.json").is_file() else None
+        if plan.contrasts is not None:
+            cells = [*plan.cells, *(before.cells if before is not None else ())]
+            # The untuned model's scores compare nothing.
+            begun = any(self._scored(cell.folder) for cell in cells if cell.method != "base")
+            contrasts = plan.contrasts.after(before.contrasts if before is not None else None, begun)
+            plan = plan.model_copy(update={"contrasts": contrasts})
+            if before is not None and begun:
+                plan = plan.model_copy(update={"looks": looks_after(before, plan)})
         write_text(self.path / "sweep.yaml", dump_yaml(resolved))
         write_json(self.path / "plan.json", content_of(plan))
+
+    def _scored(self, name: str) -> bool:
+        folder = self.folder_named(name)
+        return folder.exists() and bool(folder.record().evaluations)
 
     def read_text(self, name: str) -> str | None:
         """A text file of the folder, such as "sweep.yaml"; None if there is none."""

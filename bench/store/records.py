@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.hashing import short_hash
 from bench.sweep.cell import CellData, Settings
+from bench.sweep.contrasts import ContrastsRecord
 from bench.sweep.evaluation_identity import AnswersSettings, EvaluationSettings
 from bench.sweep.sections import ReportConfig
 
@@ -370,6 +371,10 @@ class PlanRecord(Record):
     protocols: list[str]
     """The first one is that of the averages."""
     report: ReportConfig = ReportConfig()
+    contrasts: ContrastsRecord | None = None
+    """None where an older version wrote the plan: whatever is asked of it is post hoc."""
+    looks: list[list[int]] = Field(default_factory=list)
+    """The seeds of the plans before this one that had scores and fewer seeds, the first plan's first."""
     baseline: str | None = None
     """The method that the others are compared with; None where nothing is trained."""
     methods: dict[str, MethodRecord] = Field(default_factory=dict)
@@ -384,6 +389,14 @@ class PlanRecord(Record):
     """Bases and settings that cannot run, each with the reason."""
     trials: list[PlannedRecord] = Field(default_factory=list)
     cells: list[PlannedRecord]
+
+
+def looks_after(before: PlanRecord, plan: PlanRecord) -> list[list[int]]:
+    """The looks of a plan that follows another one with scores: a plan with more seeds looks again."""
+    earlier, now = ({cell.seed: None for cell in of.cells if cell.method != "base"} for of in (before, plan))
+    seeds = [seed for seed in earlier if seed is not None]
+    added = set(now) - set(earlier)
+    return [*before.looks, seeds] if seeds and added else before.looks
 
 
 class JudgeRecord(Record):

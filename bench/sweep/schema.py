@@ -10,29 +10,39 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from bench.errors import shortened
 from bench.hashing import short_hash
+from bench.statistics import SEEDS
 from bench.sweep.cell import Settings
+from bench.sweep.contrasts import MOST_CONTRASTS, ContrastConfig
 from bench.sweep.file_sets import with_file_sets
+from bench.sweep.run_sections import CostsConfig, RunConfig, TuneConfig
 from bench.sweep.sections import (
     AnswersConfig,
     BaseModelConfig,
-    CostsConfig,
     DataConfig,
     EvaluationConfig,
     OneOrMore,
     OpenSet,
     OwnSet,
     ReportConfig,
-    RunConfig,
+    SampleSize,
     Seed,
     Strict,
     TrainingConfig,
-    TuneConfig,
     ValidationConfig,
     json_values,
 )
@@ -41,9 +51,6 @@ MAX_CELLS = 50_000
 """Of a sweep. The plan and the report look at every cell."""
 MAX_PROBLEMS = 5
 """That one message lists."""
-
-
-SampleCount = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class Sweep(Strict):
@@ -58,7 +65,7 @@ class Sweep(Strict):
     data: DataConfig = DataConfig()
     methods: tuple[Settings, ...]
     """Each a name or {method: name, setting: value or list of values}."""
-    samples: OneOrMore[SampleCount | Literal["all"]]
+    samples: OneOrMore[SampleSize | Literal["all"]]
     """Training examples per cell; subsets are nested within a seed."""
     seeds: OneOrMore[Seed] = (0,)
     """Of initialisation, dropout, training subset and order; a cell for each."""
@@ -72,6 +79,17 @@ class Sweep(Strict):
     costs: CostsConfig = CostsConfig()
     run: RunConfig = RunConfig()
     report: ReportConfig = ReportConfig()
+    contrasts: tuple[ContrastConfig, ...] = Field((), max_length=MOST_CONTRASTS)
+    """The questions that the sweep is run to answer, at most five. Named before the first cell is run; one that is
+    added later is reported as post hoc."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Sweep files from before there were contrasts have no key for them."""
+        content: dict[str, object] = handler(self)
+        if not self.contrasts:
+            content.pop("contrasts", None)
+        return content
 
     @model_validator(mode="before")
     @classmethod
@@ -111,6 +129,24 @@ class Sweep(Strict):
             )
         if self.report.baseline_rank is not None and self.report.baseline is None:
             raise ValueError("report.baseline_rank is a rank of report.baseline, which names no method")
+        return self
+
+    @model_validator(mode="after")
+    def _check_contrasts(self) -> Sweep:
+        for number, contrast in enumerate(self.contrasts):
+            missing = [name for name in contrast.methods if name not in self.method_names]
+            if missing:
+                raise ValueError(
+                    f"contrasts.{number}: {missing[0]!r} is not one of the methods: {', '.join(self.method_names)}"
+                )
+        if self.contrasts and len(set(self.seeds)) < SEEDS:
+            raise ValueError(
+                f"contrasts are estimated over seeds, at least {SEEDS}, and this sweep has {len(set(self.seeds))}; "
+                f"set seeds to {list(range(SEEDS))} or more, or leave contrasts out"
+            )
+        repeated = {contrast.id for contrast in self.contrasts}
+        if len(repeated) < len(self.contrasts):
+            raise ValueError("contrasts has the same contrast twice; leave one of them out")
         return self
 
     @model_validator(mode="after")
@@ -231,5 +267,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "costs": CostsConfig,
     "run": RunConfig,
     "report": ReportConfig,
+    "contrasts": ContrastConfig,
 }
 """The sections of a sweep file by their dotted keys."""

@@ -10,9 +10,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -40,6 +42,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LearningRate = Annotated[float, Field(ge=1e-12, le=1000)]
 Rank = Annotated[int, Field(ge=1, le=10**6)]
 Examples = Annotated[int, Field(ge=0, le=10**9)]
+SampleSize = Annotated[int, Field(ge=1, le=10**9)]
 Minutes = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -372,6 +375,10 @@ class AnswersConfig(Strict):
         return sets
 
 
+TIE_SHARE = 0.2
+"""A tenth of the gain would call nearly nothing a tie, a half would call a method that learns half as much one."""
+
+
 class ReportConfig(Strict):
     """How cells are compared. Nothing of a cell: `bench run` with another choice only writes the report anew."""
 
@@ -380,39 +387,23 @@ class ReportConfig(Strict):
     baseline_rank: Rank | None = None
     """A rank of the baseline that every setting is compared with, whatever its own, besides the baseline's at an equal
     rank. Default: at equal ranks only, or, where no method has two ranks, each at its own."""
-    tie_margin: float = Field(1.0, ge=1e-6, le=100)
-    """Points: a difference whose interval over seeds lies within this of zero is a tie."""
+    tie_margin: float = Field(1.0, le=100)
+    """Points at most: two methods whose difference is shown to be smaller than this are a tie."""
+    tie_share: float | None = Field(TIE_SHARE, gt=0, le=1)
+    """The margin of a tie as a share of what training gains: the accuracy of the baseline's best setting less that of
+    the untuned model; `tie_margin` where that is less. `null`: `tie_margin` whatever the gain."""
 
+    @field_validator("tie_margin")
+    @classmethod
+    def _some_margin(cls, margin: float) -> float:
+        if not margin >= 1e-6:
+            raise ValueError("a margin of 0 points leaves no ties; give the largest difference that does not matter")
+        return margin
 
-class CostsConfig(Strict):
-    """What is measured of every cell besides what its training and scoring come to. No part of any identity."""
-
-    inference: bool = True
-    """Time greedy generation of 64 tokens, of one prompt and of eight: the untuned base, the cell, and merged. Done for
-    the first seed and the first sample count of each method and setting."""
-
-
-class RunConfig(Strict):
-    """What a run does with its cells, and not what comes out. No part of any identity."""
-
-    cell_timeout: Minutes | None = None
-    """Minutes that a cell may take; one that takes longer is stopped and recorded as `hung`. Default: any."""
-    silence_timeout: Minutes = 60.0
-    """Minutes without any progress after which a cell is taken to hang."""
-    keep_adapters: Literal["all", "best", "none"] = "all"
-    """Which trained adapters stay on the disk once their cells are scored; `best`: of each method's cells the one with
-    the most right answers to development questions. Scores on more tasks need the adapter."""
-
-
-class TuneConfig(Strict):
-    """How learning rates are tuned: equally, for every method and setting of it."""
-
-    lr: Literal["grid"] | dict[str, tuple[LearningRate, ...]] = "grid"
-    """`grid`: of each method the rates around its published one, from the registry; or rates by method (the others
-    have their grids). One grid for all methods would decide the ranking."""
-    trials: int = Field(3, ge=2, le=100)
-    """Rates tried for each method and setting."""
-    budget: float = Field(1.0, ge=1e-6, le=1)
-    """Samples of a trial, as a share of the sweep's largest count. Short runs favour high rates."""
-    seed: Seed = 7919
-    """Of all trials; no final cell may have it."""
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Sweep files from before the share existed have no key for it."""
+        content: dict[str, object] = handler(self)
+        if self.tie_share == TIE_SHARE:
+            content.pop("tie_share", None)
+        return content

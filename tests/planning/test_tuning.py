@@ -19,8 +19,8 @@ from bench.planning.build import make_plan
 from bench.planning.tuning import settle
 from bench.store.folder import Results
 from bench.sweep.load import load_sweep
+from bench.sweep.run_sections import TuneConfig
 from bench.sweep.schema import Sweep
-from bench.sweep.sections import TuneConfig
 
 
 @pytest.mark.parametrize(
