@@ -6,16 +6,16 @@ answered the same questions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
-import numpy as np
 import pandas as pd
 
 from bench import statistics
-from bench.analysis.rescoring import QUESTION_KEY
+from bench.analysis.cell_answers import CellAnswers, cell_answers, over_questions, weighted_spread
 from bench.analysis.result_tables import ResultTables, trained_cells
-from bench.statistics import SINGLE, TaskAnswers, Verdict
+from bench.statistics import SINGLE, Correction, SeedComparison, SeedEstimate, Verdict
 from bench.sweep.baseline import choose_baseline
 from bench.sweep.sections import ReportConfig
 
@@ -36,11 +36,19 @@ class PairedDifference:
     difference: float
     """The mean over the seeds."""
     low: float | None = None
-    """Of the t interval over seeds, unadjusted."""
+    """Of the interval over seeds and questions, unadjusted."""
     high: float | None = None
+    seed_half: float | None = None
+    """Its half-width over seeds alone."""
+    question_half: float | None = None
+    """Its half-width over the choice of questions alone; None where the answers are not known."""
+    floored: bool = False
+    """The spread over seeds is smaller than the churn of the answers, which took its place."""
     p: float | None = None
     p_adjusted: float | None = None
-    """Holm's, over all rows that have a p."""
+    """Over all rows of its family that have a p."""
+    tie_p_adjusted: float | None = None
+    """Of a difference of the margin or more."""
     question_low: float | None = None
     """Of the bootstrap's interval over questions."""
     question_high: float | None = None
@@ -52,7 +60,18 @@ class PairedDifference:
     """The difference that so many seeds detect."""
     seeds_needed: float | None = None
     """The seeds that would bring an unresolved row to a verdict; None where 1,000 would not."""
+    correction: Correction = "holm"
+    """Of the p values. Under Benjamini-Hochberg's a verdict is exploratory."""
     verdict: Verdict = SINGLE
+
+    @property
+    def bound(self) -> float | None:
+        """The difference is at most this either way, at 95 %."""
+        return None if self.low is None or self.high is None else max(abs(self.low), abs(self.high))
+
+    @property
+    def exploratory(self) -> bool:
+        return self.correction != "holm"
 
     @property
     def baseline_label(self) -> str:
@@ -89,14 +108,27 @@ def differences(
     questions: pd.DataFrame | None = None,
     rules: ReportConfig = RULES,
 ) -> pd.DataFrame:
-    """Each series against the baseline method at equal base, rank, samples and training settings, by the average
-    (points): a row a `PairedDifference`.
+    """Each series against the baseline method, by the average (points): a row a `PairedDifference`, all of one family
+    (Holm).
 
-    `baseline` is that of the plan; without one there are no rows. Where every series has one rank, or none, and not all
-    the same, each is compared at its own, and `rank` and `baseline_rank` are missing. With `rules.baseline_rank` every
-    setting is compared with the baseline at that rank, too. At equal ranks, a method without a rank has no equal and is
-    left out. Two cells that answered other questions are not compared; without `questions` (those of `ResultTables`)
-    there are no intervals over questions.
+    Where and with what is said at `baseline_places`. Without `questions` (those of `ResultTables`) the intervals are
+    over seeds alone.
+    """
+    answers = cell_answers(questions) if questions is not None else {}
+    places = baseline_places(cells, baseline, answers, rules)
+    judged = judge_family([place.estimate(answers) for place in places], rules.tie_margin)
+    return difference_table(places, judged, answers)
+
+
+def baseline_places(
+    cells: pd.DataFrame, baseline: str | None, answers: Mapping[str, CellAnswers], rules: ReportConfig = RULES
+) -> list[PairedPlace]:
+    """Each series and the baseline method at equal base, rank, samples and training settings.
+
+    `baseline` is that of the plan; without one there are no places. Where every series has one rank, or none, and not
+    all the same, each is compared at its own, and `rank` and `baseline_rank` are missing. With `rules.baseline_rank`
+    every setting is compared with the baseline at that rank, too. At equal ranks, a method without a rank has no equal
+    and is left out. Two cells that answered other questions are not compared.
     """
     done = trained_cells(cells).assign(rank=lambda rows: pd.to_numeric(rows["rank"]))
     # Of all cells that are planned: which of them are done must not decide what is compared with what.
@@ -119,7 +151,7 @@ def differences(
         for reference in dict.fromkeys(fixed["series"])
         if rank != rules.baseline_rank and (method != baseline or series == reference)
     ]
-    return _compared(sides, questions, rules.tie_margin)
+    return paired_places(sides, answers)
 
 
 def between(first: ResultTables, second: ResultTables, margin: float = statistics.TIE_MARGIN) -> pd.DataFrame:
@@ -142,7 +174,9 @@ def between(first: ResultTables, second: ResultTables, margin: float = statistic
         (cells[1][cells[1]["setting"] == setting], _as_baseline(cells[0][cells[0]["setting"] == setting]))
         for setting in dict.fromkeys(cells[1]["setting"])
     ]
-    return _compared(sides, pd.concat(questions).reset_index(drop=True), margin, missing_rows=False)
+    answers = cell_answers(pd.concat(questions).reset_index(drop=True))
+    places = paired_places(sides, answers, missing_rows=False)
+    return difference_table(places, judge_family([place.estimate(answers) for place in places], margin), answers)
 
 
 def _as_baseline(cells: pd.DataFrame, rank: float | None = None) -> pd.DataFrame:
@@ -151,20 +185,53 @@ def _as_baseline(cells: pd.DataFrame, rank: float | None = None) -> pd.DataFrame
     return moved if rank is None else moved.assign(rank=rank)
 
 
-def _compared(
-    sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
-    questions: pd.DataFrame | None,
-    margin: float,
-    missing_rows: bool = True,
-) -> pd.DataFrame:
-    """A row for each place at which cells of both sides can be paired; the p values are of one family. `missing_rows`:
-    cells whose rows could not be read are compared as well, because they are of one sweep and had the same
-    questions."""
+@dataclass(frozen=True)
+class CellPair:
+    """A cell and the cell of the baseline that it is paired with."""
+
+    folder: str
+    baseline: str
+    difference: float
+    """Of their averages (points)."""
+
+
+@dataclass(frozen=True)
+class PairedPlace:
+    """The pairs of two series at one base, rank, number of samples and training settings."""
+
+    row: PairedDifference
+    """Without what is computed from the pairs."""
+    pairs: Mapping[int, CellPair]
+    """By seed."""
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """Of all of its cells."""
+        return frozenset(folder for pair in self.pairs.values() for folder in (pair.folder, pair.baseline))
+
+    def estimate(self, answers: Mapping[str, CellAnswers]) -> SeedEstimate:
+        """The differences by seed, with what the answers say of their spread."""
+        sides = [answers.get(folder) for pair in self.pairs.values() for folder in (pair.folder, pair.baseline)]
+        return SeedEstimate(
+            tuple(pair.difference for pair in self.pairs.values()),
+            weighted_spread(
+                {
+                    seed: [(1.0, answers.get(pair.folder)), (-1.0, answers.get(pair.baseline))]
+                    for seed, pair in self.pairs.items()
+                }
+            ),
+            min(side.step if side is not None else 0.0 for side in sides),
+        )
+
+
+def paired_places(
+    sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]], answers: Mapping[str, CellAnswers], missing_rows: bool = True
+) -> list[PairedPlace]:
+    """The places at which cells of both sides can be paired. Two cells that answered other questions are no pair.
+    `missing_rows`: cells whose rows could not be read are paired as well, because they are of one sweep and had the
+    same questions."""
     keys = ["base", "rank", "samples", "settings"]
-    answers = _cell_answers(questions) if questions is not None else {}
-    rows: list[PairedDifference] = []
-    family: list[list[float]] = []
-    steps: list[float] = []
+    places: list[PairedPlace] = []
     for series, references in sides:
         paired = series.assign(settings=series["training"].map(repr)).merge(
             references.assign(settings=references["training"].map(repr)),
@@ -173,161 +240,113 @@ def _compared(
             validate="one_to_one",
         )
         for (base, rank, samples, _), group in paired.groupby(keys, sort=False, dropna=False):
-            pairs = [(row, answers.get(row.folder), answers.get(row.folder_baseline)) for row in group.itertuples()]
-            pairs = [
-                (row, treatment, reference)
-                for row, treatment, reference in pairs
-                if (
-                    missing_rows
-                    if treatment is None or reference is None
-                    else treatment.question_set == reference.question_set
-                )
-            ]
-            if not pairs:
-                continue
-            values = [row.average - row.average_baseline for row, _, _ in pairs]
-            first = pairs[0][0]
-            answer_pairs = [(treatment, reference) for _, treatment, reference in pairs]
-            low, high, p = _over_questions(answer_pairs)
-            rows.append(
-                PairedDifference(
-                    series=first.series,
-                    baseline=first.series_baseline,
+            pairs: dict[int, CellPair] = {}
+            for row in group.itertuples():
+                treatment, reference = answers.get(row.folder), answers.get(row.folder_baseline)
+                if treatment is None or reference is None:
+                    paired_up = missing_rows
+                else:
+                    paired_up = treatment.question_set == reference.question_set
+                if paired_up:
+                    pairs[row.seed] = CellPair(row.folder, row.folder_baseline, row.average - row.average_baseline)
+            if pairs:
+                first = group.iloc[0]
+                values = [pair.difference for pair in pairs.values()]
+                row = PairedDifference(
+                    series=first["series"],
+                    baseline=first["series_baseline"],
                     base=base,
-                    rank=rank,
-                    baseline_rank=first.baseline_rank,
+                    rank=None if pd.isna(rank) else rank,
+                    baseline_rank=None if pd.isna(first["baseline_rank"]) else first["baseline_rank"],
                     samples=samples,
                     seeds=len(values),
-                    difference=_mean(values),
-                    question_low=low,
-                    question_high=high,
-                    mcnemar_p=p,
+                    difference=SeedEstimate(tuple(values)).mean,
                 )
-            )
-            family.append(values)
-            steps.append(min(side.step if side is not None else 0.0 for pair in answer_pairs for side in pair))
-    adjusted = statistics.holm([row.mcnemar_p for row in rows])
-    rows = [replace(row, mcnemar_p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
-    rows = _over_seeds(rows, family, steps, margin)
-    return pd.DataFrame([asdict(row) for row in rows], columns=DIFFERENCES)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Without what floating point leaves of zero."""
-    return round(sum(values) / len(values), 9) + 0.0
-
-
-def _over_seeds(
-    rows: Sequence[PairedDifference], family: Sequence[Sequence[float]], steps: Sequence[float], margin: float
-) -> list[PairedDifference]:
-    """The rows with what their differences by seed (points) say within their family."""
-    comparisons = sum(len(values) >= statistics.SEEDS for values in family)
-    results = statistics.compare_family(family, margin, steps)
-    completed = []
-    for row, values, step, result in zip(rows, family, steps, results, strict=True):
-        interval, deviation = result.interval, statistics.standard_deviation(values, step)
-        needed = None
-        if result.verdict == "unresolved":
-            needed = statistics.seeds_needed(sum(values) / len(values), deviation, comparisons, margin)
-        completed.append(
-            replace(
-                row,
-                low=interval.low if interval else None,
-                high=interval.high if interval else None,
-                p=result.p,
-                p_adjusted=result.p_adjusted,
-                detectable=statistics.detectable_difference(deviation, len(values)) if interval else None,
-                seeds_needed=needed,
-                verdict=result.verdict,
-            )
-        )
-    return completed
+                places.append(PairedPlace(row, pairs))
+    return places
 
 
 @dataclass(frozen=True)
-class _CellAnswers:
-    """The answers of one cell."""
+class JudgedEstimate:
+    """An estimate with what it says within its family."""
 
-    question_set: int
-    """Cells that answered the same questions have the same number."""
-    correct: np.ndarray  # (questions,) in the order of (protocol, task, question)
-    averages: np.ndarray | None
-    """(resamples,) 0 to 1, on questions drawn alike for all cells of the same questions; None where a task has fewer
-    than two clusters, which cannot be resampled."""
-    step: float
-    """Points: the least by which two averages over these questions can differ."""
+    estimate: SeedEstimate
+    result: SeedComparison
+    comparisons: int
+    """Estimates of the family that have a p."""
+    margin: float
+    """Of a tie (points); 0 where none is possible."""
+    correction: Correction
+
+    @property
+    def seed_half(self) -> float | None:
+        """The part of the interval's half-width that is over seeds."""
+        interval = self.result.interval
+        if interval is None:
+            return None
+        half, of_questions = (interval.high - interval.low) / 2, self.estimate.question_half_width()
+        return math.sqrt(max(0.0, half**2 - of_questions**2))
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """That would bring an unresolved one to a verdict."""
+        if self.result.verdict != "unresolved":
+            return None
+        estimate = self.estimate
+        return statistics.seeds_needed(
+            estimate.mean, estimate.deviation, self.comparisons, self.margin, estimate.question_error
+        )
+
+    @property
+    def detectable(self) -> float | None:
+        """The difference (points) that so many seeds detect in a single comparison."""
+        if self.result.interval is None:
+            return None
+        over_seeds = statistics.detectable_difference(self.estimate.deviation, self.estimate.seeds)
+        return math.hypot(over_seeds, self.estimate.question_half_width())
 
 
-def _over_questions(
-    pairs: Sequence[tuple[_CellAnswers | None, _CellAnswers | None]],
-) -> tuple[float | None, float | None, float | None]:
-    """The second component of a difference, from the cells of each seed: the bootstrap's interval of its mean over
-    seeds (low and high, points) and, of one seed, McNemar's p. None where the rows of a cell could not be read; no
-    interval of fewer than two clusters."""
-    readable = [
-        (treatment, reference) for treatment, reference in pairs if treatment is not None and reference is not None
+def judge_family(
+    family: Sequence[SeedEstimate], margin: float | Sequence[float], correction: Correction = "holm"
+) -> list[JudgedEstimate]:
+    """The estimates of one family with their verdicts, as `compare_family` gives them."""
+    margins = [margin] * len(family) if isinstance(margin, (int, float)) else margin
+    comparisons = sum(estimate.seeds >= statistics.SEEDS for estimate in family)
+    results = statistics.compare_family(family, margins, correction)
+    return [
+        JudgedEstimate(estimate, result, comparisons, of_one, correction)
+        for estimate, result, of_one in zip(family, results, margins, strict=True)
     ]
-    if len(readable) < len(pairs):
-        return None, None, None
-    differences = [
-        treatment.averages - reference.averages
-        for treatment, reference in readable
-        if treatment.averages is not None and reference.averages is not None
-    ]
-    low = high = p = None
-    if len(differences) == len(readable):
-        interval = statistics.percentile_interval(100 * np.mean(differences, axis=0))
-        low, high = interval.low, interval.high
-    if len(readable) == 1:
-        ((treatment, reference),) = readable
-        first, second = treatment.correct, reference.correct
-        p = statistics.mcnemar(int((first > second).sum()), int((first < second).sum()))
-    return low, high, p
 
 
-def _cell_answers(questions: pd.DataFrame) -> dict[str, _CellAnswers]:
-    """By folder; the cells that answered the same questions are resampled together."""
-    places = questions.groupby(QUESTION_KEY, observed=True)
-    place = places.ngroup().to_numpy()  # (rows,)
-    # A question is in its cluster, whichever cell's rows say so. One row a place, as those are numbered.
-    labels = places["cluster"].first().astype(object).reset_index()
-    clusters = labels["cluster"].fillna(labels["question_id"].astype(object)).to_numpy(dtype=str)
-    task_of_place = labels["task"].to_numpy(dtype=object)
-    cell, folders = pd.factorize(questions["folder"])
-    order = np.lexsort((place, cell))
-    ends = np.cumsum(np.bincount(cell, minlength=len(folders)))[:-1]
-    correct = questions["correct"].to_numpy(dtype=float)
-    by_question_set: dict[bytes, dict[str, np.ndarray]] = {}
-    for folder, rows in zip(folders, np.split(order, ends) if len(order) else [], strict=True):
-        by_question_set.setdefault(place[rows].tobytes(), {})[folder] = correct[rows]
-    answers: dict[str, _CellAnswers] = {}
-    for number, (content, by_folder) in enumerate(by_question_set.items()):
-        places_of_set = np.frombuffer(content, dtype=place.dtype)
-        answers |= _resampled_together(number, by_folder, task_of_place[places_of_set], clusters[places_of_set])
-    return answers
+def difference_table(
+    places: Sequence[PairedPlace], judged: Sequence[JudgedEstimate], answers: Mapping[str, CellAnswers]
+) -> pd.DataFrame:
+    """A row of `differences` for each place."""
+    rows = [_completed(place.row, of_place) for place, of_place in zip(places, judged, strict=True)]
+    for number, place in enumerate(places):
+        pairs = [(answers.get(pair.folder), answers.get(pair.baseline)) for pair in place.pairs.values()]
+        low, high, p = over_questions(pairs)
+        rows[number] = replace(rows[number], question_low=low, question_high=high, mcnemar_p=p)
+    adjusted = statistics.holm([row.mcnemar_p for row in rows])
+    rows = [replace(row, mcnemar_p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    return pd.DataFrame([asdict(row) for row in rows], columns=DIFFERENCES)
 
 
-def _resampled_together(
-    number: int, by_folder: Mapping[str, np.ndarray], tasks: np.ndarray, clusters: np.ndarray
-) -> dict[str, _CellAnswers]:
-    """The answers (Q,) of cells to the same questions, whose tasks and clusters are (Q,)."""
-    correct = np.stack(list(by_folder.values()))  # (M, Q)
-    by_task = {
-        task: TaskAnswers(correct[:, tasks == task], clusters[tasks == task]) for task in dict.fromkeys(tasks.tolist())
-    }
-    enough = all(len(set(answers.clusters.tolist())) > 1 for answers in by_task.values())
-    averages = statistics.resampled_averages(by_task) if enough else None  # (resamples, M)
-    step = _step(correct, tasks)
-    return {
-        folder: _CellAnswers(number, correct[place], None if averages is None else averages[:, place], step)
-        for place, folder in enumerate(by_folder)
-    }
-
-
-def _step(correct: np.ndarray, tasks: np.ndarray) -> float:
-    """Of averages over tasks, from how near two answers' scores came: 1 apart where they are right or wrong."""
-    names = list(dict.fromkeys(tasks.tolist()))
-    steps = [
-        100 * np.diff(np.unique(correct[:, tasks == task])).min(initial=1.0) / (tasks == task).sum() for task in names
-    ]
-    return float(min(steps)) / len(names)
+def _completed(row: PairedDifference, judged: JudgedEstimate) -> PairedDifference:
+    estimate, interval = judged.estimate, judged.result.interval
+    return replace(
+        row,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        seed_half=judged.seed_half,
+        question_half=estimate.question_half_width() if interval and estimate.spread is not None else None,
+        floored=interval is not None and estimate.churn > estimate.own_deviation,
+        p=judged.result.p,
+        p_adjusted=judged.result.p_adjusted,
+        tie_p_adjusted=judged.result.tie_p_adjusted,
+        detectable=judged.detectable,
+        seeds_needed=judged.seeds_needed,
+        correction=judged.correction,
+        verdict=judged.result.verdict,
+    )

@@ -236,7 +236,7 @@ def _sentences(rows: pd.DataFrame, margin: float, digits: int) -> list[str]:
         sentences.append("Nothing changed beyond noise.")
     counts = {
         "tied": verdicts.get("tie", 0),
-        "unresolved": verdicts.get("unresolved", 0),
+        "inconclusive": verdicts.get("unresolved", 0),
         "of one seed that McNemar's test does not tell apart": int((few & (p >= 1 - LEVEL)).sum()),
         "of fewer than three seeds, which no test here judges": untested,
         "with exactly the same average": int((rows["difference"] == 0).sum()),

@@ -12,7 +12,6 @@ from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
 from bench.report.ranking import best_setting
 from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, SINGLE, TIE_MARGIN, noise_floor
-from bench.sweep.sections import ReportConfig
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
 SETTING = ["series", "base", "rank", "samples"]
@@ -27,7 +26,7 @@ NAMED = 4
 def comparison_sentences(
     cells: pd.DataFrame,
     differences: pd.DataFrame,
-    rules: ReportConfig = comparison.RULES,
+    margin: float = TIE_MARGIN,
     judged: bool = False,
     majority: float | None = None,
 ) -> list[str]:
@@ -36,7 +35,7 @@ def comparison_sentences(
     done = trained_cells(cells)
     if done.empty:
         return [] if judged else ["No trained cell is done yet."]
-    return [*comparisons(differences, rules.tie_margin), span(cells, majority)]
+    return [*comparisons(differences, margin), span(cells, majority)]
 
 
 def span(cells: pd.DataFrame, majority: float | None = None, digits: int = 1) -> str:
@@ -127,11 +126,13 @@ def _series_sentence(rows: Sequence[PairedDifference], margin: float, digits: in
     judged = [row for row in rows if row.verdict != SINGLE]
     terms = [f"{rows[0].samples:,} samples"] if not several else []
     if judged:
-        terms.append(f"intervals: 95 % over {_range([row.seeds for row in judged])} seeds")
+        terms.append(f"intervals: 95 % over {_range([row.seeds for row in judged])} seeds{_and_questions(judged)}")
     if any(row.verdict == SINGLE and row.question_low is not None for row in rows):
         terms.append("of single runs: 95 % over questions alone" if judged else "intervals: 95 % over questions alone")
     if any(row.p is not None and row.p_adjusted is not None and row.p < row.p_adjusted for row in judged):
         terms.append("verdicts adjusted for their number")
+    if any(row.exploratory for row in judged):
+        terms.append("exploratory, by Benjamini and Hochberg")
     listed = f" ({'; '.join(terms)})" if terms else ""
     return f"{'; '.join(clauses)}{listed}."
 
@@ -143,22 +144,23 @@ def _difference_clause(
     parts = []
     for row in rows:
         # A verdict on methods has both.
-        assert row.low is not None and row.high is not None and row.p_adjusted is not None
+        assert row.low is not None and row.high is not None
         if verdict == "unresolved":
-            seeds = f"{seeds_text(row.seeds_needed)} seeds would tell, if difference and spread stayed so"
             gap = f"{row.difference:+.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
-            parts.append(f"{_place(row, several)}({gap}, adjusted p {p_text(row.p_adjusted)}; {seeds})")
+            more = more_seeds_text(row.seeds_needed, row.question_half)
+            bound = f"{row.bound:.{digits}f} points {_place(row, several)}"
+            parts.append(f"{bound}({gap}{adjusted_text(row.p_adjusted)}; {more})")
         else:
             least, most = sorted((abs(row.low), abs(row.high)))
             by = f"by {abs(row.difference):.{digits}f} points [{least:.{digits}f}, {most:.{digits}f}]"
             parts.append(f"{_place(row, several)}{by}")
     if names is None:
-        return f"it is {verdict} {_listed(parts)}"
+        return f"{'they differ by at most' if verdict == 'unresolved' else f'it is {verdict}'} {_listed(parts)}"
     series, baseline = names
     heads = {
         "better": f"{series} beats {baseline}",
         "worse": f"{series} is worse than {baseline}",
-        "unresolved": f"{series} against {baseline} is unresolved",
+        "unresolved": f"{series} and {baseline} differ by at most",
     }
     return f"{heads[verdict]} {_listed(parts)}"
 
@@ -199,12 +201,17 @@ def _range(values: Sequence[int]) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
+def _and_questions(rows: Sequence[PairedDifference]) -> str:
+    """Whether the intervals have a part of the questions."""
+    return " and questions" if all(row.question_half is not None for row in rows) else ""
+
+
 def _counted(rows: Sequence[PairedDifference], margin: float, digits: int, several: bool) -> str:
     """Many comparisons by their verdicts; the significant ones are named."""
     baselines = list(dict.fromkeys(row.baseline_label for row in rows))
     words = {"better": "better", "worse": "worse", "tie": f"tied (within {points_text(margin)})"}
     counts = []
-    for verdict, word in {**words, "unresolved": "unresolved"}.items():
+    for verdict, word in {**words, "unresolved": "inconclusive"}.items():
         members = [row for row in rows if row.verdict == verdict]
         names = [
             f"{row.series} {f'against {row.baseline_label} ' if len(baselines) > 1 else ''}{_place(row, several)}"
@@ -213,12 +220,23 @@ def _counted(rows: Sequence[PairedDifference], margin: float, digits: int, sever
         ]
         more = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
         named = f" ({', '.join(names)}{more})" if names and verdict in ("better", "worse") else ""
+        if members and verdict == "unresolved":
+            bounds = [row.bound for row in members if row.bound is not None]
+            ends = dict.fromkeys(f"{bound:.{digits}f}" for bound in (min(bounds), max(bounds)))
+            named = f" (at most {' to '.join(ends)} points either way)"
         counts.append(f"{len(members)} {word}{named}")
     return (
         f"Of {len(rows)} comparisons with {_listed(baselines)} over "
-        f"{_range([row.seeds for row in rows])} seeds each: {', '.join(counts)}. Better and worse are adjusted for "
-        "their number (Holm)."
+        f"{_range([row.seeds for row in rows])} seeds each: {', '.join(counts)}. Verdicts are adjusted for their "
+        f"number ({_corrections(rows)})."
     )
+
+
+def _corrections(rows: Sequence[PairedDifference]) -> str:
+    exploratory = sum(row.exploratory for row in rows)
+    if not exploratory:
+        return "Holm"
+    return f"Holm; the {exploratory} exploratory ones by Benjamini and Hochberg"
 
 
 def _counted_runs(rows: Sequence[PairedDifference], digits: int) -> str:
@@ -286,12 +304,27 @@ def lowered(sentence: str) -> str:
 
 def points_text(points: float) -> str:
     """`1 point`, `2.5 points`."""
-    return f"{points:g} point{'s' if points != 1 else ''}"
+    shown = f"{points:.3g}"
+    return f"{shown} point{'s' if shown != '1' else ''}"
 
 
-def verdict_text(verdict: str, seeds: int) -> str:
-    """A verdict as tables have it."""
-    return verdict if verdict != SINGLE else f"none ({seeds} seed{'s' if seeds != 1 else ''})"
+def verdict_text(row: PairedDifference, digits: int = 1) -> str:
+    """A verdict as tables have it; what is inconclusive has a bound."""
+    if row.verdict == SINGLE:
+        return f"none ({row.seeds} seed{'s' if row.seeds != 1 else ''})"
+    if row.verdict == "unresolved":
+        return bound_text(row.bound, digits)
+    return f"{row.verdict}, exploratory" if row.exploratory else row.verdict
+
+
+def bound_text(bound: float | None, digits: int = 1) -> str:
+    """`at most 2.2 either way`: the end of the interval that is further from zero."""
+    return "-" if bound is None else f"at most {bound:.{digits}f} either way"
+
+
+def adjusted_text(p: float | None) -> str:
+    """`, adjusted p 0.012`; empty where a boundary decides, not a p value."""
+    return "" if p is None else f", adjusted p {p_text(p)}"
 
 
 def p_text(p: float) -> str:
@@ -302,3 +335,10 @@ def p_text(p: float) -> str:
 def seeds_text(needed: float | None) -> str:
     """A number of seeds that `statistics.seeds_needed` found."""
     return f"more than {MOST_SEEDS:,}" if needed is None else f"{needed:.0f}"
+
+
+def more_seeds_text(needed: float | None, question_half: float | None) -> str:
+    """What would bring an inconclusive comparison to a verdict."""
+    if needed is None and question_half:
+        return "more questions would have to tell, not more seeds alone"
+    return f"{seeds_text(needed)} seeds would tell, if difference and spread stayed so"

@@ -114,7 +114,9 @@ def _scores(cells: pd.DataFrame) -> dict[str, object]:
 
 def _verdict_text(row: PairedDifference) -> str:
     """A verdict in the words of a cell of the table."""
-    words = {"better": "better than", "worse": "worse than", "tie": "tie with", "unresolved": "unresolved against"}
+    words = {"better": "better than", "worse": "worse than", "tie": "tie with"}
+    if row.verdict == "unresolved":
+        return f"at most {row.bound:.1f} from {row.baseline_label}"
     if row.verdict not in words:
         runs = "one run" if row.seeds == 1 else f"{row.seeds} runs"
         return f"{row.difference:+.1f} to {row.baseline_label} in {runs} each"

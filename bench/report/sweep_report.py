@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.comparison import differences as paired_differences
 from bench.analysis.comparison import done_baseline
+from bench.analysis.contrasts import SweepComparisons, compare_sweep
 from bench.analysis.judgments import JudgmentTables, read_judgments
 from bench.analysis.result_tables import (
     ResultTables,
@@ -21,7 +21,9 @@ from bench.analysis.result_tables import (
     read_results,
     trained_cells,
 )
+from bench.analysis.tie_margin import TieMargin, tie_margin
 from bench.report.content import ReportContent, ReportSection, UnfinishedCell
+from bench.report.contrast_table import contrast_section, contrast_sentences, margin_sentence
 from bench.report.cost_tables import cost_tables, inexact_merges, merging_table
 from bench.report.difference_table import differences_table
 from bench.report.figures import (
@@ -59,7 +61,7 @@ FIGURES = (
     *(*training_curves.NAMES, learning_rates.NAME),
 )
 """The names of all figures that a report may have."""
-TABLES = ("cells", "scores", "differences", "settings", "judged", "judged_differences")
+TABLES = ("cells", "scores", "differences", "contrasts", "settings", "judged", "judged_differences")
 """The names of all tables that a report may write."""
 
 
@@ -72,7 +74,9 @@ class _Sweep:
     """With a baseline that is done."""
     planned_baseline: str | None
     tables: ResultTables
-    differences: pd.DataFrame
+    comparisons: SweepComparisons
+    margin: TieMargin
+    """Of a tie between accuracies."""
     ranked: pd.DataFrame
     judgments: JudgmentTables
     panels: list[JudgePanel]
@@ -90,7 +94,8 @@ def sweep_report(results: Results) -> ReportContent:
     tables = read_results(results)
     planned = plan.baseline
     plan = plan.model_copy(update={"baseline": done_baseline(tables.cells, planned)})
-    compared = paired_differences(tables.cells, plan.baseline, tables.questions, plan.report)
+    margin = tie_margin(tables.cells, plan.baseline, plan.report)
+    compared = compare_sweep(tables, plan, margin.points)
     judgments = read_judgments(results, plan)
     sweep = _Sweep(
         results,
@@ -98,7 +103,8 @@ def sweep_report(results: Results) -> ReportContent:
         planned,
         tables,
         compared,
-        rank_settings(tables, compared, plan.baseline),
+        margin,
+        rank_settings(tables, compared.differences, plan.baseline),
         judgments,
         judge_panels(tables, judgments, plan.baseline, plan.report),
         read_trials(results, plan),
@@ -107,6 +113,7 @@ def sweep_report(results: Results) -> ReportContent:
     )
     sections = [
         _finding(sweep),
+        contrast_section(sweep.comparisons, sweep.margin),
         _coverage(sweep),
         _figures(sweep),
         _settings(sweep),
@@ -137,7 +144,10 @@ def _finding(sweep: _Sweep) -> ReportSection:
     majority = majority_average(averaged_scores(sweep.tables.scores))
     sentences = [
         *best_sentence(sweep.ranked),
-        *comparison_sentences(sweep.tables.cells, sweep.differences, sweep.plan.report, bool(sweep.panels), majority),
+        *contrast_sentences(sweep.comparisons, sweep.margin),
+        *comparison_sentences(
+            sweep.tables.cells, sweep.comparisons.differences, sweep.margin.points, bool(sweep.panels), majority
+        ),
         *judged_finding(sweep.panels, sweep.plan.report, sweep.plan),
     ]
     if sweep.planned_baseline != sweep.plan.baseline:
@@ -192,15 +202,18 @@ def _answers(sweep: _Sweep) -> ReportSection:
 
 
 def _differences(sweep: _Sweep) -> ReportSection:
-    scores, margin = sweep.tables.scores, sweep.plan.report.tie_margin
+    scores, margin = sweep.tables.scores, sweep.margin.points
     several = scores["protocol"].nunique() > 1
     protocol = f" ({averaged_scores(scores)['protocol'].iloc[0]})" if several else ""
     return ReportSection(
         "differences",
         "Paired differences",
-        uncompared(sweep.tables.cells, sweep.differences, sweep.plan.baseline),
-        figures=differences.draw(sweep.differences, margin),
-        tables=differences_table(sweep.differences, f"Points of average accuracy{protocol}", margin),
+        [
+            *uncompared(sweep.tables.cells, sweep.comparisons.differences, sweep.plan.baseline),
+            *([margin_sentence(sweep.margin)] if sweep.comparisons.differences["p"].notna().any() else []),
+        ],
+        figures=differences.draw(sweep.comparisons.differences, margin),
+        tables=differences_table(sweep.comparisons.differences, f"Points of average accuracy{protocol}", margin),
     )
 
 
@@ -261,7 +274,8 @@ def _downloads(sweep: _Sweep) -> dict[str, pd.DataFrame]:
     tables = {
         "cells": sweep.tables.cells,
         "scores": sweep.tables.scores,
-        "differences": sweep.differences,
+        "differences": sweep.comparisons.differences,
+        "contrasts": sweep.comparisons.table(),
         "settings": sweep.ranked,
     }
     tables = {name: table for name, table in tables.items() if name == "cells" or len(table)}
@@ -272,5 +286,5 @@ def _downloads(sweep: _Sweep) -> dict[str, pd.DataFrame]:
             for panel in sweep.panels
             if len(panel.differences)
         ]
-        tables["judged_differences"] = pd.concat(judged or [sweep.differences.iloc[:0]])
+        tables["judged_differences"] = pd.concat(judged or [sweep.comparisons.differences.iloc[:0]])
     return tables

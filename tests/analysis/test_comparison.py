@@ -13,6 +13,7 @@ from scipy import stats
 
 from bench import statistics
 from bench.analysis import comparison
+from bench.analysis.cell_answers import cell_answers
 from bench.analysis.rescoring import QUESTIONS, differing_questions
 from bench.analysis.result_tables import read_results
 from bench.report.difference_table import differences_table
@@ -62,7 +63,8 @@ def test_a_rank_of_the_baseline_meets_every_setting() -> None:
     told = found[found["p"].notna()]
     assert list(told["p_adjusted"]) == pytest.approx(statistics.holm(list(told["p"])))
     text = " ".join(comparisons(found[found["series"] == "dora"]))
-    assert "dora beats lora at rank 16 by 3.0" in text and "dora against lora r16 is unresolved at rank 8 (+1.2" in text
+    assert "dora beats lora at rank 8 by 1.0 points [1.0, 1.0] and at rank 16 by 3.0" in text
+    assert "dora and lora r16 differ by at most 3.2 points at rank 8 (+1.2" in text
     (table,) = differences_table(found, "Points", 1.0)
     assert table.rows and "baseline's rank" in table.heads
     (table,) = differences_table(found.head(2), "Points", 1.0)
@@ -91,7 +93,8 @@ def test_equal_differences_are_known_to_one_answer() -> None:
     others = {f"c{i}": [1, 0, 1, 0, 0] for i in range(6)}
     questions = pd.concat([asked(answers), asked(others, "u")])
     (row,) = compared(cells_of(rows), questions).itertuples()
-    assert row.high - row.difference == pytest.approx(stats.t.ppf(0.975, 2) * 10 / math.sqrt(12 * 3))
+    assert row.seed_half == pytest.approx(stats.t.ppf(0.975, 2) * 10 / math.sqrt(12 * 3))
+    assert row.high - row.difference == pytest.approx(math.hypot(row.seed_half, row.question_half))
     (row,) = compared(cells_of(rows)).itertuples()
     assert row.high == row.difference
 
@@ -138,7 +141,9 @@ def test_the_questions_interval_is_of_the_mean_over_seeds() -> None:
     mean = sum(np.array(answers[f"c{s + 1}"], float) - np.array(answers[f"c{s}"], float) for s in (0, 2, 4)) / 3
     deviation = 100 * mean.std() / math.sqrt(200)
     assert row.question_high - row.question_low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
-    assert (row.seeds, row.mcnemar_p, row.verdict) == (3, None, "tie")
+    assert (row.seeds, row.mcnemar_p) == (3, None)
+    # Three equal averages, of runs whose answers have nothing to do with one another.
+    assert row.floored and row.verdict == "unresolved"
 
 
 def test_cells_with_other_questions_are_not_compared() -> None:
@@ -173,11 +178,12 @@ def test_verdicts_are_adjusted_for_the_rows_of_the_table() -> None:
     assert found.loc["single", "verdict"] == "these two runs"
     assert found.loc["single", ["p", "p_adjusted", "detectable", "seeds_needed"]].isna().all()
     text = " ".join(said(rows))
-    assert "dora against lora is unresolved at rank 4 (+2.7 [0.8, 4.6], adjusted p 0.0" in text
+    assert "dora and lora differ by at most 4.6 points at rank 4 (+2.7 [0.8, 4.6], adjusted p 0.0" in text
     assert f"; {dora['seeds_needed']:.0f} seeds would tell, if difference and spread stayed so" in text
     (table,) = differences_table(found.reset_index(), "", 1.0)
     assert table.heads[5:] == [
-        "difference", "95 % over seeds (unadjusted)", "adjusted p", "detectable", "seeds to tell", "verdict",
+        "difference", "95 % (unadjusted)", "± seeds", "adjusted p", "adjusted p of a tie", "detectable",
+        "seeds to tell", "verdict",
     ]  # fmt: skip
     assert "adjusted for the number of comparisons (Holm)" in table.note
 
@@ -225,7 +231,7 @@ def test_each_cell_is_resampled_as_it_would_be_alone(categories: bool) -> None:
     rows = pd.concat([asked(answers, "z"), small, other]).sample(frac=1, random_state=0)
     if categories:
         rows = rows.astype(dict.fromkeys(QUESTIONS[:-1], "category"))
-    found = comparison._cell_answers(rows)
+    found = cell_answers(rows)
     assert found["c0"].question_set == found["c1"].question_set == found["c2"].question_set != found["c3"].question_set
     for folder, one in found.items():
         mine = rows[rows["folder"] == folder].astype({"task": str, "question_id": str, "cluster": object})

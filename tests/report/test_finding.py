@@ -9,7 +9,7 @@ from scipy import stats
 
 from bench.analysis.comparison import done_baseline
 from bench.report.finding import noise_text, span, uncompared
-from bench.statistics import compare_family
+from bench.statistics import SeedEstimate, compare_family
 from bench.sweep.sections import ReportConfig
 
 
@@ -36,7 +36,8 @@ def test_one_sentence_says_every_verdict_of_a_series() -> None:
     # The half-widths by hand: t(0.975, 2) = 4.303 times the s.d. (0.1; 2.646) over the root of three.
     assert first.startswith(
         "dora beats lora at rank 4 by 3.1 points [2.9, 3.3]; it is worse at rank 8 by 3.1 points [2.9, 3.3]; it is a "
-        "tie at rank 16 and at rank 32 (within 1 point); it is unresolved at rank 64 (+1.0 [-5.6, 7.6], adjusted p "
+        "tie at rank 16 and at rank 32 (within 1 point); they differ by at most 7.6 points at rank 64 "
+        "(+1.0 [-5.6, 7.6], adjusted p "
     )
     assert first.endswith(
         " seeds would tell, if difference and spread stayed so) (100 samples; intervals: 95 % over 3 seeds; verdicts "
@@ -67,14 +68,14 @@ def test_many_comparisons_with_seeds_are_counted_by_verdict_and_those_that_tell_
     found = seeded("lora", 4, (0, 0, 0))
     for i in range(5):
         found += seeded(f"better{i}", 4, (3, 3.1, 3.2)) + seeded(f"worse{i}", 4, (-3, -3.1, -3.2))
-        found += seeded(f"tied{i}", 4, (0.1, 0.2, 0.0)) + seeded(f"single{i}", 4, (2,))
+        found += seeded(f"tied{i}", 4, (0.1, 0.11, 0.1)) + seeded(f"single{i}", 4, (2,))
     found += seeded("unresolved", 4, (-4, 0, 5))
     sentences = said(found)
     assert sentences[0] == (
         "Of 16 comparisons with lora over 3 seeds each: 5 better (better0 at rank 4 +3.1, better1 at rank 4 +3.1, "
         "better2 at rank 4 +3.1, better3 at rank 4 +3.1 and 1 more), 5 worse (worse0 at rank 4 -3.1, worse1 at rank 4 "
-        "-3.1, worse2 at rank 4 -3.1, worse3 at rank 4 -3.1 and 1 more), 5 tied (within 1 point), 1 unresolved. Better "
-        "and worse are adjusted for their number (Holm)."
+        "-3.1, worse2 at rank 4 -3.1, worse3 at rank 4 -3.1 and 1 more), 5 tied (within 1 point), 1 inconclusive "
+        "(at most 11.5 points either way). Verdicts are adjusted for their number (Holm)."
     )
     assert sentences[1].startswith("Of 5 comparisons with lora, of one run each: +2.0 to +2.0 points.")
     assert len(sentences) == 3
@@ -135,7 +136,7 @@ def test_methods_without_an_equal_are_named() -> None:
 
 
 def test_a_wider_margin_makes_a_tie() -> None:
-    differences = [[2.0, 1.4, 1.6], [0.2, 0.1, 0.3]]
+    differences = [SeedEstimate((2.0, 1.4, 1.6)), SeedEstimate((0.2, 0.1, 0.3))]
     assert [one.verdict for one in compare_family(differences, 1.0)] == ["better", "tie"]
     assert [one.verdict for one in compare_family(differences, 2.5)] == ["tie", "tie"]
 

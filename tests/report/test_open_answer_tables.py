@@ -167,7 +167,7 @@ def test_a_tie_margin_of_ones_own_is_said() -> None:
     rules = ReportConfig(tie_margin=2.0)
     (panel,) = judge_panels(tables_of_cells(frame), judgments_of(ratings(frame)), "lora", rules)
     made = open_answer_tables(tables_of_cells(frame), [panel], judgments_of(ratings(frame)), NOTHING, rules)
-    assert any("within 0.18 points" in one.note for one in made)
+    assert any("a difference of 0.18 points or more" in one.note for one in made)
 
 
 def test_two_judges_never_share_a_panel() -> None:

@@ -21,14 +21,14 @@ def draw(differences: pd.DataFrame, tie_margin: float) -> list[ReportFigure]:
         return []
     over_seeds = differences["low"].notna()
     bars = {
-        (True, True): "Thick bars: 95 % over seeds; thin ones, of fewer than three seeds: over questions alone.",
-        (True, False): "Bars: 95 % over seeds.",
+        (True, True): "Thick bars: 95 %, the interval of the verdict; thin ones, of fewer than three seeds: over "
+        "questions alone.",
+        (True, False): "Bars: 95 %, the interval of the verdict.",
         (False, True): "Thin bars: 95 % over questions alone, which knows nothing of seeds.",
         (False, False): "No interval could be computed.",
     }[bool(over_seeds.any()), bool((~over_seeds & differences["question_low"].notna()).any())]
-    caption = (
-        f"Points of average accuracy over the baseline, paired by seed. {bars} Grey band: a tie, within "
-        f"{points_text(tie_margin)} of zero."
+    caption = f"Points of average accuracy over the baseline, paired by seed. {bars} " + (
+        f"Grey band: a tie, within {points_text(tie_margin)} of zero." if tie_margin > 0 else "No margin for ties."
     )
     if len(differences) > MOST:
         caption += f" The first {MOST} of {len(differences)} comparisons; the table has all."
@@ -54,7 +54,7 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
                 ax.plot([row.question_low, row.question_high], [place, place], color=colour, lw=0.9, alpha=0.7)
             ax.plot(row.difference, place, color=colour, marker=marker, ms=6, ls="none")
             ax.annotate(
-                verdict_text(row.verdict, row.seeds),
+                verdict_text(row),
                 (1.02, place),
                 xycoords=("axes fraction", "data"),
                 va="center",
