@@ -275,7 +275,7 @@ class Results:
     def write_plan(self, resolved: dict[str, JsonValue], plan: PlanRecord) -> None:
         """Record the sweep as it was resolved, the cells that it stands for, and which of its contrasts were written
         down before any cell had a score."""
-        before = self.plan_record() if (self.path / "plan.json").is_file() else None
+        before = self._earlier_plan()
         if plan.contrasts is not None:
             cells = [*plan.cells, *(before.cells if before is not None else ())]
             # The untuned model's scores compare nothing.
@@ -287,9 +287,20 @@ class Results:
         write_text(self.path / "sweep.yaml", dump_yaml(resolved))
         write_json(self.path / "plan.json", content_of(plan))
 
+    def _earlier_plan(self) -> PlanRecord | None:
+        """The recorded plan; None where there is none that can be read, since the next one replaces it."""
+        try:
+            return self.plan_record() if (self.path / "plan.json").is_file() else None
+        except UserError:
+            return None
+
     def _scored(self, name: str) -> bool:
+        """Whether a cell has scores. A record that cannot be read may have had some."""
         folder = self.folder_named(name)
-        return folder.exists() and bool(folder.record().evaluations)
+        try:
+            return folder.exists() and bool(folder.record().evaluations)
+        except UserError:
+            return True
 
     def read_text(self, name: str) -> str | None:
         """A text file of the folder, such as "sweep.yaml"; None if there is none."""

@@ -80,6 +80,9 @@ def test_a_plan_that_is_written_again_says_what_came_late(tmp_path: Path) -> Non
     results.write_plan({}, plan.model_copy(update={"contrasts": named, "cells": [*plan.cells, more]}))
     written = results.plan_record()
     assert written.contrasts == named and written.looks == [[0]]
+    (results.path / "plan.json").write_text("{")
+    results.write_plan({}, plan.model_copy(update={"contrasts": named}))  # in the place of a damaged one
+    assert results.plan_record().contrasts.planned == ()
     fresh = Results(tmp_path / "fresh")
     fresh.path.mkdir()
     fresh.write_plan({}, plan.model_copy(update={"contrasts": named}))
