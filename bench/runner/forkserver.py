@@ -6,9 +6,14 @@ This module imports nothing but the standard library, so that the server can loa
 from __future__ import annotations
 
 import multiprocessing
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
+LONGEST_FOLDER = 60
+"""Characters: with the folder and the file that Python adds it stays below what every system takes for a socket."""
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 """Device files that exist where a GPU is (NVIDIA's, AMD's)."""
 SIGNALS, PRELOADED = "bench.runner.forkserver_signals", "bench.runner.forkserver_preload"
@@ -25,7 +30,21 @@ def start_forkserver() -> None:
         multiprocessing.set_forkserver_preload([SIGNALS] if gpu else [SIGNALS, PRELOADED])
         from multiprocessing import forkserver
 
-        forkserver.ensure_running()
+        with _short_temporary_folder():
+            forkserver.ensure_running()
+
+
+@contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """The server's socket lies among the temporary files, and a system takes about a hundred characters of its path:
+    some clusters' TMPDIR is longer, and /tmp serves."""
+    before = tempfile.tempdir
+    if len(tempfile.gettempdir()) > LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def worker_context() -> ForkServerContext | SpawnContext:

@@ -36,7 +36,7 @@ def holding(results: Results, name: str) -> Iterator[bool]:
         return
     except (OSError, NotImplementedError) as error:
         raise UserError(
-            f"cannot lock {name} in {folder}: {getattr(error, 'strerror', None) or error}",
+            f"cannot write the lock {name} in {folder}: {getattr(error, 'strerror', None) or error}",
             "The results folder must be writable, and its file system must know locks (NFS: version 4).",
         ) from error
     try:

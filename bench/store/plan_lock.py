@@ -12,7 +12,7 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,6 +70,7 @@ def using_plan(results: Results, plan: str | None, say: Callable[[str], object])
     folder cannot be written to, or knows no locks.
     """
     user, announced = PlanUser.this(plan or ALONE), ""
+    created = [path for path in (results.path, *results.path.parents) if not path.exists()]
     with ExitStack() as held:
         while (other := _enter(results, user, held)) is not None:
             if other and other != announced:
@@ -80,6 +81,8 @@ def using_plan(results: Results, plan: str | None, say: Callable[[str], object])
             yield
         finally:
             _lock_file(results, user).unlink(missing_ok=True)
+            if created:
+                _remove_empty(results, created)
 
 
 def plan_users(results: Results) -> list[PlanUser]:
@@ -112,6 +115,21 @@ def _enter(results: Results, user: PlanUser, held: ExitStack) -> str | None:
                     return None
         _lock_file(results, user).unlink(missing_ok=True)
         return "`bench pack` or `bench unpack`"
+
+
+def _remove_empty(results: Results, created: Sequence[Path]) -> None:
+    """Remove the folders that were created for a lock, the innermost first, as far as nothing was written into them."""
+    locks = results.path / "locks"
+    with holding(results, PLAN) as alone:
+        if not alone or any(path != locks for path in results.path.iterdir()) or plan_users(results):
+            return
+        for name in (PLAN, PACK):
+            (locks / f"{name}.lock").unlink(missing_ok=True)
+        for folder in (locks, *created):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
 
 
 def _lock_file(results: Results, user: PlanUser) -> Path:

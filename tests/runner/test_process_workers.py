@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -37,3 +40,18 @@ def test_a_worker_does_not_wait_until_the_one_before_has_loaded(tmp_path: Path) 
         assert [worker.death() for worker in crew.workers] == [None, None]
     finally:
         crew.stop()
+
+
+def test_workers_start_where_the_path_of_temporary_files_is_longer_than_a_socket_may_have(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    code = (
+        "from bench.runner.forkserver import worker_context\n"
+        "if __name__ == '__main__':\n"
+        "    process = worker_context().Process(target=print, args=('started',))\n"
+        "    process.start()\n"
+        "    process.join()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "started\n", done.stderr

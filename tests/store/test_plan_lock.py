@@ -79,3 +79,13 @@ def test_a_users_lock_says_who_it_is() -> None:
     user = PlanUser.this("0123abcd")
     assert PlanUser.of(user.lock) == user
     assert PlanUser.of("lora-r2-n32-s0-5c70971b") is None and PlanUser.of("plan") is None
+
+
+def test_a_folder_that_nothing_was_written_into_is_not_left(tmp_path: Path) -> None:
+    results = Results(tmp_path / "out" / "sweep")
+    with pytest.raises(UserError, match="bad"), using_plan(results, "plan", pytest.fail):
+        raise UserError("bad")
+    assert not (tmp_path / "out").exists()
+    with using_plan(results, "plan", pytest.fail):
+        (results.path / "plan.json").write_text("{}")
+    assert (results.path / "plan.json").is_file()
