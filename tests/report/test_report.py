@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from helpers.paths import RESULTS, loose_copy
+from helpers.processes import hear_hangup
 from helpers.sweeps import bench
 from helpers.tables import change_evaluations, change_metrics, copied
 
@@ -300,7 +301,8 @@ def test_a_watched_report_is_written_when_a_record_changes(
 def test_a_signal_ends_a_command_as_ctrl_c_does(finished: tuple[Path, Path], tmp_path: Path, number: int) -> None:
     folder = copied(finished, tmp_path)
     watching = [sys.executable, "-m", "bench.cli", "report", str(folder), "--watch"]
-    process = subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(watching, preexec_fn=hear_hangup, **pipes)
     assert process.stdout is not None
     assert "live.html" in process.stdout.readline()
     process.send_signal(number)

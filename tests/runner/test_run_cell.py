@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.paths import ROOT, matching
+from helpers.processes import hear_hangup
 from helpers.sweeps import bench, outcome, sweep_file
 
 from bench.analysis.result_tables import read_results
@@ -174,6 +175,7 @@ def run_and_kill(path: Path, results: Path, when: Callable[[], bool], how: int) 
         stderr=subprocess.STDOUT,
         env={**os.environ, "TMPDIR": str(temporary)},
         start_new_session=True,
+        preexec_fn=hear_hangup,
     )
     deadline = time.monotonic() + 120
     while not when():
