@@ -387,7 +387,7 @@ class ReportConfig(Strict):
     baseline_rank: Rank | None = None
     """A rank of the baseline that every setting is compared with, whatever its own, besides the baseline's at an equal
     rank. Default: at equal ranks only, or, where no method has two ranks, each at its own."""
-    tie_margin: float = Field(1.0, le=100)
+    tie_margin: float = Field(1.0, ge=0, le=100)
     """Points at most: two methods whose difference is shown to be smaller than this are a tie."""
     tie_share: float | None = Field(TIE_SHARE, gt=0, le=1)
     """The margin of a tie as a share of what training gains: the accuracy of the baseline's best setting less that of
