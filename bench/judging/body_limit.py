@@ -14,6 +14,9 @@ LARGEST_BODY = 4 * 2**20
 """Bytes. A reply of 100,000 tokens has about half a megabyte."""
 ACCEPTED = {"Accept-Encoding": "gzip, deflate"}
 """The compressions that are read here; a request asks for no other."""
+ONE_REQUEST = httpx2.Limits(max_keepalive_connections=0)
+"""Each request has a connection of its own. What a server sends beyond a reply would be read as the reply to the next
+request, and a connection that the server has closed meanwhile would lose a request that may be charged."""
 
 
 class UnreadableBody(Exception):

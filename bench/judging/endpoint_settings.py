@@ -60,9 +60,11 @@ class Endpoint:
             )
         if not is_address(self.url):
             raise UserError(
-                f"base_url {self.url.rpartition('@')[2]!r} is not an http address",
+                f"base_url {self.url.partition('?')[0].rpartition('@')[2]!r} is not an http address",
                 "Give an address such as http://localhost:8000/v1.",
             )
+        if not self.model.isprintable():
+            raise UserError(f"the model's name {self.model!r} has characters that cannot be shown", "Correct it.")
         parse_token_limit(self.token_limit)
         for name in ("max_tokens", "concurrency", "timeout", "tries"):
             if not 0 < getattr(self, name) < math.inf:
@@ -99,15 +101,27 @@ class Endpoint:
         return ((self.price_in or 0) * prompt_tokens + (self.price_out or 0) * completion_tokens) / 1e6
 
     def reserve(self, prompt: Prompt, max_tokens: int) -> float:
-        """Dollars reserved for a request while it is in flight: four characters count as a token, and the reply is
-        assumed to have `max_tokens`."""
-        return self.dollars((len(prompt.system) + len(prompt.user)) / 4, max_tokens)
+        """Dollars reserved for a request while it is in flight; the reply is assumed to have `max_tokens`."""
+        return self.dollars(estimated_tokens(prompt), max_tokens)
 
     @property
     def url_secrets(self) -> tuple[str, ...]:
-        """What may be secret in the address: the password and the values of the query."""
+        """What may be secret in the address: the user's name, the password, the values of the query."""
         parts = urlsplit(self.url)
-        return (unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query)))
+        return (unquote(parts.username or ""), unquote(parts.password or ""), *self.query.values())
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters that the address gives every request, such as `api-version`."""
+        return dict(parse_qsl(urlsplit(self.url).query))
+
+
+def estimated_tokens(prompt: Prompt) -> float:
+    """The tokens of a prompt: one for four characters of ASCII, and one for two bytes of any others (a Chinese
+    character has three bytes, and takes one to two tokens)."""
+    texts = prompt.system + prompt.user
+    others = len(texts.encode("utf-8", "replace")) - (ascii_letters := sum(map(str.isascii, texts)))
+    return ascii_letters / 4 + others / 2
 
 
 def parse_token_limit(text: str) -> TokenLimit:
@@ -120,8 +134,12 @@ def parse_token_limit(text: str) -> TokenLimit:
 
 def is_address(url: str) -> bool:
     """True for the form of an http address; nothing is contacted."""
+    if not url.isprintable() or " " in url:  # urlsplit removes line breaks, and the HTTP client refuses them
+        return False
     try:
         parts = urlsplit(url)
+        if parts.query and not parse_qsl(parts.query, strict_parsing=True):
+            return False
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return False

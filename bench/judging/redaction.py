@@ -17,7 +17,8 @@ from urllib.parse import quote
 SHORTEST_SECRET = 6
 """Characters. A shorter key (`EMPTY`, of a local server) is no secret, and occurs in ordinary text."""
 
-_GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_GAP = rf"[\s{_INVISIBLE}]*"
 """What may stand between the characters of a secret that was spelled out or wrapped."""
 
 
@@ -27,11 +28,23 @@ class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
         # The longest first: a form that holds another is replaced as a whole.
-        patterns = (_GAP.join(map(re.escape, form)) for form in sorted(forms, key=len, reverse=True))
-        self._pattern = re.compile("|".join(patterns), re.IGNORECASE) if forms else None
+        self._patterns = {
+            _squeezed(form): _GAP.join(map(re.escape, form)) for form in sorted(forms, key=len, reverse=True)
+        }
 
     def __call__(self, text: str) -> str:
-        return self._pattern.sub("***", text) if self._pattern else text
+        # A search for all forms at once takes seconds on a text of megabytes, in which no other request proceeds.
+        squeezed = _squeezed(text) if self._patterns else ""
+        present = [pattern for form, pattern in self._patterns.items() if form in squeezed]
+        return re.sub("|".join(present), "***", text, flags=re.IGNORECASE) if present else text
+
+
+def _squeezed(text: str) -> str:
+    """A text without what may stand between the characters of a secret, and without its case."""
+    text = "".join(text.split())
+    for character in _INVISIBLE:
+        text = text.replace(character, "")
+    return text.casefold()
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -78,9 +78,10 @@ def parse_reply(content: bytes, model: str, max_tokens: int, redact: Redact) -> 
         return RequestOutcome(reason="the reply is not valid JSON", retryable=True, billable=True)
     fields = body if isinstance(body, dict) else {}
     usage = fields.get("usage")
-    prompt_tokens, completion_tokens = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+    prompt_tokens, completion_tokens = _count(usage, "prompt_tokens"), _completion_tokens(usage)
     choice, message = _first_choice(fields.get("choices"))
-    text = None if message is None else _text(message.get("content"))
+    broken = fields.get("error") or choice.get("error")  # with status 200, and maybe with the text up to there
+    text = None if message is None or broken else _text(message.get("content"))
     finish_reason = one_line(choice.get("finish_reason") or "", redact, NAME_LENGTH)
     if not finish_reason and completion_tokens is not None and completion_tokens >= max_tokens:
         finish_reason = "length"  # some servers count, but give no reason
@@ -90,21 +91,22 @@ def parse_reply(content: bytes, model: str, max_tokens: int, redact: Redact) -> 
         # Half of a surrogate pair, which JSON can hold and a file cannot, becomes a question mark.
         text = redact(text.encode("utf-8", "replace").decode())
         reply = Reply(text, served, prompt_tokens, completion_tokens, finish_reason)
+    answered = reply is not None and bool(text_after_thoughts(reply.text, "").strip())
     return RequestOutcome(
         reply,
-        "" if reply else _why_without_text(fields, message, finish_reason, redact),
-        retryable=message is None,
+        "" if reply else _why_without_text(broken, message, finish_reason, redact),
+        retryable=message is None or bool(broken),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         billable=True,
-        without_answer=message is not None and (reply is None or not text_after_thoughts(reply.text, "").strip()),
+        without_answer=message is not None and not broken and not answered,
     )
 
 
 def _why_without_text(
-    fields: dict[str, JsonValue], message: dict[str, JsonValue] | None, finish_reason: str, redact: Redact
+    error: JsonValue, message: dict[str, JsonValue] | None, finish_reason: str, redact: Redact
 ) -> str:
-    if error := fields.get("error"):
+    if error:
         return f"the reply has no text ({error_message(error, redact)})"
     if message is not None and isinstance(message.get("refusal"), str) and message["refusal"]:
         return f"the model refused ({one_line(message['refusal'], redact, MESSAGE_LENGTH)})"
@@ -115,6 +117,14 @@ def _count(usage: JsonValue, name: str) -> int | None:
     """A number of tokens; None where the server does not give it, or gives an impossible one."""
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if type(count) is int and 0 <= count <= MOST_TOKENS else None
+
+
+def _completion_tokens(usage: JsonValue) -> int | None:
+    """The tokens of a reply, thoughts included: some servers count these in the total alone."""
+    given, total, prompt = (_count(usage, name) for name in ("completion_tokens", "total_tokens", "prompt_tokens"))
+    if given is None or total is None or prompt is None:
+        return given
+    return max(given, total - prompt)
 
 
 def _first_choice(choices: JsonValue) -> tuple[dict[str, JsonValue], dict[str, JsonValue] | None]:

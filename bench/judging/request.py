@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from bench.errors import UserError
 from bench.judging.endpoint_settings import Endpoint
@@ -150,18 +151,31 @@ def make_client(endpoint: Endpoint, key: str) -> AsyncOpenAI:
             "judging by an endpoint needs the package openai, which is not installed",
             'pip install "bench-peft[judge]"',
         ) from None
-    from bench.judging.body_limit import ACCEPTED, limit_body
+    from httpx2 import InvalidURL
+
+    from bench.judging.body_limit import ACCEPTED, ONE_REQUEST, limit_body
 
     # Below the deadline, so that a server that cannot be reached is told from a slow one.
     connecting = min(CONNECTING_SECONDS, 0.9 * endpoint.timeout)
-    return openai.AsyncOpenAI(
-        api_key=key,
-        base_url=endpoint.url,
-        timeout=openai.Timeout(endpoint.timeout, connect=connecting),
-        max_retries=0,
-        http_client=openai.DefaultAsyncHttpxClient(
-            follow_redirects=False, headers=ACCEPTED, event_hooks={"response": [limit_body]}
-        ),
+    try:
+        return openai.AsyncOpenAI(
+            api_key=key,
+            # Without its query, which the client would leave in front of the path of a request.
+            base_url=urlsplit(endpoint.url)._replace(query="", fragment="").geturl(),
+            default_query=endpoint.query,
+            timeout=openai.Timeout(endpoint.timeout, connect=connecting),
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, headers=ACCEPTED, event_hooks={"response": [limit_body]}, limits=ONE_REQUEST
+            ),
+        )
+    except (ImportError, OSError) as error:  # for a SOCKS proxy; for a file of certificates
+        reason = str(error)
+    except (ValueError, InvalidURL):  # of the address or of a proxy's, whose password the message may repeat
+        reason = "an address is not valid"
+    raise UserError(
+        f"cannot prepare requests to {endpoint.address}: {reason}",
+        "Check base_url, and the environment variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE.",
     )
 
 

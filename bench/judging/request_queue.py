@@ -19,14 +19,13 @@ from __future__ import annotations
 import queue
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bench.errors import UserError
-from bench.judging.endpoint_settings import Endpoint
+from bench.judging.endpoint_settings import Endpoint, estimated_tokens
 from bench.judging.reply import Reply, RequestOutcome
 from bench.judging.request import Connection, read_key
 from bench.judging.request_form import RequestForm
@@ -58,8 +57,7 @@ class Usage:
     completion_tokens: int = 0
     """As the server counts them; replies without a text are included."""
     dollars: float | None = None
-    """An upper bound: a reply that was lost, or that came without a count, counts with its reserve. None without
-    prices."""
+    """A reply that was lost, or a count that it lacks, counts with its reserve. None without prices."""
     retried: int = 0
     """Requests that repeated another."""
     failed: int = 0
@@ -82,11 +80,12 @@ def send_all(
     prompts: Iterable[tuple[Key, Prompt]],
     record: Callable[[Key, Prompt, Reply], None],
     advance: Advance = ignore_progress,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] | None = None,
 ) -> tuple[Usage, dict[Key, str]]:
     """Send all prompts. Returns the usage, and by key why a prompt has no reply.
 
-    `record` is called with each reply as it arrives, in the calling thread; `sleep` is called in other threads. On
+    `record` is called with each reply as it arrives, in the calling thread; `sleep` is called in other threads (None:
+    sleeps until the time is over, or until an error ends all). On
     Ctrl-C the replies that have arrived are recorded before KeyboardInterrupt is raised. Where no request can succeed
     (no openai package, no key, a refused key, model or address, an endpoint that cannot be reached), UserError is
     raised after the replies in flight are recorded.
@@ -106,7 +105,7 @@ def send_all(
         while (current := to_send.get()) is not None:
             try:
                 if current.wait:
-                    sleep(current.wait)
+                    (sleep or stopped.wait)(current.wait)
                 if stopped.is_set():
                     outcome = RequestOutcome(reason="stopped")
                 else:
@@ -274,12 +273,11 @@ class _Dispatcher(Generic[Key]):
         prompt_tokens, completion_tokens = outcome.prompt_tokens, outcome.completion_tokens
         self.usage.prompt_tokens += prompt_tokens or 0
         self.usage.completion_tokens += completion_tokens or 0
-        if self.usage.dollars is None:
-            return
-        if prompt_tokens is not None and completion_tokens is not None:
-            self.usage.dollars += self.endpoint.dollars(prompt_tokens, completion_tokens)
-        elif outcome.billable:
-            self.usage.dollars += self._reserve(current)
+        if self.usage.dollars is not None and outcome.billable:
+            self.usage.dollars += self.endpoint.dollars(
+                estimated_tokens(current.prompt) if prompt_tokens is None else prompt_tokens,
+                current.max_tokens if completion_tokens is None else completion_tokens,
+            )
 
     def _record(self, current: _Try[Key], reply: Reply) -> None:
         self.replied += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from helpers.judge_server import (
@@ -354,6 +356,8 @@ def test_without_the_package(server: Server, monkeypatch: pytest.MonkeyPatch) ->
         ({"base_url": "http://localhost:port/v1"}, "is not an http address"),
         ({"base_url": "http:///v1"}, "is not an http address"),
         ({"base_url": ""}, "is not an http address"),
+        ({"base_url": "http://localhost/v1\n"}, "is not an http address"),
+        ({"base_url": f"http://localhost/v1?{KEY}"}, "is not an http address"),
         ({"key_variable": KEY}, "key_variable is not the name of an environment variable"),
         ({"tries": 0}, "tries is 0"),
         ({"concurrency": -1}, "concurrency is -1"),
@@ -373,6 +377,57 @@ def test_settings_that_cannot_work(settings: dict[str, Any], words: str) -> None
     assert KEY not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "half a pair \udcff"])
+def test_a_models_name_can_be_shown(name: str) -> None:
+    with pytest.raises(UserError, match="characters that cannot be shown") as raised:
+        Endpoint(name)
+    assert str(raised.value).replace("\n", "").isprintable()
+
+
 def test_an_address_is_shown_without_its_secrets() -> None:
     endpoint = Endpoint("judge", f"https://me:{KEY}@judges.example:8443/v1?key={KEY}")
     assert endpoint.address == "https://judges.example:8443/v1"
+
+
+def test_the_query_of_an_address_is_that_of_each_request(server: Server) -> None:
+    asked = Asked(server, base_url=f"{server.url}?api-version=2026-01&x=a%20b#part")
+    assert asked.replies
+    path, _, query = server.seen[0][0].partition("?")
+    assert path == "/v1/chat/completions" and parse_qsl(query) == [("api-version", "2026-01"), ("x", "a b")]
+
+
+@pytest.mark.parametrize("name", ["me-and-my-secret", "me-and-my-secret:", "me:my-secret-word"])
+def test_a_name_in_an_address_may_be_the_secret(server: Server, name: str) -> None:
+    server.usual = lambda handler: refuses(400, f"{name} {handler.headers['Authorization']}")(handler)
+    asked = Asked(server, base_url=server.url.replace("://", f"://{name}@"))
+    (reason,) = asked.failed.values()
+    assert "secret" not in reason and base64.b64encode(name.encode()).decode()[4:12] not in reason
+
+
+ENVIRONMENTS = [
+    ("ALL_PROXY", "garbage://me:the-password@proxy:1"),
+    ("http_proxy", "socks5://me:the-password@proxy:1"),
+    ("SSL_CERT_FILE", "/no/such/file"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value"), ENVIRONMENTS)
+def test_an_environment_that_allows_no_request_is_said_to_be_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    asked = Asked(server)
+    assert asked.error is not None and "cannot prepare requests to http://127.0.0.1" in asked.error.problem
+    assert variable.upper() in asked.error.fix and "the-password" not in str(asked.error)
+
+
+def test_an_error_that_ends_all_waits_for_no_request_that_sleeps(server: Server) -> None:
+    server.script.extend([refuses(429, Retry_After="250"), slow(0.5, refuses(401))])
+    start = time.monotonic()
+    with pytest.raises(UserError, match="refuses the key"):
+        send_all(Endpoint("judge", server.url, concurrency=2), [(n, Prompt("p", "", "q")) for n in range(2)], ignore)
+    assert time.monotonic() - start < 30
+
+
+def ignore(key: int, prompt: Prompt, reply: Reply) -> None:
+    """Keeps nothing."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.judge_server import KEY, Asked, Handler, Server, completion, says
+from helpers.judge_server import KEY, Asked, Handler, Server, completion, good, says
 
 from bench.data.open_questions import OpenQuestion, Turn
 from bench.errors import UserError
@@ -256,3 +256,19 @@ def test_an_error_that_ends_all_is_one_sentence_without_the_key(server: Server, 
         asked = Asked(server, 2)
         assert isinstance(asked.error, UserError)
         assert str(asked.error.problem).isprintable() and KEY[::-1] not in asked.error.problem
+
+
+def twice(handler: Handler) -> None:
+    """A reply, and at once another that nobody has asked for."""
+    good(handler)
+    handler.answer(200, completion("To nobody: [[1]]"))
+
+
+def test_what_a_server_sends_beyond_a_reply_is_no_reply_to_the_next_prompt(server: Server) -> None:
+    Handler.protocol_version, before = "HTTP/1.1", Handler.protocol_version  # keeps connections open
+    try:
+        server.usual = twice
+        asked = Asked(server, 4)
+    finally:
+        Handler.protocol_version = before
+    assert [reply.text for reply in asked.replies.values()] == [f"To question {number}: [[7]]" for number in range(4)]

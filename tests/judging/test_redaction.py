@@ -6,6 +6,7 @@ import base64
 import codecs
 import html
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -56,3 +57,15 @@ def test_other_text_stays() -> None:
     for secrets in ([], ["EMPTY"], ["7"], [KEY]):
         text = "An EMPTY answer, 7 of 10. Rating: [[7]]"
         assert Redactor(secrets)(text) == text
+
+
+LARGE = ("x" * 4_000_000, KEY[:-1] * 150_000, f"{KEY[0]}{' ' * 1000}" * 4000, f"{KEY[0]}\u200b" * 1_000_000)
+
+
+@pytest.mark.parametrize("text", LARGE, ids=["letters", "all but the end", "spaces", "what shows nothing"])
+def test_a_text_of_megabytes_takes_no_time(text: str) -> None:
+    """While it is searched, no other request proceeds, and all have deadlines."""
+    redact = Redactor([KEY])
+    start = time.process_time()
+    assert redact(text) == text
+    assert time.process_time() - start < 1.5

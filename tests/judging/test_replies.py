@@ -179,3 +179,46 @@ def test_what_a_terminal_or_a_file_cannot_hold_is_replaced(server: Server) -> No
     assert rating.served.isprintable() and rating.served.encode()
     _, (reason,) = rated(server, refuses(400, "no \x1b[31m\ud83d\u202e"))
     assert reason == "HTTP 400: no [31m?"
+
+
+def test_a_reply_with_an_error_beside_its_text_is_no_judgment(server: Server) -> None:
+    """A router that loses its model in the midst of a reply sends status 200, the text up to there and the error."""
+    broken = {
+        **completion("[[9]] at first sight"),
+        "error": {"message": f"upstream of {KEY} is gone", "code": 502},
+    }
+    (choice,) = (within := completion("[[9]] at first sight"))["choices"]
+    choice["error"] = {"message": "upstream of *** is gone"}
+    for reply in (broken, within):
+        assert rated(server, says(200, reply), tries=1) == ([], ["the reply has no text (upstream of *** is gone)"])
+    server.script.append(says(200, broken))
+    server.usual = good
+    assert Asked(server, tries=2).replies[0].text == "To question 0: [[7]]"
+
+
+USAGES = {
+    "both": ({"prompt_tokens": 100, "completion_tokens": 50}, 0.150),
+    "thoughts in the total alone": ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 450}, 0.450),
+    "a total that is too small": ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 7}, 0.150),
+    "an impossible total": ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 10**30}, 0.150),
+    "only a large prompt": ({"prompt_tokens": 5000}, 5.500),
+    "only a large reply": ({"completion_tokens": 5000}, 5.100),
+    "neither": ({}, 0.600),
+}
+
+
+@pytest.mark.parametrize("kind", USAGES)
+def test_what_a_server_does_not_count_costs_its_reserve(server: Server, kind: str) -> None:
+    usage, dollars = USAGES[kind]
+    server.usual = says(200, {**completion("fine\n"), "usage": usage})
+    asked = Asked(server, [Prompt("p", "", "z" * 400)], price_in=1000.0, price_out=1000.0, max_tokens=500)
+    assert asked.usage.dollars == pytest.approx(dollars) and asked.replies
+
+
+def test_a_prompt_in_another_script_reserves_what_it_may_cost(server: Server) -> None:
+    """A Chinese character is one to two tokens, not a quarter of one."""
+    text = "\u6c34" * 1000
+    server.usual = says(200, {**completion("fine\n"), "usage": {"prompt_tokens": 1300, "completion_tokens": 1}})
+    prices = {"price_in": 1000.0, "price_out": 0.0, "spending_limit": 6.0}
+    asked = Asked(server, [Prompt("p", "", text)] * 20, concurrency=8, **prices)
+    assert asked.usage.dollars is not None and 3 < asked.usage.dollars <= 6.0
