@@ -61,7 +61,7 @@ class Progress:
     def line(self, text: str) -> None:
         """Print a line that stays on the screen, and append it to the log. A log that cannot be written is ignored."""
         self.console.print(text, markup=False, soft_wrap=True)
-        if self.log is not None:
+        if self.log is not None and not self.log.is_symlink():  # which may lead to any file of the user
             with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now().isoformat(sep=' ', timespec='seconds')} {text}\n")
 

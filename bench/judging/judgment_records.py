@@ -10,18 +10,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from bench.data.open_questions import OpenQuestion
 from bench.evaluation.open_answers import answers_hash
+from bench.judging import parsers
 from bench.judging.parsers import Verdict
 from bench.judging.thoughts import incomplete
 from bench.store.records import SCHEMA, Record
 
-Number = int | float
+Number = int | FiniteFloat
 """A score as JSON has it: a 0 that was written as an integer stays one."""
+_Percentage = Annotated[int | float, Field(ge=0, le=100)]
 
 
 class RatingKey(NamedTuple):
@@ -114,14 +116,14 @@ class _JudgedTurn(Record):
     set: str
     question_id: int | str
     category: str
-    turn: int
+    turn: int = Field(ge=1, le=2)
 
 
 class RatedAnswer(_JudgedTurn):
     """Which answer a rating belongs to; the fields are those of `AnswerToRate`."""
 
     model: str
-    repeat: int
+    repeat: int = Field(ge=0, lt=1_000_000)
     answers: str
     """Hash of the answers."""
 
@@ -187,9 +189,9 @@ class ModelReply(_Judged):
 class SimilarityRating(_Judged, RatedAnswer):
     """The similarity of an answer to its reference answers, 0 to 100."""
 
-    score: Number
-    chrf: Number
-    rouge_l: Number
+    score: _Percentage
+    chrf: _Percentage
+    rouge_l: _Percentage
 
     @property
     def reported_score(self) -> float | None:
@@ -206,7 +208,7 @@ class ModelRating(ModelReply, RatedAnswer):
 
     score: Number | None
     """FastChat's parser."""
-    strict: Number | None
+    strict: Annotated[int | float, Field(ge=parsers.LOWEST, le=parsers.HIGHEST)] | None
     """The strict parser."""
 
     @property
@@ -249,7 +251,7 @@ class CheckRecord(Record):
     """How many judgments the check of a judge takes: check.json."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
-    wanted: dict[str, int]
+    wanted: dict[str, Annotated[int, Field(ge=0)]]
     """By set of questions; 0 for a set that the judge cannot be checked on."""
 
 

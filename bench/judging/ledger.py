@@ -33,7 +33,7 @@ from bench.judging.judgment_records import (
 from bench.store.damage import SET_ASIDE, CorruptFile
 from bench.store.files import write_bytes, write_json, write_text
 from bench.store.folder import CellFolder, Results
-from bench.store.record_json import content_of, read_record
+from bench.store.record_json import content_of, parse_stored_json, read_record
 from bench.store.records import JudgeRecord
 from bench.sweep.schema import describe
 
@@ -85,7 +85,7 @@ class JudgmentFile(Generic[JudgmentType]):
                 continue
             try:
                 line.encode()  # fails for what stands for a byte that is no text
-                read.judgments.append(self.parse(json.loads(line)))
+                read.judgments.append(self.parse(parse_stored_json(line)))
             except (ValueError, TypeError, RecursionError) as error:
                 reason = describe(error).split("; ")[0] if isinstance(error, ValidationError) else first_line(error)
                 read.corrupt[line] = f"line {number}: {reason}"
@@ -129,10 +129,15 @@ def pairwise_verdicts(results: Results, judge: str) -> JudgmentFile[PairwiseVerd
 
 
 class Ledger(Generic[JudgmentType]):
-    """Appends to a file of judgments. The first judgment creates the file."""
+    """Appends to a file of judgments. The first judgment creates the file. Raises UserError for a symbolic link."""
 
     def __init__(self, file: JudgmentFile[JudgmentType]) -> None:
         self.file = file
+        if file.path.is_symlink():  # before a judgment is paid for
+            raise UserError(
+                f"{file.path} is a symbolic link, and judgments are appended to no file elsewhere",
+                "Put the file itself in its place.",
+            )
         self.present = {(judgment.key, judgment.prompt_hash) for judgment in file.read()}
         self.appendable = False
         """The loose file has been checked: it is complete, or there is none and none is packed."""
@@ -180,7 +185,8 @@ class Ledger(Generic[JudgmentType]):
             self.file.write(read.judgments)
 
     def keep_only(self, wanted: Collection[tuple[JudgmentKey, str]]) -> None:
-        """Remove all judgments but those with one of these keys and prompt hashes."""
+        """Remove all judgments but those with one of these keys and prompt hashes; corrupt lines are moved beside."""
+        self._set_aside_corrupt_lines()
         judgments = self.file.read()
         kept = [judgment for judgment in judgments if (judgment.key, judgment.prompt_hash) in wanted]
         if len(kept) < len(judgments):

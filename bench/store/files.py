@@ -24,6 +24,7 @@ def writing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a link in its place would lead the writing elsewhere
         yield temporary
         _flush(temporary)
         temporary.replace(path)

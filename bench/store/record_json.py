@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.store.damage import RESTORE, CorruptFile, reason_of
@@ -90,11 +90,24 @@ def check_schema(path: Path, schema: object) -> None:
 
 
 def _content(path: Path, text: str) -> Content:
-    content = json.loads(text)
+    content = parse_stored_json(text)
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     check_schema(path, content.get("schema", 1))
     return content
+
+
+def parse_stored_json(text: str) -> JsonValue:
+    """The value of a JSON text. Raises ValueError, also for an integer that no table can hold."""
+    value: JsonValue = json.loads(text, parse_int=_integer)
+    return value
+
+
+def _integer(digits: str) -> int:
+    number = int(digits)
+    if abs(number) >= 2**63:
+        raise ValueError(f"the number {digits[:20]}... has more than 64 bits")
+    return number
 
 
 def _corrupt(path: Path, error: Exception, fix: str = RESTORE) -> CorruptFile:

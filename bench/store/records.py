@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bench.hashing import short_hash
+from bench.store.file_names import FileName
 from bench.sweep.cell import CellData, Settings
 from bench.sweep.contrasts import ContrastsRecord
 from bench.sweep.evaluation_identity import AnswersSettings, EvaluationSettings
@@ -177,7 +178,7 @@ class EvaluationRecord(Scores, ScoringCosts, EvaluationSettings, Record):
     """One task scored by one protocol."""
 
     model_config = Record.model_config
-    file: str
+    file: FileName
     """The file of its rows, in the cell's `items` folder."""
     limit: int | None = None
     batch_tokens: tuple[int, ...] | None = None
@@ -189,7 +190,7 @@ class AnswersRecord(ScoringCosts, AnswersSettings, Record):
     """The answers to one set of open questions."""
 
     model_config = Record.model_config
-    file: str
+    file: FileName
     """The file of the answers, in the cell's `answers` folder."""
     n: int
     cut: int
@@ -324,14 +325,14 @@ class OpenSetRecord(Record):
     """Turns that have a reference answer."""
     references: str
     """Hash of the reference answers."""
-    fingerprint: str
+    fingerprint: FileName
     """Hash of the questions."""
 
 
 class PlannedRecord(Record):
     """A cell of a plan."""
 
-    folder: str
+    folder: FileName
     name: str
     base: str
     """The base model as tables name it."""
@@ -380,7 +381,7 @@ class PlanRecord(Record):
     methods: dict[str, MethodRecord] = Field(default_factory=dict)
     overlap: dict[str, OverlapRecord] = Field(default_factory=dict)
     deduplicated: bool = True
-    open_questions: dict[str, OpenSetRecord] = Field(default_factory=dict)
+    open_questions: dict[FileName, OpenSetRecord] = Field(default_factory=dict)
     instructions: list[str] = Field(default_factory=list)
     """Where the instructions come from that cells learn from."""
     pending: list[str] = Field(default_factory=list)
@@ -406,9 +407,15 @@ class JudgeRecord(Record):
     kind: Literal["reference", "openai"]
     name: str
     """As tables have it."""
-    scale: tuple[float, float]
+    scale: tuple[FiniteFloat, FiniteFloat]
     """The lowest and the highest score."""
     settings: Settings
+
+    @model_validator(mode="after")
+    def _scale_rises(self) -> Self:
+        if self.scale[0] >= self.scale[1]:
+            raise ValueError(f"its lowest score {self.scale[0]:g} is not below its highest, {self.scale[1]:g}")
+        return self
 
     @property
     def label(self) -> str:

@@ -149,6 +149,12 @@ def test_an_incomplete_last_line_is_ignored_and_then_removed(tmp_path: Path) -> 
         ("[]", "line 2: "),
         (json.dumps({**json.loads(line_of(model_rating(OTHER))), "rating": 7}), "line 2: "),
         (json.dumps({**json.loads(line_of(model_rating(OTHER))), "turn": "first"}), "line 2: "),
+        (json.dumps({**json.loads(line_of(model_rating(OTHER))), "turn": -1}), "line 2: "),
+        (json.dumps({**json.loads(line_of(model_rating(OTHER))), "turn": 3}), "line 2: "),
+        (json.dumps({**json.loads(line_of(model_rating(OTHER))), "repeat": 10**12}), "line 2: "),
+        (json.dumps({**json.loads(line_of(model_rating(OTHER))), "strict": 95}), "line 2: "),
+        (json.dumps({**json.loads(line_of(model_rating(OTHER))), "score": float("inf")}), "line 2: "),
+        (json.dumps({**json.loads(line_of(model_rating(OTHER))), "score": 10**400}), "line 2: the number "),
     ],
 )
 def test_a_line_that_is_not_a_judgment_is_named_and_set_aside(tmp_path: Path, line: str, reason: str) -> None:
@@ -162,6 +168,16 @@ def test_a_line_that_is_not_a_judgment_is_named_and_set_aside(tmp_path: Path, li
     Ledger(file).add(model_rating(OTHER))
     assert file.read() == [model_rating(ANSWER), model_rating(OTHER)] and not file.problems()
     assert (file.path.parent / "judge.damaged.jsonl").read_text() == f"{line}\n"
+
+
+def test_a_corrupt_line_is_set_aside_where_other_judgments_are_removed(tmp_path: Path) -> None:
+    file = cell_ratings(CellFolder(tmp_path), "judge")
+    file.write([model_rating(ANSWER), model_rating(OTHER)])
+    with file.path.open("a") as opened:
+        opened.write("[[9]]\n")
+    Ledger(file).keep_only({(ANSWER.key, "0" * 16)})
+    assert file.read() == [model_rating(ANSWER)]
+    assert (file.path.parent / "judge.damaged.jsonl").read_text() == "[[9]]\n"
 
 
 def test_bytes_that_are_no_text_cost_their_own_line(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bench.store.damage import IDENTITY, rows_identity
+from bench.store.file_names import plain_name
 from bench.store.files import writing
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp, stamp_of
 from bench.store.record_json import check_schema
@@ -198,7 +199,7 @@ def _index(path: Path, stamp: Stamp) -> _Index:
         )
         places: dict[str, dict[str, _Place]] = {}
         for cell, file, *numbers in content["files"]:
-            places.setdefault(cell, {})[file] = _Place(*numbers)
+            places.setdefault(plain_name(cell), {})[plain_name(file)] = _Place(*numbers)
     except (OSError, zlib.error, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise corrupt(path, error) from None
     return _Index(places, layouts)

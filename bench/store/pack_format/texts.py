@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from bench.store.file_names import plain_name, plain_path
 from bench.store.files import write_bytes
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp
 from bench.store.record_json import check_schema
@@ -54,7 +55,7 @@ def _read(path: Path, stamp: Stamp) -> Texts:
             raise ValueError("its last line is cut off")
         for line in lines:
             row = json.loads(line)
-            texts.setdefault(row["cell"], {})[row["name"]] = row["text"]
+            texts.setdefault(plain_name(row["cell"]), {})[plain_path(row["name"])] = row["text"]
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise corrupt(path, error) from None
     return texts
