@@ -9,8 +9,9 @@ CONTROL = {"Cc", "Cs"}
 """Unicode's categories of control characters and halves of characters."""
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks of direction."""
-BLOCK = re.compile(r"^(\d*)(?=#|>|~~~|```|[-+*](?:\s|$)|---|___|\*\*\*|(?<=\d)[.)](?:\s|$))")
-"""How a line of Markdown begins that is no paragraph: a heading, a quotation, a list, a fence, a rule."""
+BLOCK = re.compile(r"^(\d*)(?=#|>|~~~|```|[-+*](?:\s|$)|---|___|\*\*\*|(?<=\d)[.)](?:\s|$)|\[.*\]:)")
+"""How a line of Markdown begins that is no paragraph: a heading, a quotation, a list, a fence, a rule, the definition
+of a link, which is not shown and turns text elsewhere into a picture."""
 FORMULA = ("=", "+", "-", "@", "\t")
 """With these a spreadsheet begins a formula; the carriage return, which is another, is no plain text."""
 

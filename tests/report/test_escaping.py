@@ -20,6 +20,7 @@ from bench.store.folder import Results
 HOSTILE = (
     *("# head", "> quoted", "- item", "+ item", "* item", "1. item", "12) item", "```", "~~~ x", "---", "***"),
     *("[click](http://a.b)", "![see](http://a.b/c.png)", "<img src=x onerror=alert(1)>", "<!-- x", "a\n\n# b\n```\nc"),
+    *("[a]: http://a.b/c.png", "[a\\]b]: <http://a.b> 'c'", "[x]:\nhttp://a.b"),
 )
 CODE = ("`", "``", "a`b", "`a", "a``", "plain", "a\n```\nb", "<b>")
 
