@@ -61,7 +61,7 @@ class Endpoint:
         if not is_address(self.url):
             raise UserError(
                 f"base_url {self.url.partition('?')[0].rpartition('@')[2]!r} is not an http address",
-                "Give an address such as http://localhost:8000/v1.",
+                "Give an address such as http://localhost:8000/v1, or http://localhost:8000/v1?api-version=1.",
             )
         if not self.model.isprintable():
             raise UserError(f"the model's name {self.model!r} has characters that cannot be shown", "Correct it.")
@@ -113,7 +113,7 @@ class Endpoint:
     @property
     def query(self) -> dict[str, str]:
         """The parameters that the address gives every request, such as `api-version`."""
-        return dict(parse_qsl(urlsplit(self.url).query))
+        return dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
 
 
 def estimated_tokens(prompt: Prompt) -> float:
@@ -138,8 +138,7 @@ def is_address(url: str) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        if parts.query and not parse_qsl(parts.query, strict_parsing=True):
-            return False
+        parse_qsl(parts.query, strict_parsing=bool(parts.query))  # raises ValueError for what is no name=value
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return False

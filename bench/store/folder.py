@@ -38,6 +38,7 @@ from pydantic import JsonValue
 from bench.errors import UserError
 from bench.store import damage, pack_format
 from bench.store.damage import CorruptFile
+from bench.store.file_names import check_within
 from bench.store.files import write_bytes, write_json, write_text, writing, writing_folder
 from bench.store.pack_format import Pack
 from bench.store.record_json import (
@@ -96,13 +97,15 @@ class CellFolder:
         """Write the files of a packed cell into its folder, so that they can be changed; nothing if it is loose.
 
         Whoever calls it holds the cell's lock. cell.json comes last: after a kill the cell still counts as packed.
+        Raises UserError where a link leads out of the results folder: the pack says how the files are called there.
         """
         if self.is_loose:
             return
         import pyarrow.parquet as pq
 
-        texts = self.pack.texts(self.path.name)
-        for file in self.pack.items.files(self.path.name):
+        texts, items = self.pack.texts(self.path.name), self.pack.items.files(self.path.name)
+        check_within(self.path.parent.parent, [self.path / name for name in (*texts, *(f"items/{f}" for f in items))])
+        for file in items:
             if not (self.path / "items" / file).is_file():
                 with writing(self.path / "items" / file) as temporary:
                     pq.write_table(self.pack.items.table(self.path.name, file), temporary)

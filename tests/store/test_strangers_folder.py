@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bench.progress import Progress
 from bench.store.damage import CorruptFile
 from bench.store.folder import CellFolder, Results
 from bench.store.pack import unpack
+from bench.store.pack_format import decompress
 from bench.store.pack_format.items import PackedItems
 from bench.store.record_json import parse_record
 from bench.store.records import JudgeRecord, PlanRecord
@@ -40,6 +42,42 @@ def test_nothing_is_unpacked_outside_of_the_folder(tmp_path: Path, key: str, nam
     with pytest.raises(UserError, match=r"records\.jsonl\.gz is corrupt: .* is not the name of a file"):
         unpack(results)
     assert "harm" not in "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("link", ["cells/lora-0", "cells", "cells/lora-0/answers"])
+def test_nothing_is_unpacked_where_a_link_leads_out_of_the_folder(tmp_path: Path, link: str) -> None:
+    """A settings.json of a program elsewhere, say."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    results = Results(tmp_path / "results")
+    results.pack.records.write({"lora-0": {"settings.json": "harm", "answers/a.jsonl": "harm\n"}})
+    (results.path / link).parent.mkdir(parents=True, exist_ok=True)
+    (results.path / link).symlink_to(outside)
+    with pytest.raises(UserError, match="leads out of the results folder, to .*outside"):
+        unpack(results)
+    assert not list(outside.rglob("*.json*")) and results.pack.records.read()
+
+
+def test_a_results_folder_may_be_a_link_itself(tmp_path: Path) -> None:
+    there = Results(tmp_path / "there")
+    there.pack.records.write({"lora-0": {"cell.json": "{}"}})
+    (tmp_path / "link").symlink_to(there.path)
+    assert unpack(Results(tmp_path / "link")) == 1 and (there.path / "cells" / "lora-0" / "cell.json").is_file()
+
+
+def test_a_pack_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a smaller limit, so that the test itself does not fill it."""
+    monkeypatch.setattr(decompress, "ALWAYS", 10_000)
+    results = Results(tmp_path / "results")
+    results.pack.records.write({"lora-0": {"cell.json": "0" * 5_000}})
+    assert results.pack.cells()
+    results.pack.records.write({"lora-0": {"cell.json": "0" * 5_000_000}})
+    with pytest.raises(UserError, match=r"records\.jsonl\.gz is corrupt: its .* bytes decompress to more than"):
+        results.pack.cells()
+    with pytest.raises(ValueError, match="decompress to more than"):
+        decompress.inflate(zlib.compress(b"0" * 5_000_000))
+    with pytest.raises(EOFError, match="cut off"):
+        decompress.inflate(zlib.compress(b"0" * 5_000)[:-4])
 
 
 def test_rows_are_packed_by_plain_names(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bench.store.damage import IDENTITY, rows_identity
 from bench.store.file_names import plain_name
 from bench.store.files import writing
+from bench.store.pack_format.decompress import inflate
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp, stamp_of
 from bench.store.record_json import check_schema
 from bench.store.records import SCHEMA
@@ -191,7 +192,7 @@ def _index(path: Path, stamp: Stamp) -> _Index:
     import pyarrow.parquet as pq
 
     try:
-        content = json.loads(zlib.decompress(base64.b64decode(pq.read_metadata(path).metadata[METADATA])))
+        content = json.loads(inflate(base64.b64decode(pq.read_metadata(path).metadata[METADATA])))
         check_schema(path, content["schema"])
         layouts = tuple(
             _Layout(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(layout["arrow"]))), tuple(layout["columns"]))
@@ -200,7 +201,7 @@ def _index(path: Path, stamp: Stamp) -> _Index:
         places: dict[str, dict[str, _Place]] = {}
         for cell, file, *numbers in content["files"]:
             places.setdefault(plain_name(cell), {})[plain_name(file)] = _Place(*numbers)
-    except (OSError, zlib.error, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise corrupt(path, error) from None
     return _Index(places, layouts)
 

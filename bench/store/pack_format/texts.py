@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.store.file_names import plain_name, plain_path
 from bench.store.files import write_bytes
+from bench.store.pack_format.decompress import gunzip
 from bench.store.pack_format.stamp import Stamp, corrupt, stamp
 from bench.store.record_json import check_schema
 from bench.store.records import SCHEMA
@@ -49,7 +50,7 @@ def _read(path: Path, stamp: Stamp) -> Texts:
     texts: dict[str, dict[str, str]] = {}
     try:
         # Not splitlines: a text may hold other separators of lines.
-        first, *lines, end = gzip.decompress(path.read_bytes()).decode().split("\n")
+        first, *lines, end = gunzip(path.read_bytes()).decode().split("\n")
         check_schema(path, json.loads(first)["schema"])
         if end:
             raise ValueError("its last line is cut off")
