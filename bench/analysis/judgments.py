@@ -24,7 +24,8 @@ from bench.judging.measures import interval_over_questions
 from bench.judging.prompts import lacks_reference
 from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import Results
-from bench.store.records import JudgeRecord, OpenSetRecord, PlannedRecord, PlanRecord
+from bench.store.judge_record import JudgeRecord
+from bench.store.records import OpenSetRecord, PlannedRecord, PlanRecord
 
 RATINGS = ("judge", "set", "folder", "question_id", "category", "turn", "repeat", "score", "fastchat")
 """The columns of `JudgmentTables.ratings`."""

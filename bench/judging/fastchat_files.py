@@ -25,7 +25,8 @@ from bench.judging.prompts import Prompt
 from bench.judging.question_files import load_questions
 from bench.store.files import write_text
 from bench.store.folder import Results
-from bench.store.records import JudgeRecord, PlanRecord
+from bench.store.judge_record import JudgeRecord
+from bench.store.records import PlanRecord
 
 AnswerKey = tuple[str, int | str, int]
 """A cell's folder, a question and a turn."""

@@ -36,7 +36,7 @@ from bench.judging.prompts import Prompt
 from bench.judging.thoughts import text_after_thoughts
 from bench.store import locks
 from bench.store.folder import Results
-from bench.store.records import JudgeRecord
+from bench.store.judge_record import JudgeRecord
 from bench.sweep.schema import describe
 
 UNANSWERED = "without a judgment: the endpoint did not answer"

@@ -22,7 +22,7 @@ from bench.judging.prompts import Prompt
 from bench.judging.reply import Reply
 from bench.judging.request_queue import Usage, send_all
 from bench.judging.thoughts import text_after_thoughts
-from bench.store.records import JudgeRecord
+from bench.store.judge_record import JudgeRecord
 
 if TYPE_CHECKING:
     from bench.progress import Advance

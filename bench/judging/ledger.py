@@ -33,8 +33,8 @@ from bench.judging.judgment_records import (
 from bench.store.damage import SET_ASIDE, CorruptFile
 from bench.store.files import write_bytes, write_json, write_text
 from bench.store.folder import CellFolder, Results
+from bench.store.judge_record import JudgeRecord
 from bench.store.record_json import content_of, parse_stored_json, read_record
-from bench.store.records import JudgeRecord
 from bench.sweep.schema import describe
 
 UNDECODABLE = "surrogateescape"

@@ -19,7 +19,7 @@ from bench.evaluation.open_answers import Answers, answers_hash
 from bench.judging.judgment_records import AnswerToRate, SimilarityRating, answers_to_rate
 from bench.judging.ledger import cell_ratings
 from bench.store.folder import CellFolder
-from bench.store.records import JudgeRecord
+from bench.store.judge_record import JudgeRecord
 from bench.sweep.evaluation_identity import AnswersIdentity
 
 if TYPE_CHECKING:

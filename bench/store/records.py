@@ -6,14 +6,11 @@ date. No other module knows the keys of these files.
 
 from __future__ import annotations
 
-import json
-import re
 from enum import StrEnum
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from bench.hashing import short_hash
 from bench.store.file_names import FileName
 from bench.sweep.cell import CellData, Settings
 from bench.sweep.contrasts import ContrastsRecord
@@ -398,28 +395,3 @@ def looks_after(before: PlanRecord, plan: PlanRecord) -> list[list[int]]:
     seeds = [seed for seed in earlier if seed is not None]
     added = set(now) - set(earlier)
     return [*before.looks, seeds] if seeds and added else before.looks
-
-
-class JudgeRecord(Record):
-    """Which judge: all that changes what it would say. judge.json."""
-
-    schema_version: int = Field(default=SCHEMA, alias="schema")
-    kind: Literal["reference", "openai"]
-    name: str
-    """As tables have it."""
-    scale: tuple[FiniteFloat, FiniteFloat]
-    """The lowest and the highest score."""
-    settings: Settings
-
-    @model_validator(mode="after")
-    def _scale_rises(self) -> Self:
-        if self.scale[0] >= self.scale[1]:
-            raise ValueError(f"its lowest score {self.scale[0]:g} is not below its highest, {self.scale[1]:g}")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The name and 8 hex digits of the hash of all fields. The judge's files are named after it."""
-        content = json.dumps([self.kind, self.name, self.scale, self.settings], sort_keys=True)
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.name)
-        return f"{name}-{short_hash(content, digits=8)}"

@@ -10,7 +10,8 @@ import pandas as pd
 from bench.analysis.judgments import PAIRS, RATINGS, JudgmentTables
 from bench.analysis.result_tables import ResultTables
 from bench.report.judge_panels import JudgePanel, judge_panels
-from bench.store.records import JudgeRecord, PlanRecord
+from bench.store.judge_record import JudgeRecord
+from bench.store.records import PlanRecord
 from bench.sweep.sections import ReportConfig
 
 RANKS = {"lora": 8, "dvora": 128}

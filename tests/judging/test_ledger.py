@@ -33,8 +33,9 @@ from bench.judging.ledger import (
     write_judge,
 )
 from bench.store.folder import CellFolder, Results
+from bench.store.judge_record import JudgeRecord
 from bench.store.pack import pack
-from bench.store.records import JudgeRecord, Record
+from bench.store.records import Record
 
 JUDGES = [
     (Results(path.parent.parent.parent), path.parent.name) for path in sorted(RESULTS.glob("*/judges/*/judge.json"))

@@ -30,7 +30,8 @@ from bench.report.judged_finding import judge_warnings, judged_finding
 from bench.report.open_answer_tables import open_answer_tables
 from bench.report.pairwise_table import pairwise_tables
 from bench.statistics import mean_interval
-from bench.store.records import JudgeRecord, OpenSetRecord
+from bench.store.judge_record import JudgeRecord
+from bench.store.records import OpenSetRecord
 from bench.sweep.sections import ReportConfig
 
 

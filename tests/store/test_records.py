@@ -12,8 +12,9 @@ from helpers.paths import committed, write_schema_1
 from bench.errors import UserError
 from bench.store.damage import CorruptFile
 from bench.store.folder import CellFolder, Results
+from bench.store.judge_record import JudgeRecord
 from bench.store.record_json import NewerSchema, content_of, read_record
-from bench.store.records import SCHEMA, CellRecord, JudgeRecord, PlanRecord, Record, Status
+from bench.store.records import SCHEMA, CellRecord, PlanRecord, Record, Status
 
 
 @pytest.fixture

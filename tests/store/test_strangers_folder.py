@@ -21,11 +21,12 @@ from bench.judging.similarity import rate
 from bench.progress import Progress
 from bench.store.damage import CorruptFile
 from bench.store.folder import CellFolder, Results
+from bench.store.judge_record import JudgeRecord
 from bench.store.pack import unpack
 from bench.store.pack_format import decompress
 from bench.store.pack_format.items import PackedItems
 from bench.store.record_json import parse_record
-from bench.store.records import JudgeRecord, PlanRecord
+from bench.store.records import PlanRecord
 
 OUTSIDE = ("../x", "../../../x", "/x", "a/../../x", "..", ".", "", "..\\x", "a\0b")
 ANSWER = AnswerToRate("talk", OpenQuestion(7, "stem", (Turn("Why?"),), (("The sun.",),)), 1, ("Rain.",), "cell")
@@ -53,7 +54,7 @@ def test_nothing_is_unpacked_where_a_link_leads_out_of_the_folder(tmp_path: Path
     results.pack.records.write({"lora-0": {"settings.json": "harm", "answers/a.jsonl": "harm\n"}})
     (results.path / link).parent.mkdir(parents=True, exist_ok=True)
     (results.path / link).symlink_to(outside)
-    with pytest.raises(UserError, match="leads out of the results folder, to .*outside"):
+    with pytest.raises(UserError, match=r"leads out of the results folder, to .*outside"):
         unpack(results)
     assert not list(outside.rglob("*.json*")) and results.pack.records.read()
 
