@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from bench.analysis.best_setting import RankedSetting, rank_against_best
 from bench.analysis.cell_answers import CellAnswers, cell_answers
 from bench.analysis.comparison import (
     JudgedEstimate,
@@ -136,6 +137,8 @@ class SweepComparisons:
     """A sentence on the look that this is, where seeds were added after the first score."""
     named: bool = False
     """The sweep file names the contrasts."""
+    against_best: tuple[RankedSetting, ...] = ()
+    """All settings, by the seeds that were planned before the first score."""
     verdicts: Mapping[ContrastKey, Verdict] = field(default_factory=dict)
     """Of all contrasts, those that are rows of the differences too."""
 
@@ -155,9 +158,11 @@ def compare_sweep(tables: ResultTables, plan: PlanRecord, margin: float) -> Swee
     planned = list(plan.looks[0])
     seeds = list(dict.fromkeys([*planned, *(cell.seed for cell in plan.cells if cell.method != "base")]))
     comparisons = _compared(_of_seeds(tables, planned), plan, margin, None)
+    against_best = comparisons.against_best
     reached = [look for look in LOOKS if len(planned) < look <= len(seeds)]
     for look in reached:
         comparisons = _compared(_of_seeds(tables, seeds[:look]), plan, margin, comparisons.verdicts)
+    comparisons = replace(comparisons, against_best=against_best)
     if len(seeds) == len(planned):
         return comparisons
     following = next((look for look in LOOKS if look > len(seeds)), None)
@@ -199,7 +204,12 @@ def _compared(
     # A default contrast of a single place is a row of the differences.
     shown = [contrast for contrast in primary if record.named or contrast.over]
     return SweepComparisons(
-        (*shown, *trends), differences, tuple(problems), named=bool(record.named), verdicts=verdicts
+        (*shown, *trends),
+        differences,
+        tuple(problems),
+        named=bool(record.named),
+        against_best=tuple(rank_against_best(tables.cells, answers, margin)),
+        verdicts=verdicts,
     )
 
 

@@ -10,7 +10,6 @@ from bench.analysis import comparison
 from bench.analysis.comparison import PairedDifference
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
-from bench.report.ranking import best_setting
 from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, SINGLE, TIE_MARGIN, noise_floor
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
@@ -67,29 +66,6 @@ def _without_training(averages: pd.Series, name: str, references: pd.Series, val
 def _reach(values: pd.Series, digits: int) -> str:
     low, high = values.min(), values.max()
     return f"{low:.{digits}f}" if len(values) == 1 else f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def best_sentence(ranked: pd.DataFrame) -> list[str]:
-    """Which setting the development questions choose, and its score on the test questions, which had no part in the
-    choice. Nothing where there is no choice."""
-    chosen = best_setting(ranked)
-    trained = ranked[ranked["kind"] == "trained"]
-    if len(trained) < 2:
-        return []
-    if chosen is None:
-        return [
-            "No setting is named the best: these cells answered no development questions, and test scores may not "
-            "choose."
-        ]
-    equals = int((trained["development"] == chosen["development"]).sum())
-    alike = f", as had {equals - 1} of no fewer parameters or samples" if equals > 1 else ""
-    at = f" at rank {chosen['rank']:g}" if pd.notna(chosen["rank"]) else ""
-    count = f"{chosen['development_n']:.0f} " if pd.notna(chosen["development_n"]) else ""
-    return [
-        f"The development questions ({count}a cell) choose {chosen['series']}{at}, {chosen['samples']:,.0f} samples: "
-        f"{chosen['development']:.1f} there{alike}, and {chosen['average']:.1f} [{chosen['low']:.1f}, "
-        f"{chosen['high']:.1f}] on the test questions (95 % over {chosen['interval']})."
-    ]
 
 
 def comparisons(differences: pd.DataFrame, margin: float = TIE_MARGIN, digits: int = 1) -> list[str]:

@@ -36,7 +36,7 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
 
     `kind`: trained, untuned or majority. Scores in points; `low` and `high` are 95 % over seeds (t) with three seeds
     or more, else over questions alone, as `interval` says. `development`: the mean share of right answers to a few
-    development questions, which may choose a setting where test scores may not. `verdict`: against the baseline, as in
+    development questions. `verdict`: against the baseline, as in
     the paired differences. A column a task of the averages' protocol, then `memory` (peak of training, MB), `seconds`
     (of training) and `latency` (s, one prompt, 64 tokens), each a mean over seeds."""
     scores = averaged_scores(results.scores)
@@ -121,13 +121,3 @@ def _verdict_text(row: PairedDifference) -> str:
         runs = "one run" if row.seeds == 1 else f"{row.seeds} runs"
         return f"{row.difference:+.1f} to {row.baseline_label} in {runs} each"
     return f"{words[row.verdict]} {row.baseline_label}"
-
-
-def best_setting(table: pd.DataFrame) -> pd.Series | None:
-    """The trained row with the most right answers to development questions. Of equals that with the fewest trainable
-    parameters, then samples, then by name: test questions have no part in it. None where nothing trained has them."""
-    candidates = table[(table["kind"] == "trained") & table["development"].notna()]
-    if candidates.empty:
-        return None
-    keys = ["development", "trainable", "samples", "series", "rank"]
-    return candidates.sort_values(keys, ascending=[False, True, True, True, True]).iloc[0]

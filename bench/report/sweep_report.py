@@ -22,6 +22,7 @@ from bench.analysis.result_tables import (
     trained_cells,
 )
 from bench.analysis.tie_margin import TieMargin, tie_margin
+from bench.report.best_finding import best_sentences
 from bench.report.content import ReportContent, ReportSection, UnfinishedCell
 from bench.report.contrast_table import contrast_section, contrast_sentences, margin_sentence
 from bench.report.cost_tables import cost_tables, inexact_merges, merging_table
@@ -35,7 +36,8 @@ from bench.report.figures import (
     samples,
     training_curves,
 )
-from bench.report.finding import ONE_SEED, best_sentence, comparison_sentences, noise_text, uncompared
+from bench.report.figures.cost import setting_costs
+from bench.report.finding import ONE_SEED, comparison_sentences, noise_text, uncompared
 from bench.report.judge_check_table import check_table
 from bench.report.judge_panels import JudgePanel, judge_panels
 from bench.report.judged_finding import judge_warnings, judged_finding
@@ -143,7 +145,7 @@ def sweep_report(results: Results) -> ReportContent:
 def _finding(sweep: _Sweep) -> ReportSection:
     majority = majority_average(averaged_scores(sweep.tables.scores))
     sentences = [
-        *best_sentence(sweep.ranked),
+        *best_sentences(sweep.comparisons.against_best, setting_costs(sweep.tables.cells), sweep.margin.points),
         *contrast_sentences(sweep.comparisons, sweep.margin),
         *comparison_sentences(
             sweep.tables.cells, sweep.comparisons.differences, sweep.margin.points, bool(sweep.panels), majority

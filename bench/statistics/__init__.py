@@ -12,6 +12,7 @@ The interval of a verdict has both parts (`SeedEstimate`), its p values are adju
 Differences, standard deviations and margins are in points (0 to 100), shares of right answers in 0 to 1.
 """
 
+from bench.statistics.best import AgainstBest, compare_with_best
 from bench.statistics.bootstrap import RESAMPLES, TaskAnswers, percentile_interval, resampled_averages
 from bench.statistics.estimates import SeedEstimate
 from bench.statistics.intervals import (
@@ -52,6 +53,7 @@ __all__ = [
     "SEEDS",
     "SINGLE",
     "TIE_MARGIN",
+    "AgainstBest",
     "AnswerSpread",
     "Correction",
     "Interval",
@@ -65,6 +67,7 @@ __all__ = [
     "benjamini_hochberg",
     "compare_at_look",
     "compare_family",
+    "compare_with_best",
     "detectable_difference",
     "detection_power",
     "holm",

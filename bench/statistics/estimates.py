@@ -12,7 +12,7 @@ interval.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import optimize, special
 
@@ -43,6 +43,11 @@ class SeedEstimate:
     def mean(self) -> float:
         """Without what floating point leaves of zero."""
         return round(sum(self.values) / len(self.values), 9) + 0.0
+
+    @property
+    def reversed(self) -> SeedEstimate:
+        """The same comparison from the other side."""
+        return replace(self, values=tuple(-value for value in self.values))
 
     @property
     def own_deviation(self) -> float:
@@ -100,6 +105,13 @@ class SeedEstimate:
         """p of a difference of the margin or more: one less the largest level at which the interval lies inside it.
         Two-sided as the interval is, so half of it is that of two one-sided tests (Schuirmann 1987)."""
         return self._p_at(margin - abs(self.mean))
+
+    def reaching_p(self, limit: float) -> float:
+        """One-sided p of a difference of `limit` or more. Raises ValueError below three seeds."""
+        p = self._p_at(limit - self.mean)
+        if p is None:
+            raise ValueError(f"{self.seeds} seeds have no p value; it takes {SEEDS}")
+        return p / 2 if self.mean < limit else 1.0
 
     def _p_at(self, distance: float) -> float | None:
         """One less the level whose half-width is this distance."""

@@ -11,8 +11,7 @@ from scipy import stats
 
 from bench.analysis.result_tables import ResultTables
 from bench.report import latex, published
-from bench.report.finding import best_sentence
-from bench.report.ranking import best_setting, rank_settings
+from bench.report.ranking import rank_settings
 from bench.report.score_tables import ranked_table
 
 AVERAGES = {"lora": [50.0, 52.0, 54.0], "dora": [53.0, 55.0, 57.1], "full": [60.0, 61.0, 62.0]}
@@ -80,24 +79,6 @@ def test_every_setting_stands_where_its_average_puts_it(ranked: pd.DataFrame) ->
 def test_costs_beside_other_work_are_left_out(ranked: pd.DataFrame) -> None:
     full = ranked.set_index("series").loc["full"]
     assert full["trainable"] == 104 and full[["memory", "seconds", "latency"]].isna().all()
-
-
-def test_the_best_is_chosen_by_development_questions(ranked: pd.DataFrame) -> None:
-    """And not by the test questions, on which full is better."""
-    assert best_setting(ranked)["series"] == "dora"
-    (said,) = best_sentence(ranked)
-    assert said.startswith("The development questions (60 a cell) choose dora at rank 8, 100 samples: 70.0 there")
-    assert "and 55.0 [" in said and "on the test questions" in said
-    unknown = ranked.assign(development=None)
-    assert best_setting(unknown) is None and best_sentence(unknown)[0].startswith("No setting is named the best")
-    level = ranked.assign(development=65.0)
-    assert (
-        best_setting(level)["trainable"] == 104
-        and ", as had 2 of no fewer parameters or samples," in best_sentence(level)[0]
-    )
-    # Of equals in all that may be looked at, the test score has no say.
-    equals = level.assign(trainable=1.0, samples=10.0)
-    assert best_setting(equals)["series"] == best_setting(equals.iloc[::-1])["series"] == "dora"
 
 
 def test_the_table_says_what_an_interval_is_over(read: ResultTables, ranked: pd.DataFrame) -> None:
