@@ -66,8 +66,9 @@ def parse_each(
     return good, bad
 
 
-def refuse(origin: object, bad: Iterable[BadRow], total: int) -> None:
-    """Raise a UserError that names the first bad rows and says how many there are, if there are any."""
+def refuse(origin: object, bad: Iterable[BadRow], total: int, if_all: str = "") -> None:
+    """Raise a UserError that names the first bad rows and says how many there are, if there are any; `if_all` is
+    another fix, for rows that are all bad."""
     ordered = sorted(bad, key=lambda row: row.number)
     if not ordered:
         return
@@ -76,7 +77,8 @@ def refuse(origin: object, bad: Iterable[BadRow], total: int) -> None:
     fix = next(
         (row.fix for row in ordered if row.fix), "Fix or remove the row." if not count else "Fix or remove them."
     )
-    raise UserError(f"{origin}, {named}{count}", f"{fix} Nothing was started.")
+    other = f" {if_all}" if if_all and len(ordered) == total else ""
+    raise UserError(f"{origin}, {named}{count}", f"{fix}{other} Nothing was started.")
 
 
 def parse_all(origin: object, rows: Iterable[object], parse: Callable[[Row], T]) -> list[T]:

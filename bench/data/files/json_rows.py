@@ -41,6 +41,8 @@ def json_rows(text: str, origin: object, by_line: bool) -> Iterable[object]:
         if by_line or (second and isinstance(parse_line(second), dict)):
             return map(parse_line, _lines(text))
         raise UserError(f"{origin} is not valid JSON: {error}", "Give a list of rows, or one row per line.") from None
+    if by_line and isinstance(value, dict) and not second:
+        return [value]  # a file of one row, whose columns may be lists
     return _table(value, origin)
 
 
@@ -55,10 +57,10 @@ def parse_line(line: str) -> object:
 
 
 def parse_json(text: str) -> object:
-    """The value of a JSON text. Raises ValueError for text that is invalid, nested too deep, with a number of too many
-    digits or with a key that an object has twice."""
+    """The value of a JSON text; NaN, which is no JSON and stands for a missing value, is null. Raises ValueError for
+    text that is invalid, nested too deep, with a number of too many digits or with a key that an object has twice."""
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except json.JSONDecodeError:
@@ -82,6 +84,11 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)[:60]!r} occurs twice")
     return content
+
+
+def _constant(name: str) -> float | None:
+    """A number that JSON does not have, but Python writes."""
+    return None if name == "NaN" else float(name)
 
 
 def _lines(text: str) -> Iterator[str]:

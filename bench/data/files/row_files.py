@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ OTHER_KINDS = {
     ".zst": "Unpack it.",
     ".bz2": "Unpack it.",
     ".xz": "Unpack it.",
+    ".arrow": "Save it as parquet: Dataset.to_parquet.",
+    ".feather": "Save it as parquet.",
+    ".pkl": "Save it as parquet or JSON.",
 }
 """Endings of files that are not read, and what to do with them."""
 MARKS = (
@@ -63,7 +67,7 @@ def _csv(text: str, path: Path, tab: bool) -> Iterable[object]:
     """One dict per row, with the texts as the file has them. Not pandas, which takes cells beyond the header's for an
     index and fills up short rows without a word."""
     with _long_cells():
-        rows = list(_csv_cells(text, "\t" if tab else _delimiter(text)))
+        rows = _csv_rows(text, tab)
     if not rows:
         return []
     header = rows[0]
@@ -83,9 +87,27 @@ def _csv(text: str, path: Path, tab: bool) -> Iterable[object]:
     ]
 
 
-def _csv_cells(text: str, delimiter: str) -> Iterator[list[str] | Unreadable]:
+def _csv_rows(text: str, tab: bool) -> list[list[str] | Unreadable]:
+    """The cells of each row. Where quotes or the names of the header have a space before them, a space behind each
+    delimiter is a part of it, if all rows can be read so."""
+    named = re.match(r"sep=([,;|\t])\r?\n", text)  # what a spreadsheet writes for itself
+    text = text[named.end() :] if named else text
+    delimiter = named[1] if named else "\t" if tab else _delimiter(text)
+    rows = list(_csv_cells(text, delimiter))
+    header = rows[0] if rows else []
+    spaced = [isinstance(row, list) and any(cell.startswith(' "') for cell in row) for row in rows]
+    if any(spaced) or (isinstance(header, list) and header[1:] and all(name.startswith(" ") for name in header[1:])):
+        unspaced = list(_csv_cells(text, delimiter, skipinitialspace=True))
+        if len({len(row) if isinstance(row, list) else -place for place, row in enumerate(unspaced)}) == 1:
+            return unspaced
+    return rows
+
+
+def _csv_cells(text: str, delimiter: str, skipinitialspace: bool = False) -> Iterator[list[str] | Unreadable]:
     """The cells of each row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=skipinitialspace, strict=True
+    )
     while True:
         try:
             row = next(reader)
@@ -108,9 +130,10 @@ def _long_cells() -> Iterator[None]:
 
 
 def _delimiter(text: str) -> str:
-    """A comma, unless the header has none and has semicolons or tabs, as spreadsheets write them in some countries."""
-    header = text.lstrip("\r\n").split("\n", 1)[0]
-    return next((mark for mark in ",;\t" if mark in header), ",")
+    """A comma, unless the header has none and has semicolons or tabs, as spreadsheets write them in some countries, or
+    bars."""
+    header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    return next((mark for mark in ",;\t|" if mark in header), ",")
 
 
 def _parquet(content: bytes, path: Path) -> Iterable[object]:
@@ -118,14 +141,14 @@ def _parquet(content: bytes, path: Path) -> Iterable[object]:
     import pyarrow.parquet as pq
 
     try:
-        rows: list[object] = pq.read_table(pa.BufferReader(content)).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        rows: list[object] = pq.read_table(pa.BufferReader(content)).to_pylist(maps_as_pydicts="strict")
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is no parquet file that can be read: {first_line(error)}", KINDS) from None
     return rows
 
 
 def _decoded(content: bytes, path: Path) -> str:
-    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+    encoding = next((name for mark, name in MARKS if content.startswith(mark)), None) or _unmarked(content)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -135,8 +158,17 @@ def _decoded(content: bytes, path: Path) -> str:
         ) from None
 
 
+def _unmarked(content: bytes) -> str:
+    """The encoding of a file without a mark. UTF-16 shows by its zeros: a file of rows begins with a letter or a
+    bracket, and none has a null character there."""
+    zeros = [byte == 0 for byte in content[:2]]
+    return {(False, True): "utf-16-le", (True, False): "utf-16-be"}.get(tuple(zeros), "utf-8")
+
+
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} is no regular file", f"Give a file. {KINDS}")
         return path.read_bytes()
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() else path.parent.parent

@@ -36,10 +36,11 @@ def text_of(row: Row, column: str) -> str:
 
 
 def checked_text(value: object, name: str) -> str:
-    """`value` if it is a text of whole characters and not blank; `name` is what an error calls it."""
-    if not isinstance(value, str) or not value.strip():
+    """`value` as a text of whole characters that is not blank, maybe of a number; `name` is what an error calls it."""
+    text = scalar_text(value)
+    if text is None or not text.strip():
         raise RowError(f"{name} must be a text, got {'null' if value is None else shown(value)}")
-    return whole_characters(value, name)
+    return whole_characters(text, name)
 
 
 def whole_characters(text: str, name: str) -> str:

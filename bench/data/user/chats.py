@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.data.files.bad_rows import RowError, shown
 from bench.data.files.json_rows import SPEAKER_KEYS, Row
-from bench.data.files.row_values import whole_characters
+from bench.data.files.row_values import scalar_text, whole_characters
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 ROLES = {
@@ -27,6 +27,8 @@ ROLES = {
 }
 """Whose turn it is, by what files call the speaker. What a tool returns is read as a turn of the user."""
 TEXT_KEYS = ("content", "value", "text")
+UNTRAINED_KEYS = ("weight", "train")
+"""Of a turn: 0 or false in OpenAI's and axolotl's files says that it is not to be learnt."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ def read_chat(turns: object, column: str) -> Chat:
         raise RowError(
             f"{column!r} must be user and assistant in turns, ending with assistant; got {listed}",
             "Join the turns of one speaker that follow one another, and begin with the user.",
+        )
+    last = turns[-1]
+    if any(last.get(key) in (False, 0) for key in UNTRAINED_KEYS if last.get(key) is not None):
+        raise RowError(
+            f"turn {len(turns)} in {column!r} is marked as not to be learnt, and only the last answer is",
+            "Remove the row, or end the chat with the answer that is to be learnt.",
         )
     texts = [text for _, text in read]
     for number, text in enumerate(texts[:-1], start=len(turns) - len(texts) + 1):
@@ -89,9 +97,10 @@ def _text(content: object, where: str, may_be_empty: bool) -> str:
         content = "".join(_part(part, where) for part in content)
     if content is None and may_be_empty:
         return ""
-    if not isinstance(content, str) or not (content.strip() or may_be_empty):
+    text = scalar_text(content)
+    if text is None or not (text.strip() or may_be_empty):
         raise RowError(f"the content of {where} must be a text, got {_shown(content)}")
-    return whole_characters(content.strip(), where)
+    return whole_characters(text.strip(), where)
 
 
 def _part(part: object, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -27,11 +28,13 @@ class Choices:
 def read_choices(row: Row, columns: str | list[str]) -> Choices:
     """The choices in one column (a list, an object, or lists of texts and labels) or in several.
 
-    Nulls at the end are left out: rows of fewer choices have them in tables. Raises RowError for a choice that is
-    blank, no text or there twice.
+    Nulls at the end, and columns that the row lacks there, are left out: a row may have fewer choices. Raises RowError
+    for a choice that is blank, no text or there twice.
     """
     if isinstance(columns, list):
-        texts: Sequence[object] = [_blank_is_null(value_of(row, column)) for column in columns]
+        texts: Sequence[object] = [
+            _blank_is_null(value_of(row, column)) if has_column(row, column) else None for column in columns
+        ]
         names: Sequence[object] = columns
     else:
         texts, names = _in_one_column(row, columns)
@@ -45,7 +48,7 @@ def read_choices(row: Row, columns: str | list[str]) -> Choices:
         )
     read = tuple(_text(value, place, columns) for place, value in enumerate(texts, start=1))
     for place, text in enumerate(read):
-        first = next(i for i, other in enumerate(read) if other.strip() == text.strip())
+        first = next(i for i, other in enumerate(read) if _seen_as(other) == _seen_as(text))
         if first < place:
             raise RowError(
                 f"choices {first + 1} and {place + 1} in {_named(columns)} are the same, {shown(text)}",
@@ -100,10 +103,15 @@ def _text(value: object, place: int, columns: str | list[str]) -> str:
     return whole_characters(text, where)
 
 
+def _seen_as(text: str) -> str:
+    """A text as a reader sees it: an accented letter is one character or two."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def _named(columns: str | list[str]) -> str:
     return ", ".join(map(repr, columns)) if isinstance(columns, list) else repr(columns)
 
 
 def _blank_is_null(value: object) -> object:
     """The empty cell of a table as null; white space alone is no empty cell."""
-    return None if value == "" or (isinstance(value, float) and value != value) else value
+    return None if value == "" else value

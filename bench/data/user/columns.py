@@ -18,10 +18,10 @@ QUESTIONS = (
     *("question.stem", "question", "question_stem", "question_text", "stem", "query", "problem", "goal", "sentence"),
     *("ctx", "q", "text", "prompt", "instruction", "input"),
 )
-PASSAGES = ("passage", "context", "article", "paragraph", "background", "story", "support")
+PASSAGES = ("passage", "context", "article", "paragraph", "background", "story", "support", "premise", "dialogue")
 """What a question is about, where it has a column of its own."""
 CHOICES = (
-    *("choices", "options", "endings", "answers", "candidates", "alternatives", "question.choices"),
+    *("choices", "options", "endings", "answers", "candidates", "alternatives", "choice", "question.choices"),
     "mc1_targets.choices",
 )
 LABELS = (
@@ -64,7 +64,12 @@ def guess_columns(name: str, origin: str, rows: Sequence[object]) -> Columns:
     most_common = [column for column, _ in count.most_common()]
     anywhere = {_plain(column): column for column in reversed(most_common)}
     mostly = {plain: column for plain, column in anywhere.items() if 2 * count[column] >= len(rows)}
-    guess = _guess(mostly, anywhere) or _guess(anywhere, anywhere)
+    not_chats = [plain for plain in CHATS if plain in anywhere and not _has_chat(rows, anywhere[plain])]
+    guess = (
+        _guess(mostly, anywhere, not_chats)
+        or _guess(anywhere, anywhere, not_chats)
+        or _guess(anywhere, anywhere)  # then a chat that is none is refused with the reason
+    )
     if guess is None:
         outer = column_names(dict.fromkeys(row) for row in rows if isinstance(row, dict))
         raise UserError(
@@ -76,7 +81,10 @@ def guess_columns(name: str, origin: str, rows: Sequence[object]) -> Columns:
 
 
 def as_columns(row: object) -> object:
-    """A row that is a bare list of chat turns as a row with a column `messages`; any other as it is."""
+    """A row by column, with null where a table has no number (NaN); a bare list of chat turns is in a column
+    `messages`. What is no row stays as it is."""
+    if isinstance(row, dict):
+        return {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
     return {"messages": row} if is_chat(row) else row
 
 
@@ -87,8 +95,15 @@ def unread_columns(columns: Columns, rows: Sequence[Row]) -> list[str]:
     return [name for name in outer if name not in used and not any(part.startswith(f"{name}.") for part in used)]
 
 
-def _guess(required: Mapping[str, str], optional: Mapping[str, str]) -> Columns | None:
-    """The first kind of set whose columns are all there. Of both the columns by their plain names."""
+def _has_chat(rows: Sequence[object], column: str) -> bool:
+    """Whether a column holds a chat in any row, maybe as JSON in a text."""
+    values = [row.get(column) for row in rows if isinstance(row, dict)]
+    return any(is_chat(value) or (isinstance(value, str) and value.lstrip()[:1] == "[") for value in values)
+
+
+def _guess(required: Mapping[str, str], optional: Mapping[str, str], not_chats: Sequence[str] = ()) -> Columns | None:
+    """The first kind of set whose columns are all there. Of both the columns by their plain names; `not_chats` have the
+    name of a chat alone."""
 
     def first(names: Sequence[str], *but: str | None) -> str | None:
         return next((required[name] for name in names if name in required and required[name] not in but), None)
@@ -98,7 +113,7 @@ def _guess(required: Mapping[str, str], optional: Mapping[str, str]) -> Columns 
 
     system = maybe(SYSTEM)
     with_system: Columns = {"system": system} if system else {}
-    chat = first(CHATS)
+    chat = first([plain for plain in CHATS if plain not in not_chats])
     if chat:
         return {"messages": chat, **with_system}
     question = first(QUESTIONS)

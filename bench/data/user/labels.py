@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -68,6 +69,11 @@ def read_label(value: object, choices: Choices) -> Label:
     return Label(value, "text", readings, count)
 
 
+def is_text_of(text: str, choices: Choices) -> bool:
+    """Whether a label is the text of one of the choices."""
+    return _find(text, choices.texts) is not None
+
+
 @dataclass(frozen=True)
 class LabelRules:
     """How the labels of a set are read, by their kind."""
@@ -121,15 +127,15 @@ def _decide(name: str, labels: Sequence[Label], ways: Sequence[str]) -> str:
 
 def _marked(value: Sequence[object], count: int) -> int:
     """The place of the 1 in marks such as `[0, 1, 0]`."""
-    marks = [mark for mark in value if isinstance(mark, int) and mark in (0, 1)]
+    marks = [int(mark) for mark in value if isinstance(mark, (int, float)) and mark in (0, 1)]
     if len(marks) == len(value) == count and sum(marks) == 1:
         return marks.index(1)
     raise RowError(f"there must be one label, got {shown(value)}", "Leave out questions with several right choices.")
 
 
 def _bare(text: str) -> str:
-    """`(A)`, `a.` and `"A "` without what stands around the letter."""
-    return text.strip(_AROUND).rstrip(".:)").rstrip()
+    """`(A)`, `a.` and `"A "` without what stands around the letter, and each character in its plain form."""
+    return unicodedata.normalize("NFKC", text).strip(_AROUND).rstrip(".:)").rstrip()
 
 
 def _find(text: str, among: Sequence[str]) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.data.examples import Dialogue, PromptAnswer, TrainingRow
+from bench.data.files.bad_rows import RowError
 from bench.data.files.json_rows import Row
 from bench.data.files.row_values import answer_of, checked_text, has_column, structure_of, text_of, value_of
 from bench.data.open_questions import Turn
@@ -16,7 +17,7 @@ from bench.data.questions import Question
 from bench.data.user.chats import read_chat
 from bench.data.user.choices import Choices, read_choices
 from bench.data.user.columns import Columns
-from bench.data.user.labels import Label, LabelRules, read_label
+from bench.data.user.labels import Label, LabelRules, is_text_of, read_label
 
 ALPACA_COLUMNS: Columns = {part: part for part in ("instruction", "input", "output")}
 """Alpaca's columns."""
@@ -69,12 +70,18 @@ def _question(name: str, columns: Columns, row: Row) -> UnlabelledQuestion:
         text = text_of(row, named)
     choices = read_choices(row, columns["choices"])
     column = str(columns["label"])
-    return UnlabelledQuestion(text, choices, read_label(_label_value(row, column), choices))
+    return UnlabelledQuestion(text, choices, read_label(_label_value(row, column, choices), choices))
 
 
-def _label_value(row: Row, column: str) -> object:
+def _label_value(row: Row, column: str, choices: Choices) -> object:
+    """The label; a list in a text, as CSV files have it, as a list, unless that text is a choice's ("[0, 1]")."""
     value = value_of(row, column)
-    return structure_of(row, column) if isinstance(value, str) and value.strip()[:1] == "[" else value
+    if not isinstance(value, str) or value.strip()[:1] != "[" or is_text_of(value, choices):
+        return value
+    try:
+        return structure_of(row, column)
+    except RowError:
+        return value  # a text in brackets
 
 
 def _pair(name: str, columns: Columns, row: Row) -> PromptAnswer:

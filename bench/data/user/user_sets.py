@@ -63,11 +63,16 @@ def load_user_set(name: str, settings: OwnSet, splits: Collection[str]) -> UserS
         if not any(isinstance(row, dict) for row in rows):
             refuse(origin, parse_each(enumerate(rows, start=1), dict)[1], len(rows))
         columns = columns or guess_columns(name, origin, rows)
-    if "question" not in columns and "train" in raw:
-        raw.pop("test", None)  # only questions can be scored
+    if "question" not in columns and "test" in raw:
+        raise UserError(
+            f"data.sets.{name}.test cannot be scored: {', '.join(columns)} are no questions with choices",
+            f"Remove data.sets.{name}.test; `answers` asks open questions (docs/judging.md).",
+        )
+    _check_choices(name, columns, raw.values())
     files = {split: _parse(name, columns, origin, rows) for split, (origin, rows) in raw.items()}
     rules = _label_rules(name, settings, files.values())
-    parsed = {split: _with_labels(name, file, rules) for split, file in files.items()}
+    mapped = "" if settings.columns else f"Or say which column is what: data.sets.{name}.columns."
+    parsed = {split: _with_labels(name, file, rules, mapped) for split, file in files.items()}
     kept = {split: tuple(row for row in rows if has_answer(row)) for split, rows in parsed.items()}
     for split, split_rows in kept.items():
         if not split_rows:
@@ -103,6 +108,19 @@ def _parse(name: str, columns: Columns, origin: str, rows: list[object]) -> _Fil
     return _File(origin, rows, good, bad)
 
 
+def _check_choices(name: str, columns: Columns, files: Iterable[tuple[str, list[object]]]) -> None:
+    """Raises UserError for a column of choices that no row has: a row alone may lack it."""
+    choices = columns.get("choices")
+    listed = list(files)
+    rows = [row for _, rows in listed for row in rows if isinstance(row, dict)]
+    for column in choices if isinstance(choices, list) else ():
+        if not any(has_column(row, column) for row in rows):
+            raise UserError(
+                f"{listed[0][0]}: no row has the column {column!r}; they have {names_shown(column_names(rows))}",
+                f"Correct data.sets.{name}.columns.choices.",
+            )
+
+
 def _drafts(files: Iterable[_File]) -> list[UnlabelledQuestion]:
     return [row for file in files for _, row in file.read if isinstance(row, UnlabelledQuestion)]
 
@@ -117,7 +135,7 @@ def _label_rules(name: str, settings: OwnSet, files: Iterable[_File]) -> LabelRu
         raise
 
 
-def _with_labels(name: str, file: _File, rules: LabelRules) -> list[TrainingRow]:
+def _with_labels(name: str, file: _File, rules: LabelRules, if_all_bad: str) -> list[TrainingRow]:
     """The rows of a file. Raises UserError if any is bad."""
     rows: list[TrainingRow] = []
     bad = list(file.bad)
@@ -126,7 +144,7 @@ def _with_labels(name: str, file: _File, rules: LabelRules) -> list[TrainingRow]
             rows.append(row.question(name, rules) if isinstance(row, UnlabelledQuestion) else row)
         except RowError as error:
             bad.append(BadRow(number, str(error), error.fix))
-    refuse(file.origin, bad, len(file.rows))
+    refuse(file.origin, bad, len(file.rows), if_all_bad)
     return rows
 
 
