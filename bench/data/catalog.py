@@ -13,7 +13,7 @@ from bench.data.synthetic.world import WORLD_TASKS, build_world
 from bench.data.tasks import Task, commonsense_tasks
 from bench.errors import UserError, unknown
 from bench.sweep.file_sets import ENDINGS
-from bench.sweep.sections import DataConfig
+from bench.sweep.sections import LM_EVAL, DataConfig
 
 ALPACA = "alpaca"
 INSTRUCTION_SETS = (ALPACA, WORLD_TALK)
@@ -28,7 +28,14 @@ def available_tasks(config: DataConfig) -> dict[str, Task]:
     tasks |= {name: Task(name, Wording()) for name in INSTRUCTION_SETS}
     for name in config.sets:
         if name in tasks or name in GROUPS:
-            raise UserError(f"data.sets.{name}: the name is taken by a built-in set", "Choose another name.")
+            raise UserError(
+                f"data.sets.{name}: the name is taken by a built-in set",
+                "Choose another name. A file that is named in data.train or evaluation.tasks has the name of the file.",
+            )
+        if not name.strip() or name.startswith(LM_EVAL):
+            raise UserError(
+                f"data.sets: {name!r} cannot be the name of a set", f"A name is not blank, and no {LM_EVAL}TASK."
+            )
         tasks[name] = Task(name, Wording())
     return tasks
 

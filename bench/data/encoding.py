@@ -24,7 +24,7 @@ from bench.store.files import writing
 IGNORED = -100
 """The label of a token without a loss (PyTorch's cross_entropy)."""
 
-TOKENS_VERSION = 2
+TOKENS_VERSION = 3
 """Part of the cache's hash. Raise it when `encode_pair` changes, so that tokens on disk are not used any more."""
 
 Truncate = Literal["start", "end"]
@@ -70,6 +70,8 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: 
     ids = encode_prompt(tokenizer, context + continuation)
     alone = encode_prompt(tokenizer, context.rstrip())
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, ids, strict=False)))
+    if shared and len(alone) == shared and alone[-1] == tokenizer.unk_token_id:
+        shared -= _unknown_spans_join(tokenizer, context, continuation, shared)
     head, tail = ids[:shared], ids[shared:]
     if head:
         return head, tail
@@ -80,6 +82,16 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: 
             "Give every row a prompt, or set bos_token in the base model's tokenizer_config.json.",
         )
     return [prefix], tail[1:] if tail[:1] == [prefix] else tail
+
+
+def _unknown_spans_join(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str, shared: int) -> bool:
+    """Whether the last of the `shared` tokens, the unknown token, stands for more than the context: it is the same
+    token for whatever the vocabulary lacks."""
+    if not tokenizer.is_fast:
+        return False  # a slow tokenizer does not say what a token stands for
+    plain = tokenizer(context + continuation, add_special_tokens=False, return_offsets_mapping=True)
+    place = shared - 1 - (len(encode_prompt(tokenizer, context + continuation)) - len(plain["input_ids"]))
+    return place >= 0 and bool(plain["offset_mapping"][place][1] > len(context.rstrip()))
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from bench.data.encoding import Encoded
 from bench.data.examples import Example
+from bench.errors import CellProblem
 from bench.store.records import SetLengths
+from bench.sweep.sections import TrainingConfig
 
 USUAL_SHARE = 0.99
 """The share of the rows that a suggested limit leaves whole."""
@@ -29,9 +31,25 @@ def _lengths(rows: Sequence[Encoded]) -> SetLengths:
         rows=len(rows),
         cut=sum(row.truncated for row in rows),
         cut_answers=sum(row.answer_cut > 0 for row in rows),
+        no_answers=sum(map(_has_no_answer, rows)),
         usual=lengths[math.ceil(USUAL_SHARE * len(lengths)) - 1],
         longest=lengths[-1],
     )
+
+
+def _has_no_answer(row: Encoded) -> bool:
+    return len(row.ids) <= row.prompt_length
+
+
+def check_supervised(rows: Sequence[Encoded], config: TrainingConfig) -> None:
+    """Raises CellProblem if the limit leaves nothing to train on: `truncate: end` cuts the answer of a long prompt."""
+    if rows and config.loss == "answer" and all(map(_has_no_answer, rows)):
+        raise CellProblem(
+            f"training.max_length {config.max_length} with truncate: {config.truncate} leaves no row a token of its "
+            "answer, so that nothing would be trained",
+            f"Set training.truncate: start, or a max_length above {max(row.prompt_length for row in rows):,} tokens: "
+            f"the longest row has {max(row.length for row in rows):,}.",
+        )
 
 
 def suggested_limit(lengths: Mapping[str, SetLengths]) -> int:
@@ -46,6 +64,7 @@ def length_sentences(lengths: Mapping[str, SetLengths], max_length: int) -> list
     for name, record in lengths.items():
         if record.cut:
             answers = f", and {record.cut_answers:,} of these the end of the answer" if record.cut_answers else ""
+            answers += f" ({record.no_answers:,} the whole answer)" if record.no_answers else ""
             sentences.append(
                 f"{name}: {record.cut:,} of {record.rows:,} rows are longer than training.max_length {max_length} and "
                 f"are cut{answers}; 99 % of the rows have at most {record.usual:,} tokens, the longest has "

@@ -116,6 +116,12 @@ class SweepData:
             for row in self._sequence(seed)[:samples]
         ]
 
+    def check_template(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raises UserError if the tokenizer's chat template refuses or changes a row of instructions."""
+        template = make_template(self.config.template, tokenizer)
+        for row in (row for pool in self.pools.values() for row in pool if isinstance(row, Dialogue)):
+            render_example(row, self.tasks[row.task].wording, self.config.format, template)
+
     def rendered(self, task: str) -> list[tuple[Question, Rendered]]:
         """The questions of a task with their texts, in order."""
         wording = self.tasks[task].wording

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from bench.data.open_questions import Turn
-from bench.errors import UserError
+from bench.errors import UserError, first_line, shortened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -67,7 +67,9 @@ class AlpacaTemplate:
 class ChatTemplate:
     """The tokenizer's own chat template.
 
-    Raises UserError for a tokenizer without one, and for a template that does not put an answer right after the prompt.
+    Raises UserError for a tokenizer without one, for a template that refuses a dialogue, and for one that leaves out or
+    changes what it is given: a text of the user or the system, or the answer that is trained. (Earlier answers may
+    change: templates of reasoning models drop their reasoning.)
     """
 
     until: tuple[str, ...] = ()
@@ -78,7 +80,10 @@ class ChatTemplate:
         self.tokenizer = tokenizer
 
     def prompt(self, turns: Sequence[Turn], answers: Sequence[str], system: str = "") -> str:
-        return self._text(turns, answers, system, add_generation_prompt=True)
+        text = self._text(turns, answers, system, add_generation_prompt=True)
+        for name, given in (("the system text", system), *(("a text of the user", turn.full_text) for turn in turns)):
+            _check_whole(given, text, name)
+        return text
 
     def answer(self, turns: Sequence[Turn], answers: Sequence[str], system: str = "") -> str:
         prompt, text = self.prompt(turns, answers[:-1], system), self._text(turns, answers, system)
@@ -87,8 +92,10 @@ class ChatTemplate:
                 "the tokenizer's chat template does not put an answer right after its generation prompt",
                 "Set data.template: alpaca.",
             )
+        answer = text[len(prompt) :]
+        _check_whole(answers[-1], answer, "the answer")
         end = self.tokenizer.eos_token
-        return text[len(prompt) :].rstrip().removesuffix(end) if end else text[len(prompt) :]
+        return answer.rstrip().removesuffix(end) if end else answer
 
     def _text(
         self, turns: Sequence[Turn], answers: Sequence[str], system: str, add_generation_prompt: bool = False
@@ -97,10 +104,27 @@ class ChatTemplate:
         for number, turn in enumerate(turns):
             messages.append({"role": "user", "content": turn.full_text})
             messages += [{"role": "assistant", "content": answer} for answer in answers[number : number + 1]]
-        text = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, date_string=DATE, add_generation_prompt=add_generation_prompt
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, date_string=DATE, add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:  # the template is a program of the model's authors
+            roles = ", ".join(message["role"] for message in messages[:8])
+            raise UserError(
+                f"the tokenizer's chat template refuses a dialogue of {roles}: {first_line(error)}",
+                "Change these rows, or set data.template: alpaca.",
+            ) from None
         return str(text)
+
+
+def _check_whole(given: str, text: str, name: str) -> None:
+    """Raises UserError if what a template made of a dialogue does not hold one of its texts."""
+    if given.strip() not in text:
+        raise UserError(
+            f"the tokenizer's chat template leaves out or changes {name}: {shortened(given)} is not in "
+            f"{shortened(text, 200)}",
+            "Set data.template: alpaca, or change the row.",
+        )
 
 
 def make_template(name: TemplateName, tokenizer: PreTrainedTokenizerBase | None = None) -> Template:

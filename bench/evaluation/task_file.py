@@ -83,11 +83,21 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, object], list[s
     return content | local, functions
 
 
-def _functions(value: object) -> list[str]:
-    if isinstance(value, _Function):
-        return [str(value)]
-    children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-    return [name for child in children for name in _functions(child)] if isinstance(children, list) else []
+def _functions(content: object) -> list[str]:
+    """The names after `!function`, in their order. A list or mapping that occurs several times, or within itself, by
+    aliases is looked at once."""
+    names: list[str] = []
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, _Function):
+            names.append(str(value))
+        elif isinstance(value, (dict, list)) and id(value) not in seen:
+            seen.add(id(value))
+            children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+            waiting.extend(reversed(children))
+    return names
 
 
 def _is_program(metric: dict[str, object]) -> bool:

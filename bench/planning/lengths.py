@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.data.encoding import encode_all
-from bench.data.example_lengths import length_sentences, set_lengths
+from bench.data.example_lengths import check_supervised, length_sentences, set_lengths
 from bench.errors import UserError
 from bench.models.load import load_tokenizer
 from bench.models.locate import find_local_tokenizer
@@ -29,6 +29,8 @@ class LengthRow:
     """Rows longer than `max_length`."""
     cut_answers: int
     """Rows whose answer lost its end."""
+    no_answers: int
+    """Rows whose answer lost all of its tokens."""
     usual: int
     """99 % of the rows have at most so many tokens."""
     longest: int
@@ -36,7 +38,7 @@ class LengthRow:
 
 def training_lengths(plan: Plan) -> list[LengthRow]:
     """The lengths of the first examples of each base model and limit of a plan; none of a base whose tokenizer is not
-    on this machine, and none of placeholders."""
+    on this machine, and none of placeholders. Raises UserError for a limit that leaves no answer to train on."""
     if plan.data.placeholders:
         return []
     planned = [*plan.cells, *(pending.template for pending in plan.pending)]
@@ -60,6 +62,7 @@ def _rows(plan: Plan, planned: PlannedCell) -> list[LengthRow]:
     training = planned.training
     examples = plan.data.subset(min(planned.cell.samples, COUNTED_EXAMPLES), planned.cell.seed, tokenizer)
     rows = encode_all(tokenizer, examples, training.max_length, plan.data.config.append_eos, training.truncate)
+    check_supervised(rows, training)
     return [
         LengthRow(base=planned.base.id, max_length=training.max_length, set=name, **record.model_dump())
         for name, record in set_lengths(examples, rows).items()

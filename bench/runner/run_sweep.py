@@ -181,6 +181,8 @@ def _download(plan: Plan, progress: Progress) -> None:
         tokenizer = load_tokenizer(base)
         if plan.data.has_instructions or plan.data.open_questions:
             make_template(plan.data.config.template, tokenizer)
+        if plan.data.has_instructions and plan.data.config.template == "chat":
+            plan.data.check_template(tokenizer)
         if base.commit and config.revision is None:
             progress.line(f"{base.id}: main is {base.commit} now; pin it with base_model.revision")
 

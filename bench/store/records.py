@@ -60,6 +60,8 @@ class SetLengths(Record):
     """Rows longer than `max_length`."""
     cut_answers: int
     """Rows whose answer lost its end, if only the end-of-text token."""
+    no_answers: int = 0
+    """Rows whose answer lost all of its tokens."""
     usual: int
     """99 % of the rows have at most so many tokens."""
     longest: int

@@ -11,6 +11,9 @@ from bench.sweep.cell import Settings
 from bench.sweep.schema import Sweep, describe
 from bench.sweep.yaml12 import MAX_CHARACTERS, parse_yaml
 
+SHORT_FORMS = {"base_model": "id", "methods": "method"}
+"""Where a text is short for a mapping of one key: `base_model: gpt2` is `base_model: {id: gpt2}`."""
+
 
 def load_sweep(path: Path | str, overrides: tuple[str, ...] = ()) -> Sweep:
     """Read a sweep file, what it extends, and `key.path=value` overrides.
@@ -36,7 +39,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Settings:
     except FileNotFoundError:
         raise UserError(f"there is no sweep file {path}", "Examples lie in configs/.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise UserError(f"cannot read {path}: {error}", "Give a file of YAML in UTF-8.") from None
     except ValueError as error:
         raise UserError(f"{path} is not a sweep file: {error}", "It must be YAML 1.2.") from None
     if not isinstance(raw, dict):
@@ -46,7 +49,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Settings:
         return raw
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends names no file", "Give the path of one sweep file: extends: other.yaml")
-    return _merged(_read(path.parent / parent, (*seen, path.resolve())), raw)
+    return _merged(_read(path.parent / Path(parent).expanduser(), (*seen, path.resolve())), raw)
 
 
 def _merged(below: Settings, above: Settings) -> Settings:
@@ -63,14 +66,19 @@ def _override(raw: Settings, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override!r} is not key=value", "For example: --set training.epochs=2")
+    try:
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(
+            f"--set {override!r}: its value is not YAML: {error}", f"A text may need quotes: --set '{key}=\"...\"'"
+        ) from None
     *parents, last = key.strip().split(".")
     at: JsonValue = raw
     try:
         for part in parents:
             if isinstance(at, dict) and at.get(part) is None:  # a section that is off
                 at[part] = {}
-            at = _child(at, part)
-        value = parse_yaml(text)
+            at = _in_full(at, part, SHORT_FORMS.get(parents[0]))
         if isinstance(at, list):
             at[int(last)] = value
         elif isinstance(at, dict):
@@ -82,6 +90,20 @@ def _override(raw: Settings, override: str) -> None:
             f"--set {override!r} fits nowhere in the sweep",
             "A path into a list counts from 0: methods.0.rank=[4,8]",
         ) from None
+
+
+def _in_full(at: JsonValue, part: str, key: str | None) -> JsonValue:
+    """An item of a list or a mapping; a text that is short for a mapping of one `key` becomes that. Raises like
+    `_child`."""
+    child = _child(at, part)
+    if key is None or not isinstance(child, str):
+        return child
+    full: JsonValue = {key: child}
+    if isinstance(at, list):
+        at[int(part)] = full
+    elif isinstance(at, dict):
+        at[part] = full
+    return full
 
 
 def _child(value: JsonValue, part: str) -> JsonValue:

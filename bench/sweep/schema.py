@@ -53,6 +53,13 @@ MAX_PROBLEMS = 5
 """That one message lists."""
 
 
+EXPECTED = {
+    **dict.fromkeys(("dict_type", "model_type"), "must be a mapping, {key: value}, or left out"),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a value or a list, or left out"),
+}
+"""What pydantic says in terms of Python, in those of YAML, by its type of error."""
+
+
 class Sweep(Strict):
     """One sweep file."""
 
@@ -194,9 +201,10 @@ def describe(error: ValidationError) -> str:
     problems = error.errors()
     for problem in problems[:MAX_PROBLEMS]:
         where = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"].removeprefix("Value error, ").replace("\n  ", ". ")
+        what = EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ").replace("\n  ", ". ")
         given = problem.get("input")
-        shown = f" (got {shortened(given)})" if isinstance(given, (str, int, float, bool)) else ""
+        is_scalar = given is None or isinstance(given, (str, int, float, bool))
+        shown = f" (got {'null' if given is None else shortened(given)})" if is_scalar else ""
         lines.append(f"{where}: {what}{shown}" if where else f"{what}{shown}")
     more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
     return "; ".join([*lines, *more])

@@ -47,12 +47,14 @@ Minutes = Annotated[float, Field(gt=0, le=1e6)]
 
 
 def json_values(value: object) -> object:
-    """Settings as JSON has them: tuples become lists, paths texts, numbers of numpy or torch Python's."""
+    """Settings as JSON has them: tuples, ranges and arrays become lists, paths texts, numbers of numpy Python's."""
     return TypeAdapter(object).dump_python(value, mode="json", fallback=_plain)
 
 
 def _plain(value: object) -> object:
-    return value.item() if hasattr(value, "item") else str(value)
+    if hasattr(value, "tolist"):  # an array, a column of a table, or a number of them
+        return value.tolist()
+    return list(value) if isinstance(value, range) else str(value).removeprefix("torch.")
 
 
 class Strict(BaseModel):

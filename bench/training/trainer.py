@@ -22,7 +22,7 @@ from bench.costs import Meter, Reading, optimizer_state_bytes
 from bench.costs.flops import attended_pairs
 from bench.data.collator import Collator
 from bench.data.encoding import Encoded, encode_all
-from bench.data.example_lengths import set_lengths
+from bench.data.example_lengths import check_supervised, set_lengths
 from bench.data.examples import Example
 from bench.errors import CellProblem
 from bench.methods.method import Method
@@ -282,6 +282,7 @@ class _Dataset:
         if cell.data is None:
             raise ValueError(f"{cell.name} is not trained")
         rows = encode_all(tokenizer, examples, config.max_length, cell.data.append_eos, config.truncate)
+        check_supervised(rows, config)
         lengths = set_lengths(examples, rows)
         truncated = sum(row.truncated for row in rows)
         held_out: list[Encoded] = []

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from helpers.sweeps import make_tiny_model
 from helpers.tokenizers import ANSWERED, ASKED, KINDS, Kind, make_tokenizer, text_of
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from bench.data import encoding
 from bench.data.encoding import encode, encode_all, encode_pair, encode_prompt
@@ -184,3 +185,14 @@ def test_real_rows_are_trained_whole(kind: Kind, every: int, shared: Path) -> No
     rows = list(rows_of_real_data(shared, every))
     spanning = sum(check_join(tokenizer, prompt, answer) for prompt, answer in rows)
     assert len(rows) > 33_000 // every and (spanning or kind in ("gpt2", "unigram"))
+
+
+def test_the_unknown_token_at_the_join_is_the_answers() -> None:
+    """The same token stands for all that a vocabulary lacks: one that spans the join is no token of the prompt."""
+    core = Tokenizer(models.WordPiece({"<unk>": 0, "<s>": 1, "</s>": 2, "Say": 3, "it": 4}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    assert encode_pair(tokenizer, "Say שלו", "ם") == ([1, 3], [0])
+    assert encode_pair(tokenizer, "Say שלו", "ם it") == ([1, 3], [0, 4])
+    assert encode_pair(tokenizer, "Say שלום", " it") == ([1, 3, 0], [4])

@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.sweeps import bench
+from helpers.sweeps import bench, tiny_tokenizer
 from transformers import AutoTokenizer
 
 from bench.data.encoding import encode, encode_all
-from bench.data.example_lengths import length_sentences, set_lengths, suggested_limit
+from bench.data.example_lengths import check_supervised, length_sentences, set_lengths, suggested_limit
 from bench.data.examples import Example
+from bench.errors import CellProblem
 from bench.store.folder import Results
 from bench.store.records import SetLengths
+from bench.sweep.sections import TrainingConfig
 
 
 def test_a_limit_cuts_the_prompts_beginning_and_then_the_answers_end(tiny_model: Path) -> None:
@@ -116,3 +118,20 @@ def test_a_batch_whose_answers_are_all_cut_away_has_a_loss_of_zero(tiny_model: P
     (log,) = (tmp_path / "cut" / "cells").glob("lora*/training.jsonl")
     losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
     assert len(losses) == 16 and losses.count(0) == 8 and min(loss for loss in losses if loss) > 1
+
+
+def test_a_limit_that_leaves_no_answer_is_refused() -> None:
+    """`truncate: end` cuts the answers of long prompts: a cell that trains on none would equal the untuned base."""
+    tokenizer = tiny_tokenizer()
+    config = TrainingConfig(max_length=16, truncate="end")
+    long, short = (
+        encode(tokenizer, Example("p" * length, "answer"), config.max_length, True, config.truncate)
+        for length in (40, 10)
+    )
+    with pytest.raises(CellProblem, match=r"leaves no row a token of its answer[\s\S]*the longest row has 47"):
+        check_supervised([long, long], config)
+    check_supervised([long, short], config)
+    check_supervised([long], TrainingConfig(max_length=16, truncate="end", loss="all"))
+    record = set_lengths([Example("", "", "long"), Example("", "", "long")], [long, short])["long"]
+    assert (record.cut_answers, record.no_answers) == (2, 1)
+    assert "2 of these the end of the answer (1 the whole answer)" in length_sentences({"long": record}, 16)[0]

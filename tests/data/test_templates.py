@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.questions import CHATML, alpaca_file
+from helpers.sweeps import tiny_tokenizer
 from transformers import AutoTokenizer
 
 from bench.data.encoding import encode
@@ -59,6 +60,31 @@ def data_of_dialogue(tokenizer: Any, row: Dialogue) -> Any:
 def test_a_tokenizer_without_a_template_says_so(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="no chat template"):
         ChatTemplate(AutoTokenizer.from_pretrained(tiny_model))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1] }}"), "leaves out or changes the answer"),
+        (("{{ m['content'] }}", "{{ m['content'] | e }}"), "leaves out or changes a text of the user"),
+        (("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"), "the system text"),
+        (
+            ("{% for m in messages %}", "{{ raise_exception('No system role') if messages[0]['role'] == 'system' }}"),
+            "refuses a dialogue of system, user: No system role",
+        ),
+        (("{% for m in messages %}", "{% if %}"), "refuses a dialogue"),
+    ],
+)
+def test_a_template_that_loses_or_refuses_a_text_is_refused(change: tuple[str, str], why: str) -> None:
+    """Templates of reasoning models cut the reasoning out of an answer; others have no system role."""
+    tokenizer = tiny_tokenizer()
+    template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+    tokenizer.chat_template = template + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    turns, answers = (Turn("Is 1 < 2?"),), ("<think>1 < 2</think>Yes.",)
+    assert ChatTemplate(tokenizer).answer(turns, answers, "Be brief.") == answers[0]
+    tokenizer.chat_template = tokenizer.chat_template.replace(*change)
+    with pytest.raises(UserError, match=why):
+        ChatTemplate(tokenizer).answer(turns, answers, "Be brief.")
 
 
 def test_a_template_that_opens_an_answer_otherwise_is_refused(chatting: Path) -> None:
