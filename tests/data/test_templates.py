@@ -69,7 +69,7 @@ def test_a_tokenizer_without_a_template_says_so(tiny_model: Path) -> None:
         (("{{ m['content'] }}", "{{ m['content'] | e }}"), "leaves out or changes a text of the user"),
         (("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"), "the system text"),
         (
-            ("{% for m in messages %}", "{{ raise_exception('No system role') if messages[0]['role'] == 'system' }}"),
+            ("{{ m['content'] }}", "{{ raise_exception('No system role') if m['role'] == 'system' }}"),
             "refuses a dialogue of system, user: No system role",
         ),
         (("{% for m in messages %}", "{% if %}"), "refuses a dialogue"),
