@@ -116,10 +116,17 @@ class SweepData:
             for row in self._sequence(seed)[:samples]
         ]
 
-    def check_template(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raises UserError if the tokenizer's chat template refuses or changes a row of instructions."""
+    def check_template(self, tokenizer: PreTrainedTokenizerBase, samples: Mapping[int, int]) -> None:
+        """Raises UserError if the tokenizer's chat template refuses or changes a row of instructions that a cell
+        learns from; `samples` is the largest number of them by seed."""
         template = make_template(self.config.template, tokenizer)
-        for row in (row for pool in self.pools.values() for row in pool if isinstance(row, Dialogue)):
+        drawn = {
+            row.key: row
+            for seed, count in samples.items()
+            for row in self._sequence(seed if self.config.subset_seed is None else self.config.subset_seed)[:count]
+            if isinstance(row, Dialogue)
+        }
+        for row in drawn.values():
             render_example(row, self.tasks[row.task].wording, self.config.format, template)
 
     def rendered(self, task: str) -> list[tuple[Question, Rendered]]:

@@ -175,6 +175,8 @@ def _download(plan: Plan, progress: Progress) -> None:
     written."""
     planned = (*plan.cells, *(pending.template for pending in plan.pending))
     used = {cell.base.id for cell in planned}
+    trained = sorted((cell.cell.samples, cell.cell.seed) for cell in planned if cell.cell.data is not None)
+    most = {seed: samples for samples, seed in trained}
     for config in (base for base in plan.sweep.base_model if base.id in used):
         base = find_base(config.id, config.revision, config.trust_remote_code)
         check_headers(base.id, base.path, load_skeleton(config.id, config.revision, config.trust_remote_code))
@@ -182,7 +184,7 @@ def _download(plan: Plan, progress: Progress) -> None:
         if plan.data.has_instructions or plan.data.open_questions:
             make_template(plan.data.config.template, tokenizer)
         if plan.data.has_instructions and plan.data.config.template == "chat":
-            plan.data.check_template(tokenizer)
+            plan.data.check_template(tokenizer, most)
         if base.commit and config.revision is None:
             progress.line(f"{base.id}: main is {base.commit} now; pin it with base_model.revision")
 

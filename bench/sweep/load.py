@@ -75,10 +75,11 @@ def _override(raw: Settings, override: str) -> None:
     *parents, last = key.strip().split(".")
     at: JsonValue = raw
     try:
-        for part in parents:
+        for depth, part in enumerate(parents):
             if isinstance(at, dict) and at.get(part) is None:  # a section that is off
                 at[part] = {}
-            at = _in_full(at, part, SHORT_FORMS.get(parents[0]))
+            whole = depth == 0 or (depth == 1 and isinstance(at, list))  # a base or method, no setting of one
+            at = _in_full(at, part, SHORT_FORMS.get(parents[0]) if whole else None)
         if isinstance(at, list):
             at[int(last)] = value
         elif isinstance(at, dict):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import RESULTS
-from helpers.questions import HELD_OUT, alpaca_file, data_of, question_rows, question_set
+from helpers.questions import CHATML, HELD_OUT, alpaca_file, data_of, question_rows, question_set
 from transformers import AutoTokenizer
 
 from bench.data.prepare import prepare_data
+from bench.errors import UserError
 from bench.store.folder import Results
 from bench.sweep.load import load_sweep
 
@@ -47,6 +48,19 @@ def test_subsets_are_nested_and_in_the_templates_words(tmp_path: Path, chatting:
     assert many[:4] == few and data.subset(4, 1, tokenizer) != few
     assert all(example.prompt.startswith("<|user|>") for example in many)
     assert data.subset(4, 0)[0].prompt.startswith("Below is")  # no tokenizer: enough to count characters
+
+
+def test_a_template_is_checked_on_the_rows_that_cells_learn_from(tmp_path: Path, chatting: Path) -> None:
+    """A row that no cell draws stops no sweep."""
+    tokenizer = AutoTokenizer.from_pretrained(chatting)
+    data = data_of({"train": "alpaca", "alpaca": str(alpaca_file(tmp_path)), "template": "chat"}, HELD_OUT)
+    drawn = [example.answer for example in data.subset(3, 0, tokenizer)]
+    assert len(set(drawn)) == 3
+    cut = f"message['content'] | replace('{drawn[2]}', '')"
+    tokenizer.chat_template = CHATML.replace("message['content']", cut)
+    data.check_template(tokenizer, {0: 2})
+    with pytest.raises(UserError, match="leaves out or changes the answer"):
+        data.check_template(tokenizer, {0: 3})
 
 
 def test_committed_cells_were_trained_on_these_data() -> None:

@@ -27,8 +27,9 @@ def test_a_name_alone_is_short_for_a_mapping(path: Path) -> None:
     sweep = load_sweep(path, ("base_model.dtype=float32", "methods.1.rank=4"))
     assert [(base.id, base.dtype) for base in sweep.base_model] == [("tiny", "float32")]
     assert sweep.methods == ({"method": "lora"}, {"method": "dora", "rank": 4})
-    with pytest.raises(UserError, match="fits nowhere"):
-        load_sweep(path, ("name.first=1",))
+    for override in ("name.first=1", "methods.0.method.rank=4"):
+        with pytest.raises(UserError, match="fits nowhere"):
+            load_sweep(path, ("methods=[{method: lora}]", override))
 
 
 @pytest.mark.parametrize("value", ["[a", "@a", "%a", "*a", "a\nb: c"])

@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,13 +94,23 @@ def _csv_rows(text: str, tab: bool) -> list[list[str] | Unreadable]:
     text = text[named.end() :] if named else text
     delimiter = named[1] if named else "\t" if tab else _delimiter(text)
     rows = list(_csv_cells(text, delimiter))
-    header = rows[0] if rows else []
-    spaced = [isinstance(row, list) and any(cell.startswith(' "') for cell in row) for row in rows]
-    if any(spaced) or (isinstance(header, list) and header[1:] and all(name.startswith(" ") for name in header[1:])):
-        unspaced = list(_csv_cells(text, delimiter, skipinitialspace=True))
-        if len({len(row) if isinstance(row, list) else -place for place, row in enumerate(unspaced)}) == 1:
-            return unspaced
-    return rows
+    listed = [row for row in rows if isinstance(row, list)]
+    in_header = bool(listed) and listed[0][1:] != [] and all(name.startswith(" ") for name in listed[0][1:])
+    if not in_header and not any(cell.startswith(' "') for row in listed for cell in row):
+        return rows
+    unspaced = [row for row in _csv_cells(text, delimiter, skipinitialspace=True) if isinstance(row, list)]
+    readable = len(unspaced) == len(rows) and len({len(row) for row in unspaced}) == 1
+    return list(unspaced) if readable and (in_header or _have_lost_quotes(rows, unspaced)) else rows
+
+
+def _have_lost_quotes(rows: Sequence[list[str] | Unreadable], unspaced: Sequence[list[str]]) -> bool:
+    """Whether cells of `rows` have quotes that cells of `unspaced` have not, or the cells differ in number: a cell that
+    begins with a space and a quote may be a text in quotes of its own."""
+    return any(
+        len(row) != len(cells) or any(now not in (cell, cell.lstrip(" ")) for cell, now in zip(row, cells, strict=True))
+        for row, cells in zip(rows, unspaced, strict=True)
+        if isinstance(row, list)
+    )
 
 
 def _csv_cells(text: str, delimiter: str, skipinitialspace: bool = False) -> Iterator[list[str] | Unreadable]:
@@ -161,8 +171,8 @@ def _decoded(content: bytes, path: Path) -> str:
 def _unmarked(content: bytes) -> str:
     """The encoding of a file without a mark. UTF-16 shows by its zeros: a file of rows begins with a letter or a
     bracket, and none has a null character there."""
-    zeros = [byte == 0 for byte in content[:2]]
-    return {(False, True): "utf-16-le", (True, False): "utf-16-be"}.get(tuple(zeros), "utf-8")
+    first, second = (byte == 0 for byte in content[:2].ljust(2, b"?"))
+    return {(False, True): "utf-16-le", (True, False): "utf-16-be"}.get((first, second), "utf-8")
 
 
 def _read(path: Path) -> bytes:

@@ -84,6 +84,7 @@ def test_a_row_may_lack_its_last_choices(tmp_path: Path) -> None:
         ("question, A, B, label\nFruit?, stone, apple, B\n", [("Fruit?", ("stone", "apple"), 1)]),
         ("prompt,completion\n2+2=, 4\n", [("2+2=", " 4")]),  # a space before a text alone is a part of it
         ('prompt,completion\nSay it, "hi" he said\n', [("Say it", ' "hi" he said')]),
+        ('prompt,completion\nSay it," ""hi"""\nAdd, 4\n', [("Say it", ' "hi"'), ("Add", " 4")]),
         ("sep=;\r\nprompt;completion\r\n2,5;3\r\n", [("2,5", "3")]),
         ("prompt|completion\n2+2=|4\n", [("2+2=", "4")]),
         ("prompt;completion\r2,5;3\r", [("2,5", "3")]),
