@@ -78,8 +78,8 @@ def _override(raw: Settings, override: str) -> None:
         for depth, part in enumerate(parents):
             if isinstance(at, dict) and at.get(part) is None:  # a section that is off
                 at[part] = {}
-            whole = depth == 0 or (depth == 1 and isinstance(at, list))  # a base or method, no setting of one
-            at = _in_full(at, part, SHORT_FORMS.get(parents[0]) if whole else None)
+            has_short_form = depth == 0 or (depth == 1 and isinstance(at, list))  # a base or method, no setting of one
+            at = _in_full(at, part, SHORT_FORMS.get(parents[0]) if has_short_form else None)
         if isinstance(at, list):
             at[int(last)] = value
         elif isinstance(at, dict):
