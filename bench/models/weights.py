@@ -8,7 +8,7 @@ translated and experts are stacked, is what transformers itself finds.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 NAMED = 4
 """Tensors that a message names before it abbreviates."""
+
+
+WHOLE_NUMBERS = ("I", "U", "BOOL")
+"""How the names of dtypes without fractions begin in a safetensors file."""
 
 
 class LoadingInfo(TypedDict):
@@ -75,12 +79,29 @@ def check_headers(name: str, folder: Path, skeleton: PreTrainedModel) -> None:
     config = skeleton.config
     if getattr(config, "quantization_config", None) is not None:
         return
-    state = _header_tensors(name, folder)
+    state = _header_tensors(name, folder, getattr(config, "transformers_weights", None))
+    _check_floats(name, state, skeleton)
     try:
         _, info = read_model(type(skeleton), None, config=config, state_dict=state, device_map={"": "meta"})
     except RuntimeError as error:  # experts that cannot be stacked, say
         raise unreadable_weights(name, error) from error
     check_loaded(name, info)
+
+
+def _check_floats(name: str, state: Mapping[str, torch.Tensor], skeleton: PreTrainedModel) -> None:
+    """transformers casts whole numbers to floats: codes of a quantization whose configuration was lost, say."""
+    parameters = {path for path, parameter in skeleton.named_parameters() if parameter.is_floating_point()}
+    prefix = f"{skeleton.base_model_prefix}."
+    codes = [
+        f"{key} ({str(tensor.dtype).removeprefix('torch.')})"
+        for key, tensor in sorted(state.items())
+        if not tensor.dtype.is_floating_point and ({key, prefix + key} & parameters)
+    ]
+    if codes:
+        raise UserError(
+            f"weights of {name} are whole numbers: {_named(codes)}",
+            "A quantized model needs its quantization_config in config.json. Give that, or the model in floats.",
+        )
 
 
 def check_causal(name: str, config: PretrainedConfig) -> None:
@@ -120,32 +141,37 @@ def _is_encoder(config: PretrainedConfig) -> bool:
     return kind in NEVER_CAUSAL or (kind in ENCODERS and not getattr(config, "is_decoder", False))
 
 
-def _header_tensors(name: str, folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors that a folder's files announce, on the meta device."""
+def _header_tensors(name: str, folder: Path, named: str | None) -> dict[str, torch.Tensor]:
+    """The tensors that a folder's files announce, on the meta device: whole numbers as int8, others as float32."""
     import torch
     from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, torch.Tensor] = {}
     try:
-        for path in weight_files(folder):
+        for path in weight_files(folder, named):
             with safe_open(path, framework="pt") as file:
-                shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  # no mapping
-            tensors |= {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+                for key in file.keys():  # noqa: SIM118  # no mapping
+                    header = file.get_slice(key)
+                    dtype = torch.int8 if header.get_dtype().startswith(WHOLE_NUMBERS) else torch.float32
+                    tensors[key] = torch.empty(header.get_shape(), dtype=dtype, device="meta")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise unreadable_weights(name, error) from error
     return tensors
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers loads from a folder: one, or those that an index lists.
+def weight_files(folder: Path, named: str | None = None) -> list[Path]:
+    """The safetensors files that transformers loads from a folder: one, or those that an index lists. `named`: the
+    file or the index that the configuration names (`transformers_weights`).
 
     Raises FileNotFoundError where there are none, and ValueError or KeyError for an index that is damaged.
     """
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-    if (folder / SAFE_WEIGHTS_NAME).is_file():
+    if named is not None and not named.endswith(".index.json"):
+        return [folder / named]
+    if named is None and (folder / SAFE_WEIGHTS_NAME).is_file():
         return [folder / SAFE_WEIGHTS_NAME]
-    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    index = folder / (named or SAFE_WEIGHTS_INDEX_NAME)
     if not index.is_file():
         raise FileNotFoundError(f"it has neither {SAFE_WEIGHTS_NAME} nor {SAFE_WEIGHTS_INDEX_NAME}")
     return sorted({folder / file for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})

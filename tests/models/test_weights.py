@@ -49,6 +49,12 @@ def with_a_shard_missing(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def with_whole_numbers(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].mul(100).to(torch.int8)
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a tensor is missing": (
         lambda folder: without(folder, "model.layers.1.mlp.up_proj.weight"),
@@ -87,6 +93,26 @@ def test_a_base_that_is_not_whole_is_refused(damage: str, tiny_model: Path, tmp_
         check_headers("base", folder, load_skeleton(str(folder)))
     with pytest.raises(UserError, match=message):
         load_model(find_base(str(folder)), "float32")
+
+
+def test_codes_of_a_quantization_without_its_configuration_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """transformers casts them to floats: the model would answer nonsense, and nothing would be missing."""
+    shutil.copytree(tiny_model, tmp_path / "base")
+    with_whole_numbers(tmp_path / "base")
+    with pytest.raises(UserError, match=r"whole numbers: model\.layers\.0\.mlp\.up_proj\.weight \(int8\)"):
+        check_headers("base", tmp_path / "base", load_skeleton(str(tmp_path / "base")))
+
+
+def test_the_file_that_the_configuration_names_is_the_one_that_is_checked(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
+    configured(folder, transformers_weights="other.safetensors")
+    with pytest.raises(UserError, match=r"cannot load base: .*other\.safetensors"):
+        check_headers("base", folder, load_skeleton(str(folder)))
+    shutil.copy(folder / WEIGHTS, folder / "other.safetensors")
+    without(folder, "model.norm.weight")  # of the file that is not loaded
+    check_headers("base", folder, load_skeleton(str(folder)))
+    load_model(find_base(str(folder)), "float32")
 
 
 @pytest.mark.parametrize(
