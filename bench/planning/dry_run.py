@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from bench.models.progress_bars import no_progress_bars
 from bench.models.tiny_copy import tiny_copy
 from bench.planning.plan import PlannedCell
 from bench.progress import ignore_progress
+from bench.store.records import TrainingLogRow
 from bench.store.scratch import ScratchFolder
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import TrainingConfig, ValidationConfig
@@ -136,7 +137,9 @@ def _run(
     stage.name = "attaching"
     model = method.attach(load(), cell)
     stage.name = "training"
-    train(model, tokenizer, method, cell, config, EXAMPLES, work, lambda row: None, ignore_progress)
+    rows: list[TrainingLogRow] = []
+    train(model, tokenizer, method, cell, config, EXAMPLES, work, rows.append, ignore_progress)
+    require_gradient(rows)
     stage.name = "scoring"
     trained = loglikelihoods(language_model(model))
     stage.name = "saving"
@@ -177,6 +180,12 @@ def small_training(config: TrainingConfig) -> TrainingConfig:
             **{"validation": validation, "compile": False, "checkpoint_minutes": None, "report_to": ()},
         }
     )
+
+
+def require_gradient(rows: Sequence[TrainingLogRow]) -> None:
+    """Raises ValueError if no gradient reached what is trained: under a scale of 0 or a dropout of 1, say."""
+    if rows and all(row.grad_norm == 0 for row in rows):
+        raise ValueError("all gradients are 0: these settings train nothing")
 
 
 def loglikelihoods(lm: LanguageModel) -> list[float]:

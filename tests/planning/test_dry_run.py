@@ -94,6 +94,17 @@ def test_one_setting_that_fails_costs_its_own_cells_and_strict_makes_it_an_error
         tried(plan_of(tiny_model, methods[1:]), tmp_path)
 
 
+@pytest.mark.parametrize("settings", [{"lora_alpha": 0}, {"lora_dropout": 1.0}])
+def test_settings_that_no_gradient_passes_are_refused(
+    settings: dict[str, float], tiny_model: Path, tmp_path: Path, untried: None
+) -> None:
+    """A cell of them would be trained for its whole time, and be the untuned base."""
+    peft = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], **settings}
+    kept = tried(plan_of(tiny_model, ["lora", {"method": "peft", "lr": 1e-3, "peft": peft}]), tmp_path)
+    (refusal,) = kept.refused
+    assert refusal.what.startswith("peft") and "all gradients are 0" in refusal.problem
+
+
 def test_the_command_goes_on_with_the_others_and_the_report_says_so(tiny_model: Path, tmp_path: Path) -> None:
     content = {
         "name": "dry",
