@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bench.errors import UserError, first_line, out_of_memory
 from bench.models.device import compute_device
@@ -17,6 +17,7 @@ from bench.models.locate import CODE_FILES, ModelFolder, download_from_hub, pin_
 from bench.models.weights import check_causal, check_loaded, read_model, unreadable_weights
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 ARCHITECTURES = {
@@ -35,21 +36,33 @@ ARCHITECTURES = {
 def load_config(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
     """The configuration alone: enough to count parameters and to check target modules.
 
-    Raises UserError if transformers does not know the architecture, or it is not that of a causal language model.
+    Raises UserError if transformers cannot read it or does not know the architecture, or it is not that of a causal
+    language model.
     """
-    from transformers import AutoConfig
-
     if name in ARCHITECTURES:
+        from transformers import AutoConfig
+
         return AutoConfig.from_pretrained(Path(__file__).parent / "architectures" / f"{ARCHITECTURES[name]}.json")
     pin_base(name, revision, trust_remote_code)
     folder = Path(name).expanduser()
     files = ["config.json", CODE_FILES] if trust_remote_code else ["config.json"]
-    try:
-        path = folder if folder.is_dir() else download_from_hub(name, revision, files)
-        config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except (ValueError, KeyError, ImportError) as error:
-        raise _unknown_architecture(name, error) from error
+    path = folder if folder.is_dir() else download_from_hub(name, revision, files)
+    config = _read_config(name, path, trust_remote_code)
     check_causal(name, config)
+    return config
+
+
+def _read_config(name: str, path: Path, trust_remote_code: bool) -> PretrainedConfig:
+    """The configuration in a folder, without what it says of how a model is run. Raises UserError if it is none."""
+    from transformers import AutoConfig
+
+    from bench.models.compat.transformers_models import forget_run_settings
+
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except Exception as error:  # a configuration class may raise anything for values that it was not made for
+        raise _unusable_config(name, error) from error
+    forget_run_settings(config)
     return config
 
 
@@ -71,14 +84,14 @@ def build_model(config: PretrainedConfig, trust_remote_code: bool = False, **imp
 
     `implementations`: transformers' `attn_implementation` and `experts_implementation`.
 
-    Raises UserError if transformers has no causal language model of this architecture.
+    Raises UserError if transformers has no causal language model of this architecture, or not of these sizes.
     """
     from transformers import AutoModelForCausalLM
 
     try:
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **implementations)
-    except (ValueError, KeyError, ImportError) as error:
-        raise _unknown_architecture(f"a model of the type {config.model_type}", error) from error
+    except Exception as error:  # an architecture may raise anything for sizes that it was not made for
+        raise _unusable_config(f"a model of the type {config.model_type}", error) from error
 
 
 def load_model(
@@ -107,6 +120,7 @@ def load_model(
         model, info = read_model(
             AutoModelForCausalLM,
             base.path,
+            config=_read_config(base.id, base.path, base.trust_remote_code),
             use_safetensors=True,
             trust_remote_code=base.trust_remote_code,
             **options,
@@ -148,9 +162,27 @@ def load_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _unknown_architecture(what: str, error: Exception) -> UserError:
+def check_special_tokens(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Raises UserError if a token that every text may hold has no row in the embedding of the model `name`, which needs
+    no weights: one that was added to the tokenizer alone. Other added tokens are only a problem where a text has them.
+    """
+    rows = len(cast("nn.Embedding", model.get_input_embeddings()).weight)
+    for kind in ("bos_token", "eos_token", "pad_token"):
+        token, id = getattr(tokenizer, kind), getattr(tokenizer, f"{kind}_id")
+        if id is not None and id >= rows:
+            raise UserError(
+                f"the tokenizer of {name} has {kind} {token!r} with the id {id}, and the model has embeddings of "
+                f"{rows} tokens",
+                f"Set {kind} in its tokenizer_config.json to a token with a smaller id, or give the model with the "
+                "embeddings that belong to this tokenizer.",
+            )
+
+
+def _unusable_config(what: str, error: Exception) -> UserError:
+    """The error for a configuration of which transformers makes no causal language model."""
+    cause = error.__cause__ if isinstance(error.__cause__, (ValueError, TypeError)) else error  # of a field of it
     return UserError(
-        f"{what} is no causal language model that transformers knows: {first_line(error)}",
-        "Give a model of a known architecture. A model's own code runs only with base_model.trust_remote_code: true; "
-        "read it first.",
+        f"{what} is no causal language model that transformers knows: {type(cause).__name__}: {first_line(cause)}",
+        "Give a model of a known architecture, with the config.json that it was saved with. A model's own code runs "
+        "only with base_model.trust_remote_code: true; read it first.",
     )

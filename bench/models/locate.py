@@ -24,6 +24,7 @@ from bench.hashing import short_hash
 from bench.models.packaged import ALIASES, converted_folder, packaged_folder
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
+ADAPTER = "adapter_config.json"
 CODE_FILES = "*.py"
 """A model's own code; downloaded and run only if the sweep trusts it."""
 
@@ -85,6 +86,7 @@ def find_base(name: str, revision: str | None = None, trust_remote_code: bool = 
         return ModelFolder(*pinned, folder, trust_remote_code=trust_remote_code)
     code = [CODE_FILES] if trust_remote_code else []
     path = download_from_hub(name, revision, ["*.safetensors", "*.json", *TOKENIZER_FILES, *code])
+    _check_no_adapter(name, path)
     return ModelFolder(*pinned, path, commit=path.name, trust_remote_code=trust_remote_code)
 
 
@@ -145,6 +147,7 @@ def download_from_hub(name: str, revision: str | None, patterns: list[str]) -> P
 
 
 def _check_folder(folder: Path) -> None:
+    _check_no_adapter(f"the folder {folder}", folder)
     missing = "config.json" if not (folder / "config.json").is_file() else ""
     if not missing and not any(folder.glob("*.safetensors")):
         missing = "*.safetensors file"
@@ -152,6 +155,16 @@ def _check_folder(folder: Path) -> None:
         raise UserError(
             f"the folder {folder} is not a model: it has no {missing}",
             "Give a folder written by save_pretrained (config.json, *.safetensors and the tokenizer's files).",
+        )
+
+
+def _check_no_adapter(what: str, folder: Path) -> None:
+    """transformers puts an adapter that it finds in a model's folder on the model, or loads another model for it."""
+    if (folder / ADAPTER).is_file():
+        raise UserError(
+            f"{what} holds a PEFT adapter ({ADAPTER}), which would be loaded with the model",
+            f"Give the plain base model. For the adapted one, merge the adapter (merge_and_unload) and save the merged "
+            f"model in a folder of its own; if the adapter is not meant, remove {ADAPTER}.",
         )
 
 

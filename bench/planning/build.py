@@ -116,6 +116,7 @@ class _Builder:
         self.sweep, self.data, self.samples, self.base, self.identity = sweep, data, samples, base, identity
         self.counter = ParameterCounter(base)
         checks.check_weights(base, self.counter.skeleton)
+        checks.check_tokenizer(base, self.counter.skeleton)
         self.no_attention = ""
         """Why the base does not compute attention as the sweep says; empty if it does."""
         self.trainings = [

@@ -12,6 +12,8 @@ from bench.data.sweep_data import SweepData
 from bench.errors import UserError
 from bench.methods.method import MethodFacts
 from bench.methods.registry import get
+from bench.models.load import check_special_tokens, load_tokenizer
+from bench.models.locate import find_base
 from bench.models.weights import check_headers
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.contrasts import weighted_cells
@@ -102,6 +104,14 @@ def check_weights(base: BaseModelConfig, skeleton: PreTrainedModel) -> None:
     folder = Path(base.id).expanduser()
     if folder.is_dir():
         check_headers(base.id, folder, skeleton)
+
+
+def check_tokenizer(base: BaseModelConfig, skeleton: PreTrainedModel) -> None:
+    """For a folder without a tokenizer, or with one that is not the model's. Tokenizers of the hub are checked when
+    they have been downloaded."""
+    if Path(base.id).expanduser().is_dir():
+        folder = find_base(base.id, base.revision, base.trust_remote_code)
+        check_special_tokens(base.id, load_tokenizer(folder), skeleton)
 
 
 def check_answer_length(sweep: Sweep, base: BaseModelConfig, config: PretrainedConfig) -> None:

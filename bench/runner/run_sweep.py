@@ -13,7 +13,7 @@ from bench.judging.judge_check import run_check
 from bench.judging.judges import SimilarityJudge
 from bench.judging.ledger import write_judge
 from bench.judging.question_files import save_questions
-from bench.models.load import load_skeleton, load_tokenizer
+from bench.models.load import check_special_tokens, load_skeleton, load_tokenizer
 from bench.models.locate import find_base
 from bench.models.weights import check_headers
 from bench.planning.estimate import make_estimator
@@ -179,8 +179,10 @@ def _download(plan: Plan, progress: Progress) -> None:
     most = {seed: samples for samples, seed in trained}
     for config in (base for base in plan.sweep.base_model if base.id in used):
         base = find_base(config.id, config.revision, config.trust_remote_code)
-        check_headers(base.id, base.path, load_skeleton(config.id, config.revision, config.trust_remote_code))
+        skeleton = load_skeleton(config.id, config.revision, config.trust_remote_code)
+        check_headers(base.id, base.path, skeleton)
         tokenizer = load_tokenizer(base)
+        check_special_tokens(base.id, tokenizer, skeleton)
         if plan.data.has_instructions or plan.data.open_questions:
             make_template(plan.data.config.template, tokenizer)
         if plan.data.has_instructions and plan.data.config.template == "chat":

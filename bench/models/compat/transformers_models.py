@@ -29,6 +29,19 @@ for _name in ("_no_split_modules", "_is_distributed_loading_by_transformers"):
     )
 
 
+def forget_run_settings(config: PreTrainedConfig) -> None:
+    """Remove from a configuration, and from those within it, what some config.json say of how a model is run: its kind
+    of attention, checkpointed gradients, and what a forward pass returns. The sweep says it. Changes it in place."""
+    config.output_attentions = False  # before the kind of attention, which some do not go with
+    config.output_hidden_states = False
+    config.return_dict = True
+    config._attn_implementation = None
+    vars(config).pop("gradient_checkpointing", None)
+    for part in vars(config).values():
+        if isinstance(part, PreTrainedConfig):
+            forget_run_settings(part)
+
+
 def forget_quantization(model: PreTrainedModel) -> None:
     """Remove the marks of a quantized model from one whose weights are plain floats. Changes it in place."""
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
