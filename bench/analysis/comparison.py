@@ -38,6 +38,9 @@ class PairedDifference:
     low: float | None = None
     """Of the interval over seeds and questions, unadjusted."""
     high: float | None = None
+    adjusted_low: float | None = None
+    """Of the interval at the level of the verdict (`SeedComparison.adjusted`)."""
+    adjusted_high: float | None = None
     seed_half: float | None = None
     """Its half-width over seeds alone."""
     question_half: float | None = None
@@ -334,11 +337,13 @@ def difference_table(
 
 
 def _completed(row: PairedDifference, judged: JudgedEstimate) -> PairedDifference:
-    estimate, interval = judged.estimate, judged.result.interval
+    estimate, interval, adjusted = judged.estimate, judged.result.interval, judged.result.adjusted
     return replace(
         row,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
+        adjusted_low=adjusted.low if adjusted else None,
+        adjusted_high=adjusted.high if adjusted else None,
         seed_half=judged.seed_half,
         question_half=estimate.question_half_width() if interval and estimate.spread is not None else None,
         floored=interval is not None and estimate.churn > estimate.own_deviation,

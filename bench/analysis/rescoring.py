@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.analysis.right_probability import fixed_labels, right_probability
 from bench.evaluation.scoring import is_correct
 from bench.evaluation.stored_rows import differ, scores_of_rows
 from bench.hashing import short_hash
@@ -20,7 +21,7 @@ from bench.store.records import EvaluationRecord
 
 QUESTION_KEY = ["protocol", "task", "question_id"]
 """The columns that identify a question."""
-QUESTIONS = ("folder", *QUESTION_KEY, "cluster", "correct")
+QUESTIONS = ("folder", *QUESTION_KEY, "cluster", "correct", "probability")
 """The columns of `ResultTables.questions`."""
 
 
@@ -34,6 +35,10 @@ class QuestionRows:
     question_id: pa.ChunkedArray  # (questions,) texts
     cluster: pa.ChunkedArray  # (questions,) texts, or null
     correct: np.ndarray  # (questions,) bool
+    probability: np.ndarray | None  # (questions,) of the right choice, 0 to 1; None where no choices were scored
+    gold: np.ndarray  # (questions,) index of the right choice
+    fixed_labels: bool
+    """All questions have the same choices (true or false, say)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class RescoredEvaluation:
     """How the rows disagree with the record; empty where they agree."""
     answers: str = ""
     """Hash of the log-likelihoods, to the last bit; empty where there are none."""
+
+    @property
+    def probability(self) -> float | None:
+        """Of the right choice (0 to 1), the mean over the questions; None where the rows do not say."""
+        of_questions = self.rows.probability if self.rows is not None else None
+        return None if of_questions is None else float(of_questions.mean())
 
 
 def rescored(folder: CellFolder, recorded: EvaluationRecord) -> RescoredEvaluation:
@@ -79,7 +90,17 @@ def _rows(folder: str, evaluation: EvaluationRecord, items: Mapping[str, pa.Chun
     # An answer that could not be parsed is -1, which is no gold answer.
     correct = is_correct(items, "prediction_norm" if evaluation.primary == "acc_norm" else "prediction")
     clusters = items.get("cluster", pa.chunked_array([pa.nulls(len(correct))]))
-    return QuestionRows(folder, evaluation.label, evaluation.task, items["question_id"], clusters, correct)
+    return QuestionRows(
+        folder,
+        evaluation.label,
+        evaluation.task,
+        items["question_id"],
+        clusters,
+        correct,
+        right_probability(items, evaluation.primary),
+        np.asarray(items["gold"]),
+        fixed_labels(items),
+    )
 
 
 def question_table(evaluations: Sequence[QuestionRows]) -> pd.DataFrame:
@@ -92,6 +113,15 @@ def question_table(evaluations: Sequence[QuestionRows]) -> pd.DataFrame:
         "question_id": _categories([rows.question_id for rows in evaluations]),
         "cluster": _categories([rows.cluster for rows in evaluations]),
         "correct": np.concatenate([np.empty(0, dtype=bool), *(rows.correct for rows in evaluations)]),
+        "probability": np.concatenate(
+            [
+                np.empty(0),
+                *(
+                    np.full(len(rows.correct), np.nan) if rows.probability is None else rows.probability
+                    for rows in evaluations
+                ),
+            ]
+        ),
     }
     return pd.DataFrame(columns, columns=QUESTIONS)
 

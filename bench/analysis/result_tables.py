@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from bench import statistics
-from bench.analysis.rescoring import QuestionRows, differing_questions, question_table, rescored
+from bench.analysis.average_tasks import AverageTasks, NearChance, ScoredCell, average_tasks
+from bench.analysis.batch_sizes import first_names, unequal_batches
+from bench.analysis.rescoring import QuestionRows, RescoredEvaluation, differing_questions, question_table, rescored
 from bench.analysis.series import cell_name, series_names
 from bench.errors import UserError
 from bench.evaluation.workload import LATENCY_BATCHES
@@ -21,7 +23,7 @@ from bench.store.records import AnswersRecord, CellRecord, Costs, EvaluationReco
 
 SCORES = (
     *("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm"),
-    *("majority", "chance", "parse_rate", "acc_parsed"),
+    *("majority", "chance", "parse_rate", "acc_parsed", "probability", "counted", "near_chance"),
 )
 """The columns of `ResultTables.scores`."""
 
@@ -56,7 +58,8 @@ class ResultTables:
     cells: pd.DataFrame
     """One row a cell of the plan."""
     scores: pd.DataFrame
-    """One row a cell, protocol and task; low and high are Wilson's interval."""
+    """One row a cell, protocol and task; low and high are Wilson's interval. `counted`: the task counts in averages on
+    the cell's base, and `near_chance`: it is near chance there (`bench.analysis.average_tasks`)."""
     problems: tuple[str, ...]
     """Records that disagree with their rows, and cells that cannot be compared."""
     unplanned: int
@@ -66,6 +69,8 @@ class ResultTables:
     question is a cluster of its own. The texts are categories: they are few, and the rows many."""
     warnings: tuple[str, ...]
     """The warnings in the cells' records, each once."""
+    near_chance: tuple[NearChance, ...] = ()
+    """The tasks that are near chance, on each base."""
 
 
 def read_results(results: Results) -> ResultTables:
@@ -85,26 +90,29 @@ def read_results(results: Results) -> ResultTables:
             warnings.setdefault(text, []).append(cell.name)
     # The protocol of the averages first, whichever protocol the first cell has scores of.
     order = {name: place for place, name in enumerate(plan.protocols)}
-    scored = [(cell.folder, evaluation) for cell in cells for evaluation in cell.evaluations]
-    scored.sort(key=lambda pair: order.get(pair[1].protocol, len(order)))
-    questions = question_table([rows for cell in cells for rows in cell.questions])
+    scored = [(cell, result) for cell in cells for result in cell.scored]
+    scored.sort(key=lambda pair: order.get(pair[1].evaluation.protocol, len(order)))
+    tasks = average_tasks(plan.report.average, [cell.of_average for cell in cells])
+    questions = question_table([rows for cell in cells for rows in cell.questions(tasks.counted[cell.base])])
     in_plan = {planned.folder for planned in (*plan.cells, *plan.trials)}
     return ResultTables(
-        pd.DataFrame([cell.row for cell in cells]),
-        pd.DataFrame([_score_row(folder, evaluation) for folder, evaluation in scored], columns=SCORES),
+        pd.DataFrame([{**cell.row, **cell.averages(tasks.counted[cell.base])} for cell in cells]),
+        pd.DataFrame([_score_row(cell, result, tasks) for cell, result in scored], columns=SCORES),
         tuple(
             dict.fromkeys(
                 [
                     *(text for cell in cells for text in cell.problems),
+                    *(f"report.average names {task}, which no cell was scored on" for task in tasks.missing),
                     *differing_questions(questions),
                     *_untouched(cells),
-                    *_unequal_batches(cells),
+                    *unequal_batches([(cell.name, cell.evaluations) for cell in cells]),
                 ]
             )
         ),
         sum(name not in in_plan for name in _recorded_names(results)),
         questions,
-        tuple(f"{_first_names(names)}: {text}" for text, names in warnings.items()),
+        tuple(f"{first_names(names)}: {text}" for text, names in warnings.items()),
+        tasks.near_chance,
     )
 
 
@@ -114,14 +122,16 @@ def trained_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def averaged_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores that the averages are made of: those of the protocol that the plan names first."""
+    """The scores of the protocol that the plan names first. The averages are made of those that are `counted`."""
     return scores[scores["protocol"] == scores["protocol"].iloc[0]] if len(scores) else scores
 
 
 def majority_average(scores: pd.DataFrame) -> float | None:
-    """The average (points) of answering every task with its majority class; None where a task has none."""
-    shares = scores.drop_duplicates("task")["majority"]
-    return shares.mean() if len(shares) and shares.notna().all() else None
+    """The average (points) of answering every task that counts with its majority class; None where a task has none, or
+    where not the same tasks count on all bases."""
+    shares = scores[scores["counted"]].drop_duplicates("task")["majority"]
+    alike = scores.groupby("task")["counted"].nunique().max() == 1 if len(scores) else False
+    return shares.mean() if alike and len(shares) and shares.notna().all() else None
 
 
 @dataclass(frozen=True)
@@ -130,14 +140,52 @@ class _Cell:
 
     folder: str
     name: str
+    base: str
     row: dict[str, object]
-    """Its row of `ResultTables.cells`."""
-    evaluations: list[EvaluationRecord] = field(default_factory=list)
-    questions: list[QuestionRows] = field(default_factory=list)
+    """Its row of `ResultTables.cells`, without the averages."""
+    scored: list[RescoredEvaluation] = field(default_factory=list)
+    averaged: list[RescoredEvaluation] = field(default_factory=list)
+    """Those of the protocol of the averages; none where an evaluation of the plan is missing."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    answers: dict[str, str] = field(default_factory=dict)
-    """Hash of the log-likelihoods, by evaluation of the average; without evaluations that have none."""
+
+    @property
+    def evaluations(self) -> list[EvaluationRecord]:
+        return [result.evaluation for result in self.scored]
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """Hash of the log-likelihoods, by evaluation of the average; without evaluations that have none."""
+        # Two protocols never share an average: it is of the protocol that the plan names first.
+        first = [result for result in self.scored if result.evaluation.label == self.scored[0].evaluation.label]
+        return {f"{each.evaluation.task}@{each.evaluation.label}": each.answers for each in first if each.answers}
+
+    @property
+    def of_average(self) -> ScoredCell:
+        return ScoredCell(self.base, str(self.row["method"]), self.averaged)
+
+    def questions(self, tasks: Collection[str]) -> list[QuestionRows]:
+        """The rows of these tasks; none where one of them could not be read."""
+        rows = [result.rows for result in self.averaged if result.evaluation.task in tasks]
+        readable = [of_task for of_task in rows if of_task is not None]
+        return readable if len(readable) == len(rows) else []
+
+    def averages(self, tasks: Collection[str]) -> dict[str, float | None]:
+        """The averages over these tasks, and over all of them (points)."""
+        counted = [result for result in self.averaged if result.evaluation.task in tasks]
+        shares = [(result.evaluation.score, result.evaluation.n) for result in counted]
+        return {
+            "average": _average([result.evaluation.score for result in counted]),
+            "average_all": _average([result.evaluation.score for result in self.averaged]),
+            "probability": _average([result.probability for result in counted]),
+            "question_noise": 100 * statistics.question_half_width(shares) if shares else None,
+        }
+
+
+def _average(shares: Sequence[float | None]) -> float | None:
+    """In points; None where there are none, or one is not known."""
+    known = [share for share in shares if share is not None]
+    return 100 * sum(known) / len(known) if known and len(known) == len(shares) else None
 
 
 def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell:
@@ -145,17 +193,14 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
     name = cell_name(planned, series)
     record, damage = _read_record(folder)
     recomputed = [rescored(folder, record.evaluations[id]) for id in planned.evaluations if id in record.evaluations]
-    evaluations = [result.evaluation for result in recomputed]
-    # Two protocols never share an average: it is of the protocol that the plan names first.
-    averaged = [result for result in recomputed if result.evaluation.label == evaluations[0].label]
+    averaged = [result for result in recomputed if result.evaluation.label == recomputed[0].evaluation.label]
     complete = len(recomputed) == len(planned.evaluations)
-    rows = [result.rows for result in averaged if result.rows is not None]
     answers = [record.answers.get(id) for id in planned.answers]
-    scored = complete and None not in answers and bool(evaluations or answers)
-    shares = [(result.evaluation.score, result.evaluation.n) for result in averaged] if complete else []
+    scored = complete and None not in answers and bool(recomputed or answers)
     return _Cell(
         planned.folder,
         name,
+        planned.base,
         {
             "folder": planned.folder,
             "name": name,
@@ -174,24 +219,17 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
             **_merge_columns(record),
             "development": _points(record.development.acc if record.development else None),
             "development_n": record.development.n if record.development else None,
-            "evaluation_seconds": _total_seconds(evaluations),
+            "evaluation_seconds": _total_seconds(result.evaluation for result in recomputed),
             **_answering_columns([answer for answer in answers if answer is not None]),
-            "average": 100 * sum(score for score, _ in shares) / len(shares) if shares else None,
-            "question_noise": 100 * statistics.question_half_width(shares) if shares else None,
         },
-        evaluations,
-        rows if complete and len(rows) == len(averaged) else [],
+        recomputed,
+        averaged if complete else [],
         [
             *_corrupt_settings(folder),
             *(result.problem for result in recomputed if result.problem),
             *_flipped(name, record),
         ],
         record.warnings,
-        {
-            f"{result.evaluation.task}@{result.evaluation.label}": result.answers
-            for result in averaged
-            if result.answers
-        },
     )
 
 
@@ -314,32 +352,6 @@ def _untouched(cells: Sequence[_Cell]) -> list[str]:
     return problems
 
 
-def _unequal_batches(cells: Sequence[_Cell]) -> list[str]:
-    """Cells that were scored with other numbers of tokens a forward pass than the cells that they are compared with."""
-    names: dict[str, dict[tuple[int, ...], list[str]]] = {}
-    for cell in cells:
-        for evaluation in cell.evaluations:
-            if evaluation.batch_tokens is not None:
-                label = f"{evaluation.task} ({evaluation.label})"
-                names.setdefault(label, {}).setdefault(evaluation.batch_tokens, []).append(cell.name)
-    sentences: dict[str, list[str]] = {}
-    for label, by_size in names.items():
-        usual = max(by_size, key=lambda size: len(by_size[size]))
-        for size, members in by_size.items():
-            if size != usual:
-                sentence = (
-                    f"{_first_names(members)}: scored with {_sizes_text(size)} tokens a forward pass, the others with "
-                    f"{_sizes_text(usual)}; in half precision this alone moves answers that are nearly tied"
-                )
-                sentences.setdefault(sentence, []).append(label)
-    return [f"{sentence} ({_first_names(labels)})" for sentence, labels in sentences.items()]
-
-
-def _sizes_text(sizes: Sequence[int]) -> str:
-    """`65,536`, or `65,536, then 32,768` where memory ran out."""
-    return ", then ".join(f"{size:,}" for size in sizes)
-
-
 def _flipped(name: str, record: CellRecord) -> list[str]:
     """What to know of a merge that changes answers: whether the scores are of the merged model."""
     flips = record.merge_flips
@@ -357,11 +369,12 @@ def _flipped(name: str, record: CellRecord) -> list[str]:
     ]
 
 
-def _score_row(folder: str, evaluation: EvaluationRecord) -> dict[str, object]:
+def _score_row(cell: _Cell, result: RescoredEvaluation, tasks: AverageTasks) -> dict[str, object]:
     """A row of the scores, in points."""
+    evaluation = result.evaluation
     interval = statistics.wilson(round(evaluation.score * evaluation.n), evaluation.n)
     return {
-        "folder": folder,
+        "folder": cell.folder,
         "task": evaluation.task,
         "protocol": evaluation.label,
         "metric": evaluation.primary,
@@ -376,12 +389,11 @@ def _score_row(folder: str, evaluation: EvaluationRecord) -> dict[str, object]:
         "chance": 100 * evaluation.chance,
         "parse_rate": _points(evaluation.parse_rate),
         "acc_parsed": _points(evaluation.acc_parsed),
+        "probability": _points(result.probability),
+        "counted": evaluation.task in tasks.counted[cell.base],
+        "near_chance": any((near.base, near.task) == (cell.base, evaluation.task) for near in tasks.near_chance),
     }
 
 
 def _points(share: float | None) -> float | None:
     return None if share is None else 100 * share
-
-
-def _first_names(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REQUIRED = ("question_id", "gold", "prediction", "acc")
 """The columns of every items file. None of them has gaps."""
-ITEMS = (*REQUIRED, "cluster", "prediction_norm", "parsed", "choices", "loglikelihoods")
+ITEMS = (*REQUIRED, "cluster", "prediction_norm", "parsed", "choices", "loglikelihoods", "lengths")
 """The columns of an items file that scores and comparisons need."""
 ORIGIN = ("protocol", "task_version")
 """The columns that say what the rows are of; older files have some of them."""

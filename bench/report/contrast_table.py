@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.analysis.contrasts import PRIMARY, TRENDS, Contrast, SweepComparisons
+from bench.analysis.robustness import Robustness
 from bench.analysis.tie_margin import TieMargin
 from bench.report.content import ReportSection
 from bench.report.difference_table import needed_text, optional_p_text
 from bench.report.finding import adjusted_text, bound_text, more_seeds_text, points_text
+from bench.report.robustness_table import robustness_sentences, robustness_table
 from bench.report.table import ReportTable, column_text, filled_table, number_text
 
 SENTENCES = 6
 """More contrasts of a family than these are in the table alone, but for those that are told."""
 
 
-def contrast_sentences(comparisons: SweepComparisons, margin: TieMargin) -> list[str]:
-    """What the contrasts say, a paragraph a family."""
+def contrast_sentences(comparisons: SweepComparisons, margin: TieMargin, robustness: Robustness) -> list[str]:
+    """What the contrasts say, a paragraph a family, and whether the secondary outcome agrees."""
     paragraphs = []
     for family in (PRIMARY, TRENDS):
         members = [contrast for contrast in comparisons.contrasts if contrast.family == family]
@@ -26,14 +28,15 @@ def contrast_sentences(comparisons: SweepComparisons, margin: TieMargin) -> list
             shown = [contrast for contrast in members if contrast.answered]
         sentences = [_sentence(contrast, margin) for contrast in shown]
         if sentences:
-            sentences.append(_terms(shown))
+            sentences += [_terms(shown), *robustness_sentences(shown, robustness)]
             paragraphs.append(" ".join(sentences))
     return [*([comparisons.look] if comparisons.look else []), *paragraphs]
 
 
-def contrast_section(comparisons: SweepComparisons, margin: TieMargin) -> ReportSection:
+def contrast_section(comparisons: SweepComparisons, margin: TieMargin, robustness: Robustness) -> ReportSection:
     """The table of contrasts, with what to know of them."""
-    return ReportSection("contrasts", "Contrasts", notes=list(comparisons.problems), tables=_table(comparisons, margin))
+    tables = [*_table(comparisons, margin), *robustness_table(comparisons.contrasts, robustness)]
+    return ReportSection("contrasts", "Contrasts", notes=list(comparisons.problems), tables=tables)
 
 
 def margin_sentence(margin: TieMargin) -> str:

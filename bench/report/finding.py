@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.analysis import comparison
+from bench.analysis.average_tasks import NearChance
 from bench.analysis.comparison import PairedDifference
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
@@ -258,6 +259,20 @@ def uncompared(cells: pd.DataFrame, differences: pd.DataFrame, baseline: str | N
         else f"without a done {baseline} run at equal {equal}, seed, settings and questions"
     )
     return [f"Not compared pairwise ({reason}): {', '.join(names)}."]
+
+
+def near_chance_sentences(tasks: Sequence[NearChance], several: bool) -> list[str]:
+    """The tasks that are near chance, and whether averages are without them. `several`: bases."""
+    sentences = []
+    for task in tasks:
+        where = f" on {task.base}" if several else ""
+        trained = "" if task.trained is None else f" and the trained cells {task.trained:.1f}"
+        counts = "but it is in the averages all the same" if task.counted else "so the averages are without it"
+        sentences.append(
+            f"{task.task} is near chance{where}, {counts}: the untuned model scores {task.untuned:.1f}{trained}, not "
+            f"significantly above its majority class, {task.majority:.1f}."
+        )
+    return sentences
 
 
 def noise_text(done: pd.DataFrame, of: str = "") -> str:

@@ -87,6 +87,9 @@ def rank_differences(plan: PlanRecord, cells: pd.DataFrame, scores: pd.DataFrame
         differences[f"base model {_listed(bases)} (LLaMA-7B)"] = None
     if tasks != set(COMMONSENSE):
         differences[f"tasks {_listed(tasks)} (the eight commonsense tasks)"] = None
+    elif not scores["counted"].all():
+        left_out = _listed(set(scores[~scores["counted"]]["task"]))
+        differences[f"averages without {left_out} (with all eight tasks; set report.average: all)"] = None
     if protocols != {PROTOCOL}:
         differences[f"protocol {_listed(protocols)} ({PROTOCOL})"] = None
     if differences:

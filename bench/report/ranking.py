@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.analysis.cell_answers import cell_answers
 from bench.analysis.comparison import PairedDifference, difference_rows
-from bench.analysis.result_tables import ResultTables, averaged_scores, trained_cells
+from bench.analysis.levels import with_intervals
+from bench.analysis.result_tables import ResultTables, averaged_scores, majority_average, trained_cells
 from bench.analysis.series import setting_labels
 from bench.report.figures.cost import setting_costs
-from bench.statistics import Interval, mean_interval
 
 COLUMNS = (
     "kind",
@@ -22,9 +23,13 @@ COLUMNS = (
     "low",
     "high",
     "interval",
+    "average_all",
+    "probability",
     "development",
     "development_n",
 )
+MEANS = ("average_all", "probability", "development", "development_n")
+"""Columns of cells that a setting has the mean of."""
 COSTS = ("trainable", "memory", "seconds", "latency")
 TASK = "task: "
 """The prefix of a task's column: a task may have any name."""
@@ -34,16 +39,17 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
     """One row a setting, the best average first; the untuned base and the majority class stand where their averages put
     them.
 
-    `kind`: trained, untuned or majority. Scores in points; `low` and `high` are 95 % over seeds (t) with three seeds
-    or more, else over questions alone, as `interval` says. `development`: the mean share of right answers to a few
-    development questions. `verdict`: against the baseline, as in
+    `kind`: trained, untuned or majority. Scores in points; `low` and `high` are the 95 % of `levels.with_intervals`,
+    over what `interval` says. `average_all`: over all tasks, those near chance too. `probability`: of the right choice.
+    `development`: the mean share of right answers to a few development questions. `verdict`: against the baseline, as in
     the paired differences. A column a task of the averages' protocol, then `memory` (peak of training, MB), `seconds`
     (of training) and `latency` (s, one prompt, 64 tokens), each a mean over seeds."""
     scores = averaged_scores(results.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
-    trained = trained_cells(results.cells)
-    untuned = results.cells[(results.cells["status"] == "done") & (results.cells["method"] == "base")]
+    known = with_intervals(results.cells, cell_answers(results.questions))
+    trained = trained_cells(known)
+    untuned = known[(known["status"] == "done") & (known["method"] == "base")]
     labelled = pd.concat(
         [trained.assign(label=setting_labels(trained)), untuned.assign(label="untuned " + untuned["base"])]
     )
@@ -63,7 +69,8 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
         rows.append(row)
     majority = scores.drop_duplicates("task").set_index("task")["majority"]
     if rows and len(majority) and majority.notna().all():
-        rows.append({"kind": "majority", "series": "majority class", "average": majority.mean(), **_by_task(majority)})
+        averages = {"average": majority_average(scores), "average_all": majority.mean()}
+        rows.append({"kind": "majority", "series": "majority class", **averages, **_by_task(majority)})
     columns = [*COLUMNS, *(TASK + task for task in tasks), *COSTS, "verdict"]
     return pd.DataFrame(rows, columns=columns).sort_values("average", ascending=False, kind="stable", ignore_index=True)
 
@@ -97,19 +104,10 @@ def _by_task(scores: pd.Series) -> dict[str, object]:
 
 def _scores(cells: pd.DataFrame) -> dict[str, object]:
     """The averages of the cells of a setting, with the 95 % interval of the first, and what it is over."""
-    average = cells["average"].mean()
-    interval, over = mean_interval(list(cells["average"])), "seeds"
-    if interval is None:
-        half_width = cells["question_noise"].mean()
-        interval, over = Interval(average - half_width, average + half_width), "questions"
-    return {
-        "average": average,
-        "low": interval.low,
-        "high": interval.high,
-        "interval": over,
-        "development": pd.to_numeric(cells["development"]).mean(),
-        "development_n": pd.to_numeric(cells["development_n"]).mean(),
-    }
+    first, average = cells.iloc[0], cells["average"].mean()
+    means = {name: pd.to_numeric(cells[name]).mean() for name in MEANS}
+    interval = {"low": average - first["half_width"], "high": average + first["half_width"]}
+    return {"average": average, **interval, "interval": first["interval"], **means}
 
 
 def _verdict_text(row: PairedDifference) -> str:

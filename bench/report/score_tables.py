@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from bench.analysis.levels import BOTH, QUESTIONS_ALONE, SEEDS_ALONE
 from bench.analysis.result_tables import ResultTables, averaged_scores, trained_cells
 from bench.analysis.series import setting_labels
 from bench.report import published
@@ -14,6 +15,13 @@ from bench.report.ranking import TASK
 from bench.report.table import ReportTable, column_text, done_names, filled_table, number_text, ranges_text
 from bench.statistics import standard_deviation
 from bench.store.records import PlanRecord
+
+MARKS = {BOTH: "", SEEDS_ALONE: " s", QUESTIONS_ALONE: " q"}
+"""Behind an interval: what it is over."""
+LEVEL_NOTE = (
+    "over seeds and the choice of questions, of a setting by itself; methods meet at the same questions, so their "
+    "differences are known more surely than these intervals are wide."
+)
 
 
 def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTable]:
@@ -29,11 +37,12 @@ def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTab
         "seeds": column_text(settings["seeds"], ".0f"),
         "average": column_text(settings["average"], ".1f"),
         "95 %": [
-            "-" if pd.isna(row.low) else f"[{row.low:.1f}, {row.high:.1f}]{'' if row.interval == 'seeds' else ' q'}"
+            "-" if pd.isna(row.low) else f"[{row.low:.1f}, {row.high:.1f}]{MARKS[row.interval]}"
             for row in settings.itertuples()
         ],
         "against the baseline": [value if isinstance(value, str) and value else "-" for value in settings["verdict"]],
         **{f"{TASK}{task}": column_text(settings[f"{TASK}{task}"], ".1f") for task in tasks},
+        "p(right)": column_text(settings["probability"], ".1f"),
         "development": column_text(settings["development"], ".1f"),
         "trainable": column_text(settings["trainable"], ",.0f"),
         "peak MB": column_text(settings["memory"], ",.0f"),
@@ -43,11 +52,16 @@ def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTab
     note = (
         "Per cent; the best average first, which is no verdict: rows whose intervals overlap are not told apart by it."
     )
-    if (settings["interval"] == "questions").any():
+    if left_out := _left_out(averaged_scores(scores)):
+        note += f" The average is without {', '.join(left_out)} (near chance); settings.csv has it with all tasks, too."
+    if (settings["interval"] == QUESTIONS_ALONE).any():
         note += " q: over questions alone, of fewer than three seeds."
-    if (settings["interval"] == "seeds").any():
-        note += " Intervals without q: over seeds (t)."
+    if (settings["interval"] == SEEDS_ALONE).any():
+        note += " s: over seeds alone."
+    if (settings["interval"] == BOTH).any():
+        note += f" Intervals without {'q' if (settings['interval'] != BOTH).any() else 'a mark'}: {LEVEL_NOTE}"
     explained = {
+        "p(right)": " p(right): the probability of the right choice (docs/statistics.md), over the same tasks.",
         "development": " Development: of a few questions of the training sets' development split.",
         "peak MB": " Peak MB: of training.",
         "answer s": " Answer s: 64 tokens for one prompt, merged where the method merges.",
@@ -60,8 +74,19 @@ def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTab
     ]
     table = filled_table("Ranked", columns, note)
     of_tasks = [head.removeprefix(TASK) if head.startswith(TASK) else "" for head in table.heads]
-    heads = [head.removeprefix(TASK) for head in table.heads]
+    near = _near_chance_texts(averaged_scores(scores))
+    heads = [head.removeprefix(TASK) + near.get(head.removeprefix(TASK), "") for head in table.heads]
     return [replace(table, heads=heads, keys=keys, tasks=of_tasks)]
+
+
+def _near_chance_texts(scores: pd.DataFrame) -> dict[str, str]:
+    """By task, what its column says where it is near chance."""
+    return {str(task): " (near chance)" for task in dict.fromkeys(scores[scores["near_chance"]]["task"])}
+
+
+def _left_out(scores: pd.DataFrame) -> list[str]:
+    """The tasks that do not count in the averages of some base."""
+    return list(dict.fromkeys(scores[~scores["counted"]]["task"]))
 
 
 def task_tables(read: ResultTables) -> list[ReportTable]:
@@ -70,22 +95,28 @@ def task_tables(read: ResultTables) -> list[ReportTable]:
     for protocol, scores in read.scores.groupby("protocol", sort=False):
         tasks = list(dict.fromkeys(scores["task"]))
         by_cell = scores.pivot(index="folder", columns="task", values="score")
+        counted = scores.pivot(index="folder", columns="task", values="counted")
+        near = _near_chance_texts(scores)
         rows = []
         for folder, label in done_names(read.cells).items():
             if folder in by_cell.index:
                 accuracies = by_cell.loc[folder, tasks]
-                average = number_text(accuracies.mean(skipna=False), ".1f")
+                # A task that the cell was not scored on is missing in its average.
+                average = number_text(accuracies[counted.loc[folder, tasks].ne(False)].mean(skipna=False), ".1f")
                 rows.append([label, average, *column_text(accuracies, ".1f")])
         first = scores.drop_duplicates("task").set_index("task").loc[tasks]
         for name in ("majority", "chance") if rows else ():
             values = first[name].astype(float)
             if values.notna().any():
-                average = number_text(values.mean(skipna=False), ".1f")
+                alike = counted[tasks].nunique().max() == 1
+                average = number_text(values[first["counted"]].mean(skipna=False) if alike else None, ".1f")
                 rows.append([name, average, *column_text(values, ".1f")])
-        heads = ["cell", "average", *(f"{row.Index} ({row.metric}, n={row.n})" for row in first.itertuples())]
+        heads = ["cell", "average"]
+        heads += [f"{row.Index} ({row.metric}, n={row.n}){near.get(row.Index, '')}" for row in first.itertuples()]
         merged = "merged before scoring where the method can" if scores["merged"].any() else "scored unmerged"
         title = "Accuracy by task" if read.scores["protocol"].nunique() == 1 else f"Accuracy by task, {protocol}"
-        tables.append(ReportTable(title, heads, rows, f"Per cent. Protocol {protocol}; adapters {merged}."))
+        without = f" The average is without {', '.join(left_out)}." if (left_out := _left_out(scores)) else ""
+        tables.append(ReportTable(title, heads, rows, f"Per cent. Protocol {protocol}; adapters {merged}.{without}"))
     if tables or read.cells["answers"].notna().any():
         return tables
     return [ReportTable("Accuracy by task", ["cell", "average"], [], "No cell is scored yet.")]

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.analysis.cell_answers import cell_answers
 from bench.analysis.comparison import done_baseline
 from bench.analysis.contrasts import SweepComparisons, compare_sweep
 from bench.analysis.judgments import JudgmentTables, read_judgments
+from bench.analysis.levels import with_intervals
 from bench.analysis.result_tables import (
     ResultTables,
     averaged_scores,
@@ -21,6 +23,7 @@ from bench.analysis.result_tables import (
     read_results,
     trained_cells,
 )
+from bench.analysis.robustness import Robustness, compare_by_probability, with_probability
 from bench.analysis.tie_margin import TieMargin, tie_margin
 from bench.report.best_finding import best_sentences
 from bench.report.content import ReportContent, ReportSection, UnfinishedCell
@@ -37,7 +40,7 @@ from bench.report.figures import (
     training_curves,
 )
 from bench.report.figures.cost import setting_costs
-from bench.report.finding import ONE_SEED, comparison_sentences, noise_text, uncompared
+from bench.report.finding import ONE_SEED, comparison_sentences, near_chance_sentences, noise_text, uncompared
 from bench.report.judge_check_table import check_table
 from bench.report.judge_panels import JudgePanel, judge_panels
 from bench.report.judged_finding import judge_warnings, judged_finding
@@ -45,6 +48,7 @@ from bench.report.length_table import length_section
 from bench.report.open_answer_tables import open_answer_tables
 from bench.report.provenance import duplicate_table, environment_table, machine_warning, method_table
 from bench.report.ranking import rank_settings
+from bench.report.robustness_table import rows_sentence
 from bench.report.score_tables import (
     interval_table,
     parse_rate_table,
@@ -77,6 +81,7 @@ class _Sweep:
     planned_baseline: str | None
     tables: ResultTables
     comparisons: SweepComparisons
+    robustness: Robustness
     margin: TieMargin
     """Of a tie between accuracies."""
     ranked: pd.DataFrame
@@ -105,6 +110,7 @@ def sweep_report(results: Results) -> ReportContent:
         planned,
         tables,
         compared,
+        compare_by_probability(tables, plan, margin),
         margin,
         rank_settings(tables, compared.differences, plan.baseline),
         judgments,
@@ -115,7 +121,7 @@ def sweep_report(results: Results) -> ReportContent:
     )
     sections = [
         _finding(sweep),
-        contrast_section(sweep.comparisons, sweep.margin),
+        contrast_section(sweep.comparisons, sweep.margin, sweep.robustness),
         _coverage(sweep),
         _figures(sweep),
         _settings(sweep),
@@ -146,10 +152,12 @@ def _finding(sweep: _Sweep) -> ReportSection:
     majority = majority_average(averaged_scores(sweep.tables.scores))
     sentences = [
         *best_sentences(sweep.comparisons.against_best, setting_costs(sweep.tables.cells), sweep.margin.points),
-        *contrast_sentences(sweep.comparisons, sweep.margin),
+        *contrast_sentences(sweep.comparisons, sweep.margin, sweep.robustness),
         *comparison_sentences(
             sweep.tables.cells, sweep.comparisons.differences, sweep.margin.points, bool(sweep.panels), majority
         ),
+        *rows_sentence(sweep.comparisons.differences, sweep.robustness),
+        *near_chance_sentences(sweep.tables.near_chance, len(set(sweep.tables.cells["base"])) > 1),
         *judged_finding(sweep.panels, sweep.plan.report, sweep.plan),
     ]
     if sweep.planned_baseline != sweep.plan.baseline:
@@ -179,11 +187,12 @@ def _coverage(sweep: _Sweep) -> ReportSection:
 
 
 def _figures(sweep: _Sweep) -> ReportSection:
-    tables = sweep.tables
+    scores = sweep.tables.scores
+    cells = with_intervals(sweep.tables.cells, cell_answers(sweep.tables.questions))
     figures = [
-        *rank_vs_accuracy.draw(tables.cells, tables.scores, sweep.plan),
-        *accuracy_by_method.draw(tables.cells, tables.scores),
-        *samples.draw(tables.cells, sweep.panels),
+        *rank_vs_accuracy.draw(cells, scores, sweep.plan),
+        *accuracy_by_method.draw(cells, scores),
+        *samples.draw(cells, sweep.panels),
     ]
     return ReportSection("figures", "By rank, samples and method", figures=figures)
 
@@ -273,11 +282,12 @@ def _failures(sweep: _Sweep) -> ReportSection:
 
 def _downloads(sweep: _Sweep) -> dict[str, pd.DataFrame]:
     """The tables to download; those without a row are left out."""
+    contrasts, differences = with_probability(sweep.comparisons, sweep.robustness)
     tables = {
         "cells": sweep.tables.cells,
         "scores": sweep.tables.scores,
-        "differences": sweep.comparisons.differences,
-        "contrasts": sweep.comparisons.table(),
+        "differences": differences,
+        "contrasts": contrasts,
         "settings": sweep.ranked,
     }
     tables = {name: table for name, table in tables.items() if name == "cells" or len(table)}

@@ -39,7 +39,7 @@ from bench.statistics.power import (
     tie_power,
 )
 from bench.statistics.sequential import LOOKS
-from bench.statistics.significance import benjamini_hochberg, holm, mcnemar
+from bench.statistics.significance import above_zero, benjamini_hochberg, holm, mcnemar, sign_test
 from bench.statistics.verdicts import SINGLE, Correction, SeedComparison, Verdict, compare_family
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "TaskAnswers",
     "TaskValues",
     "Verdict",
+    "above_zero",
     "answer_spread",
     "benjamini_hochberg",
     "compare_at_look",
@@ -78,6 +79,7 @@ __all__ = [
     "question_half_width",
     "resampled_averages",
     "seeds_needed",
+    "sign_test",
     "standard_deviation",
     "tie_power",
     "wilson",

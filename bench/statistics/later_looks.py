@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from bench.statistics.estimates import SeedEstimate
-from bench.statistics.intervals import LEVEL
+from bench.statistics.intervals import LEVEL, Interval
 from bench.statistics.sequential import stored_boundary
 from bench.statistics.verdicts import SeedComparison, Verdict
 
@@ -38,18 +38,25 @@ def compare_at_look(
     def is_apart(place: int, comparisons: int) -> bool:
         return abs(family[place].mean) > halves(place, comparisons)
 
-    for place in _steps(tied, [margin > 0 for margin in margins], is_tie):
+    ties = _steps(tied, [margin > 0 for margin in margins], is_tie)
+    differences = _steps(apart, [True] * len(family), is_apart)
+    for place in ties:
         if verdicts[place] is None:
             verdicts[place] = "tie"
-    for place in _steps(apart, [True] * len(family), is_apart):
+    for place in differences:
         if verdicts[place] is None:
             verdicts[place] = "better" if family[place].mean > 0 else "worse"
-    return [
-        SeedComparison(
-            estimate.interval(critical=_critical(estimate, 1)), None, None, None, None, verdict or "unresolved"
-        )
-        for estimate, verdict in zip(family, verdicts, strict=True)
-    ]
+    # The steps that were not taken are those that intervals are drawn at.
+    open_ties = max(1, sum(margin > 0 for margin in margins) - len(ties))
+    open_differences = max(1, len(family) - len(differences))
+    steps = {"tie": open_ties, "better": open_differences, "worse": open_differences}
+    comparisons = []
+    for place, (estimate, verdict) in enumerate(zip(family, verdicts, strict=True)):
+        half = halves(place, steps.get(verdict or "", max(open_ties, open_differences)))
+        interval = estimate.interval(critical=_critical(estimate, 1))
+        adjusted = Interval(estimate.mean - half, estimate.mean + half)
+        comparisons.append(SeedComparison(interval, None, None, None, None, verdict or "unresolved", adjusted))
+    return comparisons
 
 
 def _steps(rejected: Sequence[bool], counted: Sequence[bool], test: Callable[[int, int], bool]) -> list[int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy import stats
+import numpy as np
+from scipy import special, stats
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -15,6 +16,24 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """
     n = only_first + only_second
     return float(stats.binomtest(only_first, n).pvalue) if n else 1.0
+
+
+def sign_test(above: int, below: int) -> float:
+    """Exact one-sided p of the sign test: of the pairs that differ, at least so many lie above by chance. 1 where there
+    are none."""
+    n = above + below
+    return float(stats.binomtest(above, n, alternative="greater").pvalue) if n else 1.0
+
+
+def above_zero(values: np.ndarray) -> float:
+    """One-sided p of a mean (of n values) that is not above zero, by Student's t. 1 below two values."""
+    n = len(values)
+    if n < 2:
+        return 1.0
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / n**0.5
+    if error == 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(special.stdtr(n - 1, -mean / error))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

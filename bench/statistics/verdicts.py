@@ -36,6 +36,10 @@ class SeedComparison:
     tie_p_adjusted: float | None
     """Over the family."""
     verdict: Verdict
+    adjusted: Interval | None = None
+    """The interval at the level of the adjusted p, which is what figures draw: it leaves out zero where the verdict is
+    better or worse, lies within the margin where it is a tie, and does neither where it is unresolved. A verdict of an
+    earlier look stands, whatever this interval does."""
 
 
 def compare_family(
@@ -57,14 +61,29 @@ def compare_family(
     tie_values = [
         estimate.tie_p(of_one) if of_one > 0 else None for estimate, of_one in zip(family, margins, strict=True)
     ]
-    return [
-        SeedComparison(
-            estimate.interval(), p, p_adjusted, tie, tie_adjusted, _verdict(estimate.mean, p_adjusted, tie_adjusted)
-        )
-        for estimate, p, p_adjusted, tie, tie_adjusted in zip(
-            family, p_values, adjust(p_values), tie_values, adjust(tie_values), strict=True
-        )
+    comparisons = []
+    columns = zip(family, p_values, adjust(p_values), tie_values, adjust(tie_values), strict=True)
+    for estimate, p, p_adjusted, tie, tie_adjusted in columns:
+        verdict = _verdict(estimate.mean, p_adjusted, tie_adjusted)
+        factor = _adjustment(verdict, (p, p_adjusted), (tie, tie_adjusted), len(family))
+        adjusted = estimate.interval(1 - (1 - LEVEL) / factor)
+        comparisons.append(SeedComparison(estimate.interval(), p, p_adjusted, tie, tie_adjusted, verdict, adjusted))
+    return comparisons
+
+
+def _adjustment(
+    verdict: Verdict,
+    apart: tuple[float | None, float | None],
+    tie: tuple[float | None, float | None],
+    comparisons: int,
+) -> float:
+    """By how much the level of an interval is to be divided for it to agree with the verdict: the ratio of the adjusted
+    p to p, of no difference or of a tie; of a verdict that is neither, the larger of both."""
+    ratios = [
+        1.0 if p is None or adjusted is None else adjusted / p if p > 0 else float(comparisons)
+        for p, adjusted in (apart, tie)
     ]
+    return {"better": ratios[0], "worse": ratios[0], "tie": ratios[1]}.get(verdict, max(ratios))
 
 
 def _verdict(mean: float, p_adjusted: float | None, tie_p_adjusted: float | None) -> Verdict:

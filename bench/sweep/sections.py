@@ -43,6 +43,8 @@ LearningRate = Annotated[float, Field(ge=1e-12, le=1000)]
 Rank = Annotated[int, Field(ge=1, le=10**6)]
 Examples = Annotated[int, Field(ge=0, le=10**9)]
 SampleSize = Annotated[int, Field(ge=1, le=10**9)]
+Average = Literal["auto", "all"] | OneOrMore[str]
+"""Which tasks the averages are over."""
 Minutes = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -394,6 +396,10 @@ class ReportConfig(Strict):
     tie_share: float | None = Field(TIE_SHARE, gt=0, le=1)
     """The margin of a tie as a share of what training gains: the accuracy of the baseline's best setting less that of
     the untuned model; `tie_margin` where that is less. `null`: `tie_margin` whatever the gain."""
+    average: Average = "auto"
+    """The tasks that averages, and all comparisons, are over: `all`, a list of tasks, or `auto`, which is all but those
+    near chance: tasks with a fixed set of labels (true or false, say) of which neither the untuned model nor the
+    trained ones together answer more than the commonest label does. A near-chance task stays in the tables."""
 
     @field_validator("tie_margin")
     @classmethod
@@ -404,8 +410,10 @@ class ReportConfig(Strict):
 
     @model_serializer(mode="wrap")
     def _without_new_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Sweep files from before the share existed have no key for it."""
+        """Sweep files from before these settings existed have no keys for them."""
         content: dict[str, object] = handler(self)
         if self.tie_share == TIE_SHARE:
             content.pop("tie_share", None)
+        if self.average == "auto":
+            content.pop("average", None)
         return content

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from bench.analysis.result_tables import averaged_scores, majority_average, trained_cells
 from bench.analysis.series import setting_labels
+from bench.report.figures.bars import bar_style
 from bench.report.figures.rank_vs_accuracy import caption_of, series_with_ranks
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, method_look, styled, wrapped
@@ -25,7 +26,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame) -> list[ReportFigure]:
     caption = caption_of(cells, "large dots are means over seeds, small ones the seeds", "one seed a point")
     if majority_average(scores) is not None:
         caption += " Dotted: answering every task with its majority class."
-    caption += " Where bars overlap, the order of the rows is no ranking of the methods."
+    caption += " The order of the rows is no ranking of the methods."
     says = "Average accuracy of each method, one row each, the best on top"
     return [render_figure(NAME, "Accuracy by method", says, caption, figure)]
 
@@ -45,8 +46,8 @@ def method_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
         ax = figure.subplots()
         for place, (_, mean, runs) in enumerate(rows):
             colour, marker = method_look(runs["method"].iloc[0])
-            noise = runs["question_noise"].mean()
-            ax.errorbar(mean, place, xerr=noise, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.55)
+            half = runs["half_width"].iloc[0]
+            ax.errorbar(mean, place, xerr=half, color=colour, fmt="none", **bar_style(runs))
             ax.plot(mean, place, color=colour, marker=marker, ms=6, ls="none")
             if len(runs) > 1:
                 ax.plot(runs["average"], [place] * len(runs), color=colour, marker=".", ms=5, ls="none", alpha=0.55)

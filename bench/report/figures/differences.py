@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.analysis.comparison import PairedDifference, difference_rows
@@ -11,6 +14,11 @@ from bench.report.figures.style import GREY, method_look, styled
 from bench.report.finding import points_text, verdict_text
 
 NAME = "differences"
+ADJUSTED = (
+    "95 %, adjusted for the number of comparisons as the verdict is, so that a bar leaves out zero where it is better or "
+    "worse, and lies within the margin where it is a tie (the table has the interval before that); an arrowhead: the bar "
+    "goes on"
+)
 MOST = 60
 """Rows of the figure; beyond them the table has all."""
 
@@ -21,9 +29,8 @@ def draw(differences: pd.DataFrame, tie_margin: float) -> list[ReportFigure]:
         return []
     over_seeds = differences["low"].notna()
     bars = {
-        (True, True): "Thick bars: 95 %, the interval of the verdict; thin ones, of fewer than three seeds: over "
-        "questions alone.",
-        (True, False): "Bars: 95 %, the interval of the verdict.",
+        (True, True): f"Thick bars: {ADJUSTED}; thin ones, of fewer than three seeds: 95 % over questions alone.",
+        (True, False): f"Bars: {ADJUSTED}.",
         (False, True): "Thin bars: 95 % over questions alone, which knows nothing of seeds.",
         (False, False): "No interval could be computed.",
     }[bool(over_seeds.any()), bool((~over_seeds & differences["question_low"].notna()).any())]
@@ -46,15 +53,17 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
         ax = figure.subplots()
         ax.axvspan(-tie_margin, tie_margin, color="#EFEFEF", lw=0, zorder=0)
         ax.axvline(0, color=GREY, lw=1, zorder=1)
+        reach = _reach(compared)
         for place, row in enumerate(compared):
             colour, marker = method_look(row.series.partition(" ")[0])
-            if row.low is not None and row.high is not None:
-                ax.plot([row.low, row.high], [place, place], color=colour, lw=2.4, solid_capstyle="butt")
+            if row.adjusted_low is not None and row.adjusted_high is not None:
+                _bar(ax, (row.adjusted_low, row.adjusted_high), place, colour, reach)
             elif row.question_low is not None and row.question_high is not None:
                 ax.plot([row.question_low, row.question_high], [place, place], color=colour, lw=0.9, alpha=0.7)
             ax.plot(row.difference, place, color=colour, marker=marker, ms=6, ls="none")
             ax.annotate(
-                verdict_text(row),
+                # The bound of the table is that of the interval before it is adjusted.
+                "inconclusive" if row.verdict == "unresolved" else verdict_text(row),
                 (1.02, place),
                 xycoords=("axes fraction", "data"),
                 va="center",
@@ -68,6 +77,23 @@ def _figure(rows: pd.DataFrame, tie_margin: float) -> Figure:
         ax.set_xlabel("difference (points)")
         ax.margins(x=0.08)
     return figure
+
+
+def _reach(rows: Sequence[PairedDifference]) -> tuple[float, float]:
+    """The ends (points) that bars are drawn to: of few seeds and many comparisons, adjusted intervals are many times as
+    wide as the differences are apart, and the whole of them would leave nothing to see of these."""
+    ends = [end for row in rows for end in (row.low, row.high, row.question_low, row.question_high) if end is not None]
+    ends += [0.0, *(row.difference for row in rows)]
+    return min(ends), max(ends)
+
+
+def _bar(ax: Axes, ends: tuple[float, float], place: int, colour: str, reach: tuple[float, float]) -> None:
+    """A bar, with an arrowhead at an end that lies beyond the reach of the figure."""
+    shown = max(ends[0], reach[0]), min(ends[1], reach[1])
+    ax.plot(shown, [place, place], color=colour, lw=2.4, solid_capstyle="butt")
+    for end, at, marker in zip(ends, shown, ("<", ">"), strict=True):
+        if end != at:
+            ax.plot(at, place, color=colour, marker=marker, ms=5, ls="none")
 
 
 def _name(row: PairedDifference, rows: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.result_tables import averaged_scores, trained_cells
 from bench.report import published
+from bench.report.figures.bars import bar_style, bars_caption
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
 from bench.store.records import PlanRecord
@@ -35,10 +36,7 @@ def draw(cells: pd.DataFrame, scores: pd.DataFrame, plan: PlanRecord) -> list[Re
 def caption_of(cells: pd.DataFrame, several: str, single: str) -> str:
     """What a figure of average accuracies shows. `several` and `single` describe its dots, of several seeds or one."""
     dots = several if cells[cells["method"] != "base"]["seed"].nunique() > 1 else single
-    return (
-        f"Average of the tasks' primary metrics; {dots}. Thin bars: 95 % from the sampling of questions alone, which "
-        "knows nothing of seeds. Dashed grey: the untuned base model."
-    )
+    return f"Average of the tasks' primary metrics; {dots}. {bars_caption(cells)} Dashed grey: the untuned base model."
 
 
 def series_with_ranks(cells: pd.DataFrame) -> list[str]:
@@ -94,10 +92,11 @@ def _panel(ax: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> N
         # Side by side, so that intervals of one rank do not cover one another.
         shift = 2 ** (min(0.05, 0.6 / len(names)) * (place - (len(names) - 1) / 2))
         means = runs.groupby("rank")["average"].mean()
-        noise = runs.groupby("rank")["question_noise"].mean()
         colour, marker = looks[name]
         at = [rank * shift for rank in means.index]
-        ax.errorbar(at, means, yerr=noise, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.55)
+        for rank, of_rank in runs.groupby("rank"):
+            half = of_rank["half_width"].iloc[0]
+            ax.errorbar(rank * shift, means[rank], yerr=half, color=colour, fmt="none", **bar_style(of_rank))
         ax.plot(at, means, color=colour, marker=marker, ms=6, lw=1.6, label=name)
         if runs.groupby("rank").size().max() > 1:
             ax.plot(runs["rank"] * shift, runs["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from bench.analysis.cell_answers import cell_answers
+from bench.analysis.levels import with_intervals
 from bench.analysis.result_tables import trained_cells
+from bench.report.figures.bars import bar_style, bars_caption
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
 from bench.report.judge_panels import JudgePanel
@@ -27,8 +30,7 @@ def draw(cells: pd.DataFrame, panels: list[JudgePanel]) -> list[ReportFigure]:
     accuracy = _accuracy(cells)
     if accuracy is not None:
         caption = (
-            f"Average of the tasks' primary metrics. {dots} Thin bars: 95 % from the sampling of questions alone, "
-            "which knows nothing of seeds. Dashed grey: the untuned base model."
+            f"Average of the tasks' primary metrics. {dots} {bars_caption(cells)} Dashed grey: the untuned base model."
         )
         says = "Average accuracy against training samples, one line a method"
         figures.append(render_figure(ACCURACY, "Samples against accuracy", says, caption, accuracy))
@@ -46,7 +48,8 @@ def draw(cells: pd.DataFrame, panels: list[JudgePanel]) -> list[ReportFigure]:
 
 
 def _score_caption(panels: list[JudgePanel], dots: str) -> str:
-    caption = f"{dots} Thin bars: 95 % from the sampling of questions alone. Dashed grey: the untuned base model."
+    bars = bars_caption(pd.concat([_with_intervals(panel) for panel in panels]))
+    caption = f"{dots} {bars} Dashed grey: the untuned base model."
     if any(panel.kind == "reference" for panel in panels):
         caption += (
             " The judge named reference gives the likeness to a reference answer from 0 to 100: it does not see "
@@ -110,13 +113,18 @@ def _scores(panels: list[JudgePanel]) -> Figure:
         figure = Figure(layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, panel in zip(axes, panels, strict=True):
-            bounds = panel.scores.set_index("folder")
-            noise = panel.cells["folder"].map((bounds["high"] - bounds["low"]) / 2)
-            _curves(ax, panel.cells.assign(question_noise=noise), panel.noise)
+            _curves(ax, _with_intervals(panel), panel.noise)
             ax.set_title(panel.title, fontsize=10)
             ax.set_ylabel(f"mean score ({panel.scale})")
         legend(figure, list(axes))
     return figure
+
+
+def _with_intervals(panel: JudgePanel) -> pd.DataFrame:
+    """The cells of a panel with the intervals of their mean scores."""
+    bounds = panel.scores.set_index("folder")
+    noise = panel.cells["folder"].map((bounds["high"] - bounds["low"]) / 2)
+    return with_intervals(panel.cells.assign(question_noise=noise), cell_answers(panel.questions))
 
 
 def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
@@ -129,11 +137,13 @@ def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
         # Side by side, so that intervals of one count do not cover one another.
         shift = 1.02 ** (place - (len(look) - 1) / 2)
         means = runs.groupby("samples")["average"].mean()
-        bars = runs.groupby("samples")["question_noise"].mean()
         at = means.index.to_numpy() * shift
         if noise:
             ax.fill_between(at, means - noise, means + noise, color=colour, alpha=0.12, lw=0)
-        ax.errorbar(at, means, yerr=bars, color=colour, fmt="none", lw=0.9, capsize=2, alpha=0.5 * shade)
+        for count, of_count in runs.groupby("samples"):
+            half, style = of_count["half_width"].iloc[0], bar_style(of_count)
+            style["alpha"] *= shade
+            ax.errorbar(count * shift, means[count], yerr=half, color=colour, fmt="none", **style)
         ax.plot(at, means, color=colour, marker=marker, ms=6, lw=1.6, alpha=shade, label=name)
         if runs.groupby("samples").size().max() > 1:
             ax.plot(runs["samples"] * shift, runs["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)
