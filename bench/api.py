@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.runner.run_sweep import SweepOutcome
     from bench.store.folder import Results
     from bench.sweep.schema import Sweep
+    from bench.sweep.sections import Average
 
 
 def load_sweep(path: Path | str, overrides: tuple[str, ...] = (), allow_code: Collection[str] = ()) -> Sweep:
@@ -101,17 +102,18 @@ def run_plan(planned: Plan, results: Results, options: RunOptions) -> SweepOutco
     return outcome
 
 
-def load_results(folder: Path | str) -> ResultTables:
+def load_results(folder: Path | str, average: Average | None = None) -> ResultTables:
     """A results folder as pandas tables: `cells` (one row per cell, with its settings, its average in points and its
     costs), `scores` (one row per cell, protocol and task) and `questions` (one row per cell and question: was the
-    answer right?).
+    answer right? and the probability of the right choice). `average`: the tasks that averages and questions are of, in
+    the place of `report.average` ("auto", "all", or names of tasks).
 
     Raises UserError for a folder that holds no sweep.
     """
     from bench.analysis.result_tables import read_results
     from bench.store.folder import Results
 
-    return read_results(Results(Path(folder)))
+    return read_results(Results(Path(folder)), average)
 
 
 def write_report(folder: Path | str) -> Path:

@@ -20,6 +20,7 @@ from bench.store.folder import CellFolder, Results
 from bench.store.record_json import NewerSchema
 from bench.store.recorded_sweep import recorded_plan
 from bench.store.records import AnswersRecord, CellRecord, Costs, EvaluationRecord, PlannedRecord, Status
+from bench.sweep.sections import Average
 
 SCORES = (
     *("folder", "task", "protocol", "metric", "n", "merged", "score", "low", "high", "acc", "acc_norm"),
@@ -73,11 +74,12 @@ class ResultTables:
     """The tasks that are near chance, on each base."""
 
 
-def read_results(results: Results) -> ResultTables:
+def read_results(results: Results, average: Average | None = None) -> ResultTables:
     """All cells of the sweep's plan, those that were not begun included, with their scores recomputed from the rows.
 
-    Accuracies are in points (0 to 100). A cell whose record is corrupt has the status `damaged`. Raises UserError for a
-    folder that holds no sweep, and for a file of a newer version.
+    Accuracies are in points (0 to 100). `average`: the tasks of the averages, in the place of the sweep's. A cell whose
+    record is corrupt has the status `damaged`. Raises UserError for a folder that holds no sweep, and for a file of a
+    newer version.
     """
     plan = recorded_plan(results)
     cells = [
@@ -92,7 +94,7 @@ def read_results(results: Results) -> ResultTables:
     order = {name: place for place, name in enumerate(plan.protocols)}
     scored = [(cell, result) for cell in cells for result in cell.scored]
     scored.sort(key=lambda pair: order.get(pair[1].evaluation.protocol, len(order)))
-    tasks = average_tasks(plan.report.average, [cell.of_average for cell in cells])
+    tasks = average_tasks(plan.report.average if average is None else average, [cell.of_average for cell in cells])
     questions = question_table([rows for cell in cells for rows in cell.questions(tasks.counted[cell.base])])
     in_plan = {planned.folder for planned in (*plan.cells, *plan.trials)}
     return ResultTables(
@@ -129,9 +131,10 @@ def averaged_scores(scores: pd.DataFrame) -> pd.DataFrame:
 def majority_average(scores: pd.DataFrame) -> float | None:
     """The average (points) of answering every task that counts with its majority class; None where a task has none, or
     where not the same tasks count on all bases."""
+    if scores.empty or scores.groupby("task")["counted"].nunique().max() > 1:
+        return None
     shares = scores[scores["counted"]].drop_duplicates("task")["majority"]
-    alike = scores.groupby("task")["counted"].nunique().max() == 1 if len(scores) else False
-    return shares.mean() if alike and len(shares) and shares.notna().all() else None
+    return shares.mean() if len(shares) and shares.notna().all() else None
 
 
 @dataclass(frozen=True)

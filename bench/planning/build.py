@@ -90,6 +90,8 @@ def make_plan(
     final += [waiting.template.cell for waiting in pending]
     checks.check_baseline(sweep, final)
     checks.check_contrasts(sweep, final)
+    scored = [evaluation.task for planned in cells.values() for evaluation in planned.evaluations if not planned.trial]
+    checks.check_average(sweep, dict.fromkeys(scored))
     return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused), attention, tuple(warnings))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -196,6 +196,18 @@ def check_baseline(sweep: Sweep, cells: Sequence[Cell]) -> None:
             f"report.baseline_rank {rules.baseline_rank}: this sweep trains {rules.baseline} {trained}",
             "Name one of its ranks, or leave it out: equal ranks are compared then.",
         )
+
+
+def check_average(sweep: Sweep, scored: Collection[str]) -> None:
+    """For a task of `report.average` that cells are not scored on. `scored`: the tasks that they are."""
+    average = sweep.report.average
+    if average not in ("auto", "all"):
+        for task in average:
+            if task not in scored:
+                raise UserError(
+                    f"report.average names {task}, and this sweep scores {', '.join(scored) or 'no task'}",
+                    "Name tasks that it scores, or give all, or auto.",
+                )
 
 
 def check_contrasts(sweep: Sweep, cells: Sequence[Cell]) -> None:

@@ -137,7 +137,7 @@ class Plan:
             data=next((cell.data for cell in trained if cell.data is not None), None),
             protocols=list(self.sweep.evaluation.protocols),
             report=self.sweep.report,
-            contrasts=ContrastsRecord(named=self.sweep.contrasts),
+            contrasts=ContrastsRecord(named=self.sweep.contrasts, average=self.sweep.report.average),
             baseline=choose_baseline([(cell.method, cell.rank) for cell in trained], self.sweep.report.baseline),
             methods=self._methods(),
             overlap=overlap_records(self.data),

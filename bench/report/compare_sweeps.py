@@ -172,8 +172,8 @@ def _on_common_tasks(before: _Side, after: _Side) -> tuple[_Side, _Side, list[st
     restricted = [replace(side, tables=_restricted(side.tables, common)) for side in sides]
     compared, left = (", ".join(sorted({task for _, task in keys})) for keys in (common, rest))
     note = (
-        f"Accuracies are averages over {compared}. {left}: left out, since not both have it in their averages "
-        "with the same questions."
+        f"Accuracies are averages over {compared}. {left}: not scored in both on the same questions, or "
+        "near chance in one of them, so left out."
     )
     return restricted[0], restricted[1], [note]
 

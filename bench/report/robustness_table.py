@@ -15,9 +15,9 @@ from bench.statistics import SINGLE, Verdict
 
 TOLD = ("better", "worse", "tie")
 NOTE = (
-    "The probability that a model gives the right choice among all choices of a question (%), over the same tasks, seeds "
-    "and questions as the accuracies. A secondary outcome: it has no say in the verdicts, and its comparisons are a "
-    "family of their own"
+    "The probability that a model gives the right choice among all choices of a question (%; docs/statistics.md), over "
+    "the same tasks, seeds and questions as the accuracies. A secondary outcome: it has no say in the verdicts, and "
+    "its comparisons are a family of their own"
 )
 
 
@@ -61,9 +61,8 @@ def rows_sentence(differences: pd.DataFrame, robustness: Robustness) -> list[str
         f"{count} {_word(before)} by accuracy and {_word(after)} by it" for (before, after), count in changes.items()
     ]
     different = f"; {', '.join(others)}" if others else ""
-    return [
-        f"By the probability of the right choice {same} of these {len(pairs)} comparisons have the same verdict{different}."
-    ]
+    count = f"{same} of these {len(pairs)} comparisons have the same verdict"
+    return [f"By the probability of the right choice {count}{different}."]
 
 
 def agreement(contrast: Contrast, estimate: SecondaryEstimate) -> str:

@@ -18,7 +18,7 @@ from pydantic import SerializerFunctionWrapHandler, field_validator, model_seria
 from bench.errors import UserError
 from bench.hashing import short_hash
 from bench.sweep.cell import Settings
-from bench.sweep.sections import OneOrMore, Rank, SampleSize, Strict
+from bench.sweep.sections import Average, OneOrMore, Rank, SampleSize, Strict
 
 MOST_CONTRASTS = 5
 """That a sweep file may name: the p values are adjusted for their number."""
@@ -96,6 +96,17 @@ class ContrastsRecord(Strict):
     """Empty: the default ones."""
     planned: tuple[str, ...] = ()
     """Ids (hashes of their content) of those that were in the plan before the first score; the others are post hoc."""
+    average: Average = "auto"
+    """The tasks that they compare averages over, as `report.average` has them. Choosing other ones when there are
+    scores makes all contrasts post hoc."""
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Plans from before the average could be chosen have no key for it."""
+        content: dict[str, object] = handler(self)
+        if self.average == "auto":
+            content.pop("average", None)
+        return content
 
     @property
     def ids(self) -> list[str]:
@@ -104,8 +115,9 @@ class ContrastsRecord(Strict):
 
     def after(self, before: ContrastsRecord | None, begun: bool) -> ContrastsRecord:
         """These contrasts, following those of an earlier plan; `begun`: cells of the sweep have scores."""
-        earlier = before.planned if before is not None else ()
-        return ContrastsRecord(named=self.named, planned=tuple(id for id in self.ids if not begun or id in earlier))
+        earlier = before.planned if before is not None and before.average == self.average else ()
+        planned = tuple(id for id in self.ids if not begun or id in earlier)
+        return ContrastsRecord(named=self.named, planned=planned, average=self.average)
 
 
 class ContrastCell(Protocol):

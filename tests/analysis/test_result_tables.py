@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.paths import RESULTS
-from helpers.tables import copied
+from helpers.tables import copied, right_by_hand
 from scipy import stats
 
 from bench.analysis.rescoring import QUESTIONS
@@ -47,12 +48,17 @@ def test_what_is_read_by_columns_is_what_the_tables_say() -> None:
         items = cell.items(file)
         predicted = items["prediction_norm" if metric[folder, task] == "acc_norm" else "prediction"]
         labels = {"folder": folder, "protocol": "loglikelihood-v1", "task": task}
-        tables.append(items[["question_id", "cluster"]].assign(**labels, correct=predicted == items["gold"]))
+        of_right = [
+            right_by_hand(row.loglikelihoods, row.lengths, row.gold, metric[folder, task]) for row in items.itertuples()
+        ]
+        columns = {**labels, "correct": predicted == items["gold"], "probability": of_right}
+        tables.append(items[["question_id", "cluster"]].assign(**columns))
         shares[folder, task] = {
             "acc": 100 * items["acc"].mean(),
             "acc_norm": 100 * (items["prediction_norm"] == items["gold"]).mean(),
             "majority": 100 * items["gold"].value_counts(normalize=True).max(),
             "chance": 100 * (1 / items["loglikelihoods"].map(len)).mean(),
+            "probability": 100 * np.mean(of_right),
         }
     table = pd.concat(tables, ignore_index=True)[list(QUESTIONS)]
     pd.testing.assert_frame_equal(read.questions.astype(table.dtypes), table)

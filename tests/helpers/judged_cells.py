@@ -41,6 +41,8 @@ def judged_cells(ranks: dict[str, tuple[int, ...]] | None = None, base: str = "t
         status="done",
         average=40.0 + places,
         question_noise=2.0,
+        half_width=2.0,
+        interval="questions",
         training=[{}] * len(frame),
         answers=40,
         answers_cut=1,

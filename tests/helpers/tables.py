@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy import special
 
 from bench.analysis import comparison
 from bench.report.finding import comparison_sentences
@@ -27,10 +29,14 @@ def cells_of(rows: list[dict]) -> pd.DataFrame:
         "samples": 100,
         "seed": 0,
         "question_noise": 2.0,
+        "half_width": 2.0,
+        "interval": "questions",
+        "probability": None,
         "options": {},
         "training": {},
     }
-    return pd.DataFrame([{**base, "series": row["method"], "folder": f"c{i}", **row} for i, row in enumerate(rows)])
+    cells = [{**base, "series": row["method"], "folder": f"c{i}", **row} for i, row in enumerate(rows)]
+    return pd.DataFrame([{"average_all": cell.get("average"), **cell} for cell in cells])
 
 
 def asked(correct: dict[str, list[int]], task: str = "t", cluster: list[str] | None = None) -> pd.DataFrame:
@@ -59,7 +65,15 @@ def two_runs(*more: dict) -> pd.DataFrame:
 def scores_of(tasks: set[str], protocol: str) -> pd.DataFrame:
     """Averaged scores, over all test questions of a commonsense task."""
     rows = [
-        {"task": task, "protocol": protocol, "majority": 50.0, "n": COMMONSENSE.get(task, 100)}
+        {
+            "folder": "c",
+            "task": task,
+            "protocol": protocol,
+            "majority": 50.0,
+            "n": COMMONSENSE.get(task, 100),
+            "counted": True,
+            "near_chance": False,
+        }
         for task in sorted(tasks)
     ]
     return pd.DataFrame(rows)
@@ -136,3 +150,11 @@ def planned_cell(method: str, options: Settings, base: str = "b", tuned: bool = 
 def within(share: float, n: int) -> float:
     """How far a share estimated from n runs strays: less than this but once in 16,000."""
     return 4 * math.sqrt(share * (1 - share) / n)
+
+
+def right_by_hand(loglikelihoods: Sequence[float], lengths: Sequence[int], gold: int, metric: str) -> float:
+    """The probability of the right choice, by its definition."""
+    scores = np.array(loglikelihoods)
+    if metric == "acc_norm":
+        scores = scores / np.array(lengths) * np.mean(lengths)
+    return float(special.softmax(scores)[gold])

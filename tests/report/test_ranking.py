@@ -9,11 +9,13 @@ import pytest
 from helpers.tables import cells_of, compared
 from scipy import stats
 
+from bench.analysis.rescoring import QUESTIONS
 from bench.analysis.result_tables import ResultTables
 from bench.report import latex, published
 from bench.report.ranking import rank_settings
 from bench.report.score_tables import ranked_table
 
+TASK = {"majority": 41.0, "counted": True, "near_chance": False}
 AVERAGES = {"lora": [50.0, 52.0, 54.0], "dora": [53.0, 55.0, 57.1], "full": [60.0, 61.0, 62.0]}
 
 
@@ -50,12 +52,19 @@ def read() -> ResultTables:
     cells = cells_of([{**missing, **row} for row in rows])
     scores = pd.DataFrame(
         [
-            {"folder": row.folder, "task": task, "protocol": "p", "score": row.average + shift, "majority": 41.0}
+            {
+                "folder": row.folder,
+                "task": task,
+                "protocol": "p",
+                "score": row.average + shift,
+                "majority": 41.0,
+                **TASK,
+            }
             for row in cells.itertuples()
             for task, shift in (("first", -1.0), ("second", 1.0))
         ]
     )
-    return ResultTables(cells, scores, (), 0, pd.DataFrame(columns=["folder"]), ())
+    return ResultTables(cells, scores, (), 0, pd.DataFrame(columns=list(QUESTIONS)), ())
 
 
 @pytest.fixture

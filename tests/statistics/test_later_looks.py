@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from helpers.simulated import COMPONENTS, Families, decide
 
@@ -30,6 +31,22 @@ def test_what_was_told_stands_and_leaves_the_level_to_the_others() -> None:
     many = compare_at_look([estimate, *[noise] * 20], [None] * 21, [0.0] * 21)
     assert {comparison.verdict for comparison in many} == {"unresolved"}
     assert compare_at_look([estimate], [None], [0.0], share=10)[0].verdict == "unresolved"
+
+
+def test_the_adjusted_interval_agrees_with_the_verdict_of_its_look() -> None:
+    random = np.random.default_rng(1)
+    told = set()
+    for _ in range(40):
+        family = [SeedEstimate(tuple(random.normal(mean, 0.5, 7))) for mean in random.normal(0, 1.2, 6)]
+        for comparison in compare_at_look(family, [None] * 6, [1.0] * 6, share=4):
+            told.add(comparison.verdict)
+            interval = comparison.adjusted
+            apart = not interval.low <= 0 <= interval.high
+            assert apart or comparison.verdict not in ("better", "worse")
+            assert not (apart and comparison.verdict == "unresolved")
+            within = interval.low >= -1 and interval.high <= 1
+            assert within == (comparison.verdict == "tie")
+    assert told == {"better", "worse", "tie", "unresolved"}
 
 
 def test_a_margin_of_none_leaves_no_ties() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from bench.statistics import (
+    Correction,
     SeedComparison,
     SeedEstimate,
     compare_family,
@@ -95,3 +97,31 @@ def test_exploring_is_adjusted_for_the_share_of_false_ones() -> None:
     exploring = compare_family(family, correction="benjamini-hochberg")
     assert exploring[0].p_adjusted == pytest.approx(3 * exploring[0].p)
     assert exploring[1].p_adjusted == pytest.approx(1.5 * exploring[1].p)
+
+
+@pytest.mark.parametrize("correction", ["holm", "benjamini-hochberg"])
+def test_the_adjusted_interval_agrees_with_the_verdict(correction: Correction) -> None:
+    """It leaves out zero where the verdict is better or worse, lies within the margin where it is a tie, and does
+    neither where it is unresolved; an interval that is not adjusted does not."""
+    random = np.random.default_rng(0)
+    told, disagreeing = set(), 0
+    for _ in range(60):
+        means = random.normal(0, 1.5, 8)
+        family = [SeedEstimate(tuple(random.normal(mean, random.uniform(0.1, 1.2), 4))) for mean in means]
+        for comparison in compare_family(family, 1.0, correction):
+            told.add(comparison.verdict)
+            interval, unadjusted = comparison.adjusted, comparison.interval
+            apart = not interval.low <= 0 <= interval.high
+            assert apart or comparison.verdict not in ("better", "worse")
+            assert not apart or comparison.verdict in ("better", "worse", "tie")
+            within = interval.low >= -1 - 1e-9 and interval.high <= 1 + 1e-9
+            assert within or comparison.verdict != "tie"
+            assert not within or comparison.verdict != "unresolved"
+            assert interval.high - interval.low >= unadjusted.high - unadjusted.low - 1e-9
+            disagreeing += comparison.verdict == "unresolved" and not unadjusted.low <= 0 <= unadjusted.high
+    assert told == {"better", "worse", "tie", "unresolved"} and disagreeing > 20
+
+
+def test_the_adjusted_interval_of_one_comparison_is_its_interval() -> None:
+    (comparison,) = compare_family([SeedEstimate((0.5, 1.5, 2.5))])
+    assert comparison.adjusted == comparison.interval and comparison.verdict == "unresolved"

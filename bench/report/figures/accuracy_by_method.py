@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from bench.analysis.result_tables import averaged_scores, majority_average, trained_cells
 from bench.analysis.series import setting_labels
-from bench.report.figures.bars import bar_style
+from bench.report.figures.bars import draw_bar
 from bench.report.figures.rank_vs_accuracy import caption_of, series_with_ranks
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, method_look, styled, wrapped
@@ -46,8 +46,7 @@ def method_figure(cells: pd.DataFrame, scores: pd.DataFrame) -> Figure | None:
         ax = figure.subplots()
         for place, (_, mean, runs) in enumerate(rows):
             colour, marker = method_look(runs["method"].iloc[0])
-            half = runs["half_width"].iloc[0]
-            ax.errorbar(mean, place, xerr=half, color=colour, fmt="none", **bar_style(runs))
+            draw_bar(ax, (mean, place), runs, colour, along="x")
             ax.plot(mean, place, color=colour, marker=marker, ms=6, ls="none")
             if len(runs) > 1:
                 ax.plot(runs["average"], [place] * len(runs), color=colour, marker=".", ms=5, ls="none", alpha=0.55)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from bench.analysis.levels import BOTH, QUESTIONS_ALONE, SEEDS_ALONE
 from bench.analysis.result_tables import trained_cells
@@ -19,12 +20,25 @@ def bars_caption(cells: pd.DataFrame) -> str:
     if QUESTIONS_ALONE in kinds:
         caption += f"; thin ones, of fewer than three seeds: {alone}"
     return (
-        f"{caption}. Methods meet at the same seeds and questions, so bars that overlap say nothing of their difference: "
+        f"{caption}. Methods meet at the same seeds and questions, so bars that overlap say nothing of a difference; "
         "the contrasts and paired differences do."
     )
 
 
-def bar_style(runs: pd.DataFrame) -> dict[str, float]:
-    """Line width, caps and opacity of the bar of a setting: thinner where it knows nothing of seeds."""
+def draw_bar(
+    ax: Axes, at: tuple[float, float], runs: pd.DataFrame, colour: str, along: str = "y", shade: float = 1
+) -> None:
+    """The bar of a setting, whose cells are `runs`, at its mean (x, y) along an axis; thinner where it knows nothing of
+    seeds."""
+    half = runs["half_width"].iloc[0]
     alone = runs["interval"].iloc[0] == QUESTIONS_ALONE
-    return {"lw": 0.8 if alone else 1.3, "capsize": 2, "alpha": 0.45 if alone else 0.7}
+    ax.errorbar(
+        *at,
+        xerr=half if along == "x" else None,
+        yerr=half if along == "y" else None,
+        color=colour,
+        fmt="none",
+        lw=0.8 if alone else 1.3,
+        capsize=2,
+        alpha=shade * (0.45 if alone else 0.7),
+    )

@@ -15,10 +15,11 @@ from bench.report.finding import points_text, verdict_text
 
 NAME = "differences"
 ADJUSTED = (
-    "95 %, adjusted for the number of comparisons as the verdict is, so that a bar leaves out zero where it is better or "
-    "worse, and lies within the margin where it is a tie (the table has the interval before that); an arrowhead: the bar "
-    "goes on"
+    "95 %, at the level of the verdict: a bar that leaves out zero is better or worse, one within the margin a tie "
+    "(the table has the interval that is not adjusted for the number of comparisons); an arrowhead: the bar goes on"
 )
+SHOWN = 1.5
+"""Bars are drawn to so many times the ends of the intervals before they are adjusted."""
 MOST = 60
 """Rows of the figure; beyond them the table has all."""
 
@@ -84,7 +85,7 @@ def _reach(rows: Sequence[PairedDifference]) -> tuple[float, float]:
     wide as the differences are apart, and the whole of them would leave nothing to see of these."""
     ends = [end for row in rows for end in (row.low, row.high, row.question_low, row.question_high) if end is not None]
     ends += [0.0, *(row.difference for row in rows)]
-    return min(ends), max(ends)
+    return SHOWN * min(ends), SHOWN * max(ends)
 
 
 def _bar(ax: Axes, ends: tuple[float, float], place: int, colour: str, reach: tuple[float, float]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.result_tables import averaged_scores, trained_cells
 from bench.report import published
-from bench.report.figures.bars import bar_style, bars_caption
+from bench.report.figures.bars import bars_caption, draw_bar
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
 from bench.store.records import PlanRecord
@@ -95,8 +95,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> N
         colour, marker = looks[name]
         at = [rank * shift for rank in means.index]
         for rank, of_rank in runs.groupby("rank"):
-            half = of_rank["half_width"].iloc[0]
-            ax.errorbar(rank * shift, means[rank], yerr=half, color=colour, fmt="none", **bar_style(of_rank))
+            draw_bar(ax, (rank * shift, means[rank]), of_rank, colour)
         ax.plot(at, means, color=colour, marker=marker, ms=6, lw=1.6, label=name)
         if runs.groupby("rank").size().max() > 1:
             ax.plot(runs["rank"] * shift, runs["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from bench.analysis.cell_answers import cell_answers
 from bench.analysis.levels import with_intervals
 from bench.analysis.result_tables import trained_cells
-from bench.report.figures.bars import bar_style, bars_caption
+from bench.report.figures.bars import bars_caption, draw_bar
 from bench.report.figures.rendering import ReportFigure, render_figure
 from bench.report.figures.style import DASHES, GREY, legend, series_looks, styled
 from bench.report.judge_panels import JudgePanel
@@ -141,9 +141,7 @@ def _curves(ax: Axes, cells: pd.DataFrame, noise: float | None = None) -> None:
         if noise:
             ax.fill_between(at, means - noise, means + noise, color=colour, alpha=0.12, lw=0)
         for count, of_count in runs.groupby("samples"):
-            half, style = of_count["half_width"].iloc[0], bar_style(of_count)
-            style["alpha"] *= shade
-            ax.errorbar(count * shift, means[count], yerr=half, color=colour, fmt="none", **style)
+            draw_bar(ax, (count * shift, means[count]), of_count, colour, shade=shade)
         ax.plot(at, means, color=colour, marker=marker, ms=6, lw=1.6, alpha=shade, label=name)
         if runs.groupby("samples").size().max() > 1:
             ax.plot(runs["samples"] * shift, runs["average"], color=colour, marker=".", ms=5, ls="none", alpha=0.55)
