@@ -46,10 +46,10 @@ def fixed_labels(rows: Rows) -> bool:
     of equal length are taken for such ones.
     """
     choices = _choices(rows)
-    if choices is None or choices[1] is None:
+    if choices is None:
         return False
     _, lengths, counts, _ = choices
-    if len(counts) < 2 or len(set(counts.tolist())) > 1:
+    if lengths is None or len(counts) < 2 or len(set(counts.tolist())) > 1:
         return False
     by_question = lengths.reshape(len(counts), -1)  # (questions, choices)
     return bool((by_question == by_question[0]).all() and len(set(by_question[0].tolist())) > 1)

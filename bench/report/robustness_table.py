@@ -13,6 +13,8 @@ from bench.analysis.robustness import Robustness, SecondaryEstimate
 from bench.report.table import ReportTable, range_text
 from bench.statistics import SINGLE, Verdict
 
+MOST = 2
+"""More contrasts that it agrees on are not said one by one; the table has all."""
 TOLD = ("better", "worse", "tie")
 NOTE = (
     "The probability that a model gives the right choice among all choices of a question (%; docs/statistics.md), over "
@@ -25,10 +27,11 @@ def robustness_sentences(contrasts: Sequence[Contrast], robustness: Robustness) 
     """Whether the contrasts have the same verdicts by the secondary outcome, in a sentence; none where it is not
     known."""
     pairs = [(contrast, estimate) for contrast in contrasts if (estimate := robustness.of_contrast(contrast))]
+    if len(pairs) > MOST and all(contrast.verdict == estimate.verdict for contrast, estimate in pairs):
+        return [f"By the probability of the right choice all of these {len(pairs)} have the same verdict."]
     parts = [
-        f"{_name(contrast)}{estimate.mean:+.2f} {_interval(estimate)}, {agreement(contrast, estimate)}"
-        if len(contrasts) > 1
-        else f"{estimate.mean:+.2f} {_interval(estimate)}, {agreement(contrast, estimate)}"
+        f"{_name(contrast) if len(pairs) > 1 else ''}{estimate.mean:+.2f} {_interval(estimate)}, "
+        f"{agreement(contrast, estimate)}"
         for contrast, estimate in pairs
     ]
     return [f"By the probability of the right choice: {'; '.join(parts)}."] if parts else []

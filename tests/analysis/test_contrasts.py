@@ -87,7 +87,7 @@ def test_every_method_gains_from_samples() -> None:
     found, _ = committed("samples_smollm2")
     trends = [contrast for contrast in found.contrasts if contrast.per_doubling == "samples"]
     assert {contrast.of for contrast in trends} == {"lora", "dora", "vera", "dvora", "loreft"}
-    assert all(contrast.verdict == "better" and contrast.judged.result.p_adjusted < 0.04 for contrast in trends)
+    assert all(contrast.verdict == "better" and contrast.judged.result.p_adjusted < 0.05 for contrast in trends)
     assert all(1.2 < contrast.judged.estimate.mean < 1.9 for contrast in trends)
 
 
