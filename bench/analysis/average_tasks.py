@@ -61,13 +61,13 @@ def average_tasks(setting: Average, cells: Sequence[ScoredCell]) -> AverageTasks
     for base in dict.fromkeys(cell.base for cell in cells):
         of_base = [cell for cell in cells if cell.base == base]
         scored = {result.evaluation.task for cell in of_base for result in cell.evaluations}
-        found = [near for task in sorted(scored) if (near := _near_chance(base, task, of_base)) is not None]
-        names = {near.task for near in found}
+        of_this_base = [near for task in sorted(scored) if (near := _near_chance(base, task, of_base)) is not None]
+        names = {near.task for near in of_this_base}
         if setting == "all" or (setting == "auto" and scored <= names):
             counted[base] = frozenset(scored)
         else:
             counted[base] = frozenset(scored - names if setting == "auto" else scored & set(setting))
-        near_chance += [replace(near, counted=near.task in counted[base]) for near in found]
+        near_chance += [replace(near, counted=near.task in counted[base]) for near in of_this_base]
     named = () if setting in ("auto", "all") else setting
     scored_anywhere = {result.evaluation.task for cell in cells for result in cell.evaluations}
     missing = tuple(task for task in named if scored_anywhere and task not in scored_anywhere)

@@ -187,8 +187,8 @@ class _Cell:
 
 def _average(shares: Sequence[float | None]) -> float | None:
     """In points; None where there are none, or one is not known."""
-    known = [share for share in shares if share is not None]
-    return 100 * sum(known) / len(known) if known and len(known) == len(shares) else None
+    values = [share for share in shares if share is not None]
+    return 100 * sum(values) / len(values) if values and len(values) == len(shares) else None
 
 
 def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell:

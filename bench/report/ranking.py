@@ -47,9 +47,9 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
     scores = averaged_scores(results.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
-    known = with_intervals(results.cells, cell_answers(results.questions))
-    trained = trained_cells(known)
-    untuned = known[(known["status"] == "done") & (known["method"] == "base")]
+    with_bars = with_intervals(results.cells, cell_answers(results.questions))
+    trained = trained_cells(with_bars)
+    untuned = with_bars[(with_bars["status"] == "done") & (with_bars["method"] == "base")]
     labelled = pd.concat(
         [trained.assign(label=setting_labels(trained)), untuned.assign(label="untuned " + untuned["base"])]
     )

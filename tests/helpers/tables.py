@@ -133,7 +133,7 @@ def planned_cell(method: str, options: Settings, base: str = "b", tuned: bool = 
     """A cell of a plan, of the rank that its options have."""
     rank = options.get("rank")
     return PlannedRecord(
-        folder="",
+        folder=method,
         name=method,
         base=base,
         method=method,
