@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from bench.errors import out_of_memory
 from bench.evaluation.batch_limit import BatchLimit
 from bench.evaluation.prefix_tree import Continuation, PackedRow, pack_rows
+from bench.models import rotary
 from bench.models.dtype import computing_in
 from bench.models.hooks import HeadAt
 from bench.progress import Advance, ignore_progress
@@ -71,6 +72,7 @@ class ContinuationScorer:
         and for a continuation longer than `max_length`.
         """
         fitting, fitting_groups = [], []
+        alone_from = rotary.alone_from(self.model.config) or self.max_length + 1
         for continuation, group in zip(continuations, groups, strict=True):
             self._check(continuation)
             fits = len(continuation.inputs) <= self.max_length
@@ -78,12 +80,15 @@ class ContinuationScorer:
                 room = self.max_length + 1 - len(continuation.tokens)
                 continuation = Continuation(continuation.context[-room:], continuation.tokens)
             fitting.append(continuation)
-            fitting_groups.append(group if fits else None)
+            fitting_groups.append(group if fits and len(continuation.inputs) < alone_from else None)
         waiting = pack_rows(fitting, fitting_groups, self.max_length)
+        alone = [row for row in waiting if max(row.positions) + 1 >= alone_from]
+        if alone:  # before the others, so that no other row is in their batches
+            waiting = alone + [row for row in waiting if max(row.positions) + 1 < alone_from]
         scores: list[tuple[float, bool]] = [(0.0, False)] * len(fitting)
         done = 0
         while waiting:
-            batch = waiting[: self.limit.rows(len(waiting[0]))]
+            batch = waiting[:1] if done < len(alone) else waiting[: self.limit.rows(len(waiting[0]))]
             try:
                 batch_scores = self._score_batch(batch, fitting)
             except RuntimeError as error:

@@ -17,6 +17,7 @@ from bench.data.encoding import encode_prompt
 from bench.errors import out_of_memory
 from bench.evaluation.batch_limit import BatchLimit
 from bench.evaluation.decoding import Decoding, decode_batch
+from bench.models import rotary
 from bench.progress import Advance, ignore_progress
 
 if TYPE_CHECKING:
@@ -85,11 +86,13 @@ def generate_until(
         on_text(prompt.number, text)
         advance(len(texts), len(requests), "prompts")
 
+    alone_from = rotary.alone_from(lm.model.config) or lm.max_length + 1
     for decoding, prompts in _grouped(lm, requests).items():
         # Longest first: the rows of a batch have similar lengths, and what does not fit in memory fails at once.
         waiting = sorted(prompts, key=lambda prompt: -len(prompt.ids))
         while waiting:
-            size = _batch_size(waiting, decoding, limit, pads_left)
+            longest = len(waiting[0].ids) + decoding.max_new_tokens
+            size = 1 if longest >= alone_from else _batch_size(waiting, decoding, limit, pads_left)
             batch = waiting[:size]
             ids, seeds = [prompt.ids for prompt in batch], [prompt.seed for prompt in batch]
             try:

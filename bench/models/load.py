@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from bench.errors import UserError, first_line, out_of_memory
 from bench.models.device import compute_device
+from bench.models.finite_weights import check_loaded_finite
 from bench.models.locate import CODE_FILES, ModelFolder, download_from_hub, pin_base
 from bench.models.weights import check_causal, check_loaded, read_model, unreadable_weights
 
@@ -106,7 +107,7 @@ def load_model(
 
     `method_kwargs` are those of the cell's method (`Method.load_kwargs`: a quantization, another `dtype`) and win over
     the other arguments. With a `seed`, the random state afterwards is the same however much loading draws from it.
-    Raises UserError for a folder whose files do not make a causal language model, or not a whole one.
+    Raises UserError for a folder whose files do not make a causal language model, not a whole one, or one of NaN.
     """
     import torch
     from safetensors import SafetensorError
@@ -131,6 +132,7 @@ def load_model(
         raise unreadable_weights(base.id, error) from error
     check_causal(base.id, model.config)
     check_loaded(base.id, info)
+    check_loaded_finite(base.id, model)
     if not getattr(model, "hf_device_map", None):
         model = model.to(compute_device())  # type: ignore[arg-type]  # transformers wraps torch's method
     if seed is not None:

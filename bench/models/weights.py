@@ -77,7 +77,7 @@ def check_headers(name: str, folder: Path, skeleton: PreTrainedModel) -> None:
     A quantized model is checked when it is loaded. Raises UserError also for a file that is missing or damaged.
     """
     config = skeleton.config
-    if getattr(config, "quantization_config", None) is not None:
+    if quantization_of(config):
         return
     state = _header_tensors(name, folder, getattr(config, "transformers_weights", None))
     _check_floats(name, state, skeleton)
@@ -86,6 +86,15 @@ def check_headers(name: str, folder: Path, skeleton: PreTrainedModel) -> None:
     except RuntimeError as error:  # experts that cannot be stacked, say
         raise unreadable_weights(name, error) from error
     check_loaded(name, info)
+
+
+def quantization_of(config: PretrainedConfig) -> str:
+    """The kind of quantization that a configuration says the weights have; empty for weights in floats."""
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return ""
+    kind = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
+    return str(getattr(kind, "value", kind) or "of no kind")
 
 
 def _check_floats(name: str, state: Mapping[str, torch.Tensor], skeleton: PreTrainedModel) -> None:

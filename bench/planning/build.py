@@ -13,7 +13,6 @@ from functools import cached_property
 from bench.data.prepare import prepare_data
 from bench.data.sweep_data import SweepData
 from bench.errors import SettingsError, UserError
-from bench.evaluation.lm_eval_tasks import code_of_task_files
 from bench.evaluation.plan_evaluations import answer_identities, evaluation_identities
 from bench.evaluation.protocols import check_protocols
 from bench.methods.learning_rate_grid import learning_rates_to_try, with_learning_rate
@@ -25,9 +24,9 @@ from bench.models.dtype import resolve_dtype
 from bench.models.locate import pin_base
 from bench.planning import checks
 from bench.planning.plan import Pending, Plan, PlannedCell, Refusal
+from bench.planning.usable_tasks import check_code, usable_tasks
 from bench.sweep.cell import BaseIdentity, Cell, CellData, Settings
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
-from bench.sweep.named_code import check_allowed
 from bench.sweep.schema import Sweep, product_of_lists
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
@@ -39,8 +38,8 @@ def make_plan(
     strict: bool = False,
     allow_code: Collection[str] = (),
 ) -> Plan:
-    """All cells of a sweep, each checked. What is impossible on a base, and a base that is none, is left out and named
-    in `Plan.refused`.
+    """All cells of a sweep, each checked. What is impossible on a base, a base that is none, and a task of lm-eval that
+    cannot be read are left out and named in `Plan.refused`.
 
     With `use_placeholders`, placeholders replace the data of a hub: such a plan says what a sweep would take, but its
     cells are not the ones that would run. `elsewhere`: for a GPU that is not in this machine. `allow_code`: task files
@@ -50,11 +49,12 @@ def make_plan(
     first that is refused.
     """
     # Before data are downloaded, and before any code runs that a file names:
-    check_allowed(code_of_task_files(sweep.evaluation.of_lm_eval), allow_code)
+    check_code(sweep, allow_code)
     checks.check_size(sweep)
     checks.check_files(sweep)
     check_protocols(sweep.evaluation, sweep.data.format)
     data = prepare_data(sweep, use_placeholders)
+    usable, bad_tasks = usable_tasks(sweep)
     cells: dict[str, PlannedCell] = {}
     pending: list[Pending] = []
     refused: list[Refusal] = []
@@ -68,7 +68,7 @@ def make_plan(
             trusted = base.trust_remote_code
             id, revision = pin_base(base.id, base.revision, trusted)
             identity = BaseIdentity(id=id, revision=revision, dtype=dtype.value, trust_remote_code=trusted)
-            builder = _Builder(sweep, data, samples, base, identity, elsewhere)
+            builder = _Builder(usable, data, samples, base, identity, elsewhere)
             builder.build()
         except SettingsError:
             raise
@@ -83,6 +83,7 @@ def make_plan(
         for planned in builder.cells:
             cells.setdefault(planned.cell.id, planned)
         pending += builder.pending
+    refused += bad_tasks
     trained = pending or any(planned.cell.data is not None for planned in cells.values())
     if refused and (strict or not trained):
         raise refused[0].error
@@ -92,7 +93,17 @@ def make_plan(
     checks.check_contrasts(sweep, final)
     scored = [evaluation.task for planned in cells.values() for evaluation in planned.evaluations if not planned.trial]
     checks.check_average(sweep, dict.fromkeys(scored))
-    return Plan(sweep, data, tuple(cells.values()), dtypes, tuple(pending), tuple(refused), attention, tuple(warnings))
+    return Plan(
+        sweep,
+        data,
+        tuple(cells.values()),
+        dtypes,
+        tuple(pending),
+        tuple(refused),
+        attention,
+        tuple(warnings),
+        usable.evaluation.of_lm_eval,
+    )
 
 
 @dataclass(frozen=True)

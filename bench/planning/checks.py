@@ -12,6 +12,7 @@ from bench.data.sweep_data import SweepData
 from bench.errors import UserError
 from bench.methods.method import MethodFacts
 from bench.methods.registry import get
+from bench.models.finite_weights import check_finite
 from bench.models.load import check_special_tokens, load_tokenizer
 from bench.models.locate import find_base
 from bench.models.weights import check_headers
@@ -99,11 +100,12 @@ def check_development(data: SweepData) -> None:
 
 
 def check_weights(base: BaseModelConfig, skeleton: PreTrainedModel) -> None:
-    """For a folder whose weights do not fill the architecture, or are of another one. Models of the hub are checked
-    when they have been downloaded."""
+    """For a folder whose weights do not fill the architecture, are of another one, or are NaN. Models of the hub are
+    checked when they have been downloaded."""
     folder = Path(base.id).expanduser()
     if folder.is_dir():
         check_headers(base.id, folder, skeleton)
+        check_finite(base.id, folder, skeleton)
 
 
 def check_tokenizer(base: BaseModelConfig, skeleton: PreTrainedModel) -> None:

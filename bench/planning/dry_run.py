@@ -27,6 +27,7 @@ from bench.models.load import load_model
 from bench.models.locate import ModelFolder
 from bench.models.progress_bars import no_progress_bars
 from bench.models.tiny_copy import tiny_copy
+from bench.models.weights import quantization_of
 from bench.planning.plan import PlannedCell
 from bench.progress import ignore_progress
 from bench.store.records import TrainingLogRow
@@ -92,11 +93,21 @@ class DryRun:
             except Diverged:
                 pass  # of random weights; says nothing of the base's
             except UserError as error:
-                raise DryRunError(f"{stage.name} fails: {error.problem}", error.fix) from error
+                raise self._failure(stage, error.problem, error.fix) from error
             except Exception as error:  # a library may raise anything
                 reason = method.explain(planned.cell.options, f"{type(error).__name__}: {first_line(error)}")
-                raise DryRunError(f"{stage.name} fails: {reason}") from error
+                raise self._failure(stage, reason) from error
         return True
+
+    def _failure(self, stage: _Stage, reason: str, fix: str = "") -> DryRunError:
+        kind = quantization_of(self.skeleton.config)
+        if not kind:
+            return DryRunError(f"{stage.name} fails: {reason}", fix)
+        return DryRunError(
+            f"its weights are quantized already ({kind}, by its config.json), and {stage.name} fails: {reason}",
+            "Give the model in floats: methods quantize it themselves (quantization: nf4). Or install what its kind of "
+            "quantization needs.",
+        )
 
     def _copy(self, all_layers: bool) -> ModelFolder | None:
         if all_layers not in self.copies:

@@ -112,6 +112,8 @@ class Plan:
     """By base model that does not have the attention implementation of the sweep: the reason why it runs in eager."""
     warnings: tuple[str, ...] = ()
     """Of PEFT, about settings that it accepts."""
+    lm_eval_tasks: tuple[str, ...] = ()
+    """The tasks of lm-eval that cells are scored on."""
 
     def data_of(self, planned: PlannedCell) -> SweepData:
         """The data with the questions that a cell is scored on."""
@@ -120,8 +122,7 @@ class Plan:
     @property
     def unscored(self) -> list[str]:
         """Sentences on the metrics of lm-eval's tasks that are not scored."""
-        evaluation = self.sweep.evaluation
-        return unscored_metrics(evaluation.of_lm_eval, self.data.config.seed, evaluation.limit)
+        return unscored_metrics(self.lm_eval_tasks, self.data.config.seed, self.sweep.evaluation.limit)
 
     def record(self) -> PlanRecord:
         """The plan as plan.json holds it: what the report needs to know of cells, started or not."""

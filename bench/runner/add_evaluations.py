@@ -43,6 +43,9 @@ def add_evaluations(
         before = settle(make_plan(sweep, allow_code=allow_code), results).record()
     extended = _extended(sweep, before, tasks, protocols, answers)
     plan = settle(make_plan(extended, allow_code=allow_code), results)
+    for refusal in plan.refused:
+        if refusal.what in (f"task {name}" for name in tasks):  # it was asked for by its name
+            raise refusal.error
     _check_same_cells(plan, before)
     trained = [planned for planned in plan.cells if planned.cell.data and status_of(planned, results) == Status.TRAINED]
     lost = [planned.cell.name for planned in trained if not results.folder(planned.cell).adapter.is_dir()]

@@ -33,7 +33,7 @@ class Damage:
 def repair_cells(cells: Iterable[PlannedCell], results: Results, say: Say) -> None:
     """Repair the damaged ones among these cells, except those that another process runs.
 
-    It reads the rows of all their evaluations, about 2 ms a file.
+    It reads the rows of all their evaluations, 4 to 5 ms a file on one CPU core.
     """
     for planned in cells:
         folder = results.folder(planned.cell)

@@ -13,6 +13,7 @@ from bench.judging.judge_check import run_check
 from bench.judging.judges import SimilarityJudge
 from bench.judging.ledger import write_judge
 from bench.judging.question_files import save_questions
+from bench.models.finite_weights import check_finite
 from bench.models.load import check_special_tokens, load_skeleton, load_tokenizer
 from bench.models.locate import find_base
 from bench.models.weights import check_headers
@@ -181,6 +182,7 @@ def _download(plan: Plan, progress: Progress) -> None:
         base = find_base(config.id, config.revision, config.trust_remote_code)
         skeleton = load_skeleton(config.id, config.revision, config.trust_remote_code)
         check_headers(base.id, base.path, skeleton)
+        check_finite(base.id, base.path, skeleton)
         tokenizer = load_tokenizer(base)
         check_special_tokens(base.id, tokenizer, skeleton)
         if plan.data.has_instructions or plan.data.open_questions:
@@ -194,7 +196,7 @@ def _download(plan: Plan, progress: Progress) -> None:
 def _record_plan(plan: Plan, results: Results, before: PlanRecord | None, progress: Progress) -> None:
     """Write plan.json and sweep.yaml, and say which recorded scores the new plan does not ask for."""
     record = plan.record()
-    scored = _evaluated(record, plan.sweep.evaluation.of_lm_eval)
+    scored = _evaluated(record, plan.lm_eval_tasks)
     dropped = (
         [] if before is None else [name for name in _evaluated(before, _lm_eval_tasks(results)) if name not in scored]
     )

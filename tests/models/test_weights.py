@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from bench.errors import UserError
+from bench.models import finite_weights
+from bench.models.finite_weights import check_finite, is_finite
 from bench.models.load import load_config, load_model, load_skeleton
 from bench.models.locate import find_base
 from bench.models.weights import check_causal, check_headers
@@ -113,6 +115,50 @@ def test_the_file_that_the_configuration_names_is_the_one_that_is_checked(tiny_m
     without(folder, "model.norm.weight")  # of the file that is not loaded
     check_headers("base", folder, load_skeleton(str(folder)))
     load_model(find_base(str(folder)), "float32")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(float("nan"), torch.float32), (float("inf"), torch.float16), (float("-inf"), torch.bfloat16)]
+)
+def test_weights_that_are_not_finite_are_one_sentence_of_the_plan(
+    value: float, dtype: torch.dtype, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Each of the base's cells would end as diverged."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
+    weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / WEIGHTS).items()}
+    weights["model.layers.0.mlp.up_proj.weight"][3, 2] = value
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    says = r"weights of .* are NaN or infinite: model\.layers\.0\.mlp\.up_proj\.weight"
+    done = bench("plan", sweep_file(tmp_path, folder), "--results", tmp_path / "r")
+    assert done.exit_code == 2 and re.search(says, " ".join(done.output.split()))
+    with pytest.raises(UserError, match=says):
+        load_model(find_base(str(folder)), "float32")
+
+
+def test_large_weights_are_finite() -> None:
+    """Their sum overflows."""
+    assert is_finite(torch.full((4,), torch.finfo(torch.float32).max))
+    assert is_finite(torch.empty(0)) and is_finite(torch.ones(2, dtype=torch.int8))
+    assert not is_finite(torch.tensor([1, float("nan")]).to(torch.float8_e5m2))
+
+
+def test_a_mask_of_infinities_is_no_weight(tiny_model: Path, tmp_path: Path) -> None:
+    """Checkpoints of old versions store one beside the weights."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / WEIGHTS) | {"model.causal_mask": torch.full((2, 2), float("-inf"))}
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    check_finite("base", folder, load_skeleton(str(folder)))
+
+
+def test_finite_weights_are_read_once(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
+    skeleton = load_skeleton(str(folder))
+    check_finite("base", folder, skeleton)
+    monkeypatch.setattr(finite_weights, "is_finite", pytest.fail)
+    check_finite("base", folder, skeleton)
 
 
 @pytest.mark.parametrize(

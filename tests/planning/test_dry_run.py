@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,30 @@ def test_a_bad_base_costs_its_own_cells(tiny_model: Path, tmp_path: Path) -> Non
     assert {planned.base.id for planned in plan.cells} == {str(tiny_model)}
     with pytest.raises(UserError, match="no folder"):
         make_plan(sweep, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "gptq"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"}, "awq"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"quant_method": "weird"}, "weird"),
+        ({}, "of no kind"),
+    ],
+)
+def test_a_base_that_is_quantized_already_is_refused_by_its_kind(
+    settings: dict[str, Any], kind: str, tiny_model: Path, tmp_path: Path, untried: None
+) -> None:
+    base = tmp_path / "quantized"
+    shutil.copytree(tiny_model, base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+    with pytest.raises(
+        UserError, match=rf"its weights are quantized already \({kind}, by its config\.json\)"
+    ) as raised:
+        tried(plan_of(base, ["lora"]), tmp_path)
+    assert "Give the model in floats" in raised.value.fix
 
 
 def test_a_setting_of_wrong_type_is_an_error_of_the_sweep(tiny_model: Path) -> None:
