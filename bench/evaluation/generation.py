@@ -18,6 +18,7 @@ from bench.errors import out_of_memory
 from bench.evaluation.batch_limit import BatchLimit
 from bench.evaluation.decoding import Decoding, decode_batch
 from bench.models import rotary
+from bench.models.embedded_tokens import check_embedded
 from bench.progress import Advance, ignore_progress
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def generate_until(
 
     `dtype` is what forward passes compute in (`computing_in`). `advance(done, total, note)` counts the prompts, `count`
     the work of each prompt (`TokenCounts.add`), and `on_text(number, text)` is called for each text. Raises ValueError
-    for generation kwargs that are not supported, Diverged if a logit is NaN.
+    for generation kwargs that are not supported, Diverged if a logit is NaN, CellProblem for a token without embedding.
     """
     texts: dict[int, str] = {}
 
@@ -87,7 +88,9 @@ def generate_until(
         advance(len(texts), len(requests), "prompts")
 
     alone_from = rotary.alone_from(lm.model.config) or lm.max_length + 1
-    for decoding, prompts in _grouped(lm, requests).items():
+    groups = _grouped(lm, requests)
+    check_embedded(lm.model, lm.tokenizer, [prompt.ids for prompts in groups.values() for prompt in prompts])
+    for decoding, prompts in groups.items():
         # Longest first: the rows of a batch have similar lengths, and what does not fit in memory fails at once.
         waiting = sorted(prompts, key=lambda prompt: -len(prompt.ids))
         while waiting:

@@ -18,6 +18,7 @@ from bench.evaluation.sharing_check import check_sharing, passed, warning_of
 from bench.methods.method import SharedPrefix
 from bench.models.compat.lm_eval import Tokens, TokenScoringLM, generation_request
 from bench.models.compat.transformers_models import attention_implementation
+from bench.models.embedded_tokens import check_embedded
 from bench.models.hooks import drop_prompt_mask
 from bench.models.shared_rows import row_sharing
 from bench.progress import Advance, ignore_progress
@@ -76,13 +77,16 @@ class LanguageModel(TokenScoringLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(sum of log-probabilities in nats, whether greedy decoding gives it) of each request, in their order.
 
-        Raises ValueError for a context of white space alone: as in HFLM, it has no token that predicts the choice.
+        Raises ValueError for a context of white space alone: as in HFLM, it has no token that predicts the choice,
+        and CellProblem for a token that the model has no embedding of.
         """
         pairs = [request.args for request in requests]
         begins_with_token = bool(encode_prompt(self.tokenizer, ""))
         if not begins_with_token and any(context and not context.strip() for context, _ in pairs):
             raise ValueError("a context of white space alone has no token that predicts the choice")
         continuations = [Continuation(*encode_pair(self.tokenizer, *pair)) for pair in pairs]
+        texts = [[*continuation.context, *continuation.tokens] for continuation in continuations]
+        check_embedded(self.model, self.tokenizer, texts)
         groups: list[Hashable] = []
         for request, continuation in zip(requests, continuations, strict=True):
             question = (request.task_name, request.doc_id)

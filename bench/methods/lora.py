@@ -197,9 +197,16 @@ class Lora(PeftMethod):
         from bench.methods.dora import set_exact_magnitudes
         from bench.models.hooks import causal_lm
 
+        options = self.Options.model_validate(cell.options)
         weights = {path: weight.clone() for path, weight in targeted_weights(model, targets).items()}
+        for path in weights:
+            if isinstance(model.get_submodule(path), torch.nn.Embedding):
+                raise UserError(
+                    f"init: {options.init} takes weights out of linear layers, and {path} is an embedding",
+                    f"Take {path.rpartition('.')[2]} out of target_modules, or choose another init.",
+                )
         adapted = self._adapted(model, config, cell)
-        if self.Options.model_validate(cell.options).norm == "algebraic":
+        if options.norm == "algebraic":
             set_exact_magnitudes(adapted)
         factors = {name: value.detach().clone() for name, value in adapted.named_parameters() if ".lora_" in name}
         # PEFT subtracts the factors before it rounds them to the base's dtype: here the rounded ones are subtracted.

@@ -7,11 +7,12 @@ distributed processes and the export load a base with.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bench.errors import UserError, first_line, out_of_memory
+from bench.errors import UserError, first_line, out_of_memory, shortened
 from bench.models.device import compute_device
 from bench.models.finite_weights import check_loaded_finite
 from bench.models.locate import CODE_FILES, ModelFolder, download_from_hub, pin_base
@@ -177,6 +178,25 @@ def check_special_tokens(name: str, tokenizer: PreTrainedTokenizerBase, model: P
                 f"{rows} tokens",
                 f"Set {kind} in its tokenizer_config.json to a token with a smaller id, or give the model with the "
                 "embeddings that belong to this tokenizer.",
+            )
+
+
+def check_generation_config(name: str, folder: Path) -> None:
+    """Raises UserError if the end-of-text tokens in the generation_config.json of the model `name` are no ids."""
+    path = folder / "generation_config.json"
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
+        ends = content.get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"the generation_config.json of {name} cannot be read: {first_line(error)}",
+            "Restore the file that the model was saved with, or remove it.",
+        ) from error
+    for end in ends if isinstance(ends, list) else [ends]:
+        if end is not None and type(end) is not int:
+            raise UserError(
+                f"eos_token_id in the generation_config.json of {name} is {shortened(end)}, which is no id of a token",
+                "Set it to the id of the token, a whole number, or to a list of ids.",
             )
 
 

@@ -22,8 +22,8 @@ def alone_from(config: PretrainedConfig) -> int | None:
     """The length in tokens from which each text must be computed alone; None where length changes no frequencies."""
     text_config = config.get_text_config()
     lengths = [_changes_at(settings, text_config) for settings in _rotary_settings(text_config)]
-    known = [length for length in lengths if length is not None]
-    return max(1, min(known) - VIRTUAL_TOKENS) if known else None
+    changes = [length for length in lengths if length is not None]
+    return max(1, min(changes) - VIRTUAL_TOKENS) if changes else None
 
 
 def _rotary_settings(config: PretrainedConfig) -> list[Mapping[str, object]]:

@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.methods.method import MethodFacts
 from bench.methods.registry import get
 from bench.models.finite_weights import check_finite
-from bench.models.load import check_special_tokens, load_tokenizer
+from bench.models.load import check_generation_config, check_special_tokens, load_tokenizer
 from bench.models.locate import find_base
 from bench.models.weights import check_headers
 from bench.sweep.cell import Cell, Settings
@@ -114,6 +114,7 @@ def check_tokenizer(base: BaseModelConfig, skeleton: PreTrainedModel) -> None:
     if Path(base.id).expanduser().is_dir():
         folder = find_base(base.id, base.revision, base.trust_remote_code)
         check_special_tokens(base.id, load_tokenizer(folder), skeleton)
+        check_generation_config(base.id, folder.path)
 
 
 def check_answer_length(sweep: Sweep, base: BaseModelConfig, config: PretrainedConfig) -> None:

@@ -14,7 +14,7 @@ from bench.judging.judges import SimilarityJudge
 from bench.judging.ledger import write_judge
 from bench.judging.question_files import save_questions
 from bench.models.finite_weights import check_finite
-from bench.models.load import check_special_tokens, load_skeleton, load_tokenizer
+from bench.models.load import check_generation_config, check_special_tokens, load_skeleton, load_tokenizer
 from bench.models.locate import find_base
 from bench.models.weights import check_headers
 from bench.planning.estimate import make_estimator
@@ -185,6 +185,7 @@ def _download(plan: Plan, progress: Progress) -> None:
         check_finite(base.id, base.path, skeleton)
         tokenizer = load_tokenizer(base)
         check_special_tokens(base.id, tokenizer, skeleton)
+        check_generation_config(base.id, base.path)
         if plan.data.has_instructions or plan.data.open_questions:
             make_template(plan.data.config.template, tokenizer)
         if plan.data.has_instructions and plan.data.config.template == "chat":

@@ -29,6 +29,7 @@ from bench.methods.method import Method
 from bench.models.compat.transformers_masks import KnownPadding
 from bench.models.compat.transformers_trainer import HookedTrainer, tensorboard_callback, use_one_gpu
 from bench.models.device import compute_device, synchronize
+from bench.models.embedded_tokens import check_embedded
 from bench.models.hooks import HeadAt, causal_lm, drop_prompt_mask
 from bench.store.records import SetLengths, TrainingLogRow
 from bench.sweep.cell import Cell
@@ -218,6 +219,7 @@ def train(
     again and take the next of `micro_batches`.
     """
     dataset = _Dataset.of(tokenizer, examples, cell, config)
+    check_embedded(model, tokenizer, [row.ids for row in (*dataset.rows, *dataset.held_out)])
     drop_prompt_mask(model)
     if config.gradient_checkpointing:
         causal_lm(model).activation_checkpointing_enable({"use_reentrant": False})

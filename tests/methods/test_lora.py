@@ -150,6 +150,14 @@ def test_what_the_start_took_out_of_the_base_is_taken_out_on_loading(
         assert torch.equal(actual, other), name
 
 
+@pytest.mark.parametrize("init", ["pissa", "pissa_niter_2", "olora"])
+def test_an_embedding_cannot_be_decomposed(init: str, tiny_model: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    cell = cell_of("lora", base, init=init, rank=4, dropout=0, target_modules=["embed_tokens", "q_proj"])
+    with pytest.raises(UserError, match=rf"init: {init} takes .* linear layers, and model\.embed_tokens is an emb"):
+        methods.get("lora").attach(base, cell)
+
+
 def test_pissa_starts_where_the_base_is(tiny_model: Path) -> None:
     """fp32, 1e-5: what the adapter adds is what was taken out."""
     base = AutoModelForCausalLM.from_pretrained(tiny_model)

@@ -17,7 +17,14 @@ from transformers.utils import logging
 from bench.errors import UserError
 from bench.models.device import compute_device
 from bench.models.dtype import resolve_dtype
-from bench.models.load import ARCHITECTURES, check_special_tokens, load_model, load_skeleton, load_tokenizer
+from bench.models.load import (
+    ARCHITECTURES,
+    check_generation_config,
+    check_special_tokens,
+    load_model,
+    load_skeleton,
+    load_tokenizer,
+)
 from bench.models.locate import find_base
 from bench.models.progress_bars import no_progress_bars
 
@@ -174,6 +181,33 @@ def test_other_tokens_beyond_the_embedding_are_no_reason_to_refuse_a_base(tiny_m
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.add_tokens(["<image>"])
     check_special_tokens("base", tokenizer, load_skeleton(str(tiny_model)))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"eos_token_id": "</s>"}', "is '</s>', which is no id of a token"),
+        ('{"eos_token_id": [2, "x"]}', "is 'x', which is no id of a token"),
+        ('{"eos_token_id": true}', "is True, which is no id"),
+        ('{"eos_token_id": 2', "cannot be read"),
+        ("[]", "cannot be read"),
+    ],
+)
+def test_end_of_text_tokens_that_are_no_ids_are_refused_by_the_plan(
+    content: str, says: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Each answer of a trained cell would end in a traceback."""
+    shutil.copytree(tiny_model, tmp_path / "base")
+    path = tmp_path / "base" / "generation_config.json"
+    path.write_text(content)
+    done = bench("plan", sweep_file(tmp_path, tmp_path / "base"), "--results", tmp_path / "r")
+    assert done.exit_code == 2 and says in " ".join(done.output.split()), done.output
+
+
+def test_ids_of_end_of_text_tokens_are_taken(tmp_path: Path) -> None:
+    for content in ("{}", '{"eos_token_id": null}', '{"eos_token_id": 2}', '{"eos_token_id": [2, 3]}'):
+        (tmp_path / "generation_config.json").write_text(content)
+        check_generation_config("base", tmp_path)
 
 
 def test_a_folder_without_a_tokenizer_costs_its_own_cells_in_the_plan(tiny_model: Path, tmp_path: Path) -> None:
