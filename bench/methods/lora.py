@@ -14,6 +14,7 @@ from bench.methods.method import LoadingKeywords, MethodFacts, MethodOptions
 from bench.methods.peft_base import PeftMethod, no_warnings
 from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config, quantized_facts
 from bench.methods.target_modules import (
+    is_named,
     resolve_target_modules,
     resolve_target_parameters,
     targeted_weights,
@@ -199,8 +200,8 @@ class Lora(PeftMethod):
 
         options = self.Options.model_validate(cell.options)
         weights = {path: weight.clone() for path, weight in targeted_weights(model, targets).items()}
-        for path in weights:
-            if isinstance(model.get_submodule(path), torch.nn.Embedding):
+        for path, module in model.named_modules():
+            if isinstance(module, torch.nn.Embedding) and is_named(path, targets):
                 raise UserError(
                     f"init: {options.init} takes weights out of linear layers, and {path} is an embedding",
                     f"Take {path.rpartition('.')[2]} out of target_modules, or choose another init.",
