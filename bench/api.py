@@ -82,10 +82,10 @@ def run_plan(planned: Plan, results: Results, options: RunOptions) -> SweepOutco
 
     Processes with the same sweep share the work; with another one, waits until no process runs it.
     """
+    from bench.deciding.run_looks import run_looks
     from bench.planning.recorded_cells import recorded_in_another_dtype
     from bench.progress import Progress
     from bench.report import write_report as write
-    from bench.runner.run_sweep import run_sweep as run
     from bench.store.plan_lock import using_plan
 
     with Progress() as progress:
@@ -97,7 +97,7 @@ def run_plan(planned: Plan, results: Results, options: RunOptions) -> SweepOutco
         with using_plan(results, planned.sweep.plan_hash(), progress.line):
             if options.seconds is not None:
                 options = replace(options, seconds=max(0.0, options.seconds - (time.monotonic() - started)))
-            outcome = run(planned, results, progress, options, refresh=lambda: write(results))
+            outcome = run_looks(planned, results, progress, options, refresh=lambda: write(results))
             write(results)
     return outcome
 

@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 GROUND = ("errors", "progress", "environment", "hashing", "statistics")
 FLOORS = (
     *("sweep", "store", "models", "methods", "data", "costs", "training", "evaluation", "judging"),
-    *("planning", "runner", "analysis", "report"),
+    *("planning", "runner", "analysis", "deciding", "report"),
 )
 TOP = ("api", "export", "cli")
 HEIGHT = {**dict.fromkeys(GROUND, 0), **{room: height for height, room in enumerate((*FLOORS, *TOP), start=1)}}

@@ -7,7 +7,7 @@ answered the same questions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
@@ -211,6 +211,18 @@ class PairedPlace:
     def folders(self) -> frozenset[str]:
         """Of all of its cells."""
         return frozenset(folder for pair in self.pairs.values() for folder in (pair.folder, pair.baseline))
+
+    def of_seeds(self, seeds: Collection[int]) -> PairedPlace:
+        """The pairs of these seeds."""
+        pairs = {seed: pair for seed, pair in self.pairs.items() if seed in seeds}
+        if len(pairs) == len(self.pairs):
+            return self
+        mean = SeedEstimate(tuple(pair.difference for pair in pairs.values())).mean
+        return PairedPlace(replace(self.row, seeds=len(pairs), difference=mean), pairs)
+
+    def of_folders(self, folders: Collection[str]) -> PairedPlace:
+        """The pairs of these cells."""
+        return self.of_seeds([seed for seed, pair in self.pairs.items() if pair.folder in folders])
 
     def estimate(self, answers: Mapping[str, CellAnswers]) -> SeedEstimate:
         """The differences by seed, with what the answers say of their spread."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,6 +20,16 @@ TREND_VALUES = 3
 
 Weights = Mapping[int, Sequence[tuple[float, str]]]
 """By seed: the weight and the folder of each cell."""
+Counted = Callable[[int], int]
+"""Of so many seeds that a comparison has, how many it is judged by, the first ones."""
+
+
+ContrastKey = tuple[str, str | None, str, str, str | None, str]
+"""The sides of a contrast, its base, places, slope and family."""
+
+
+def every_seed(seeds: int) -> int:
+    return seeds
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,13 @@ class EstimatedContrast:
     folders: frozenset[str]
     estimate: SeedEstimate
 
+    def key(self, family: str) -> ContrastKey:
+        """What identifies it at every look."""
+        return self.of, self.against, self.base, self.over, self.per_doubling, family
+
 
 def default_contrasts(
-    places: Sequence[PairedPlace], answers: Mapping[str, CellAnswers], post_hoc: bool
+    places: Sequence[PairedPlace], answers: Mapping[str, CellAnswers], post_hoc: bool, counted: Counted = every_seed
 ) -> list[EstimatedContrast]:
     """Each series against its baseline, by the mean over the places that both have."""
     groups: dict[tuple[str, str, str], list[PairedPlace]] = {}
@@ -45,7 +59,11 @@ def default_contrasts(
         groups.setdefault((place.row.series, place.row.baseline_label, place.row.base), []).append(place)
     estimated = []
     for (series, baseline, _), members in groups.items():
-        seeds = [seed for seed in members[0].pairs if all(seed in place.pairs for place in members)]
+        seeds = sorted(seed for seed in members[0].pairs if all(seed in place.pairs for place in members))
+        seeds = seeds[: counted(len(seeds))]
+        if len(members) > 1 and len(seeds) < SEEDS:
+            continue
+        members = [place.of_seeds(seeds) for place in members]
         weights = {
             seed: [
                 (sign / len(members), folder)
@@ -55,19 +73,17 @@ def default_contrasts(
             for seed in seeds
         }
         values = [sum(place.pairs[seed].difference for place in members) / len(members) for seed in seeds]
-        if len(members) == 1:
-            estimate = members[0].estimate(answers)
-        elif len(seeds) < SEEDS:
-            continue
-        else:
-            estimate = _estimate(values, weights, answers, len(members))
+        single = len(members) == 1
+        estimate = members[0].estimate(answers) if single else _estimate(values, weights, answers, len(members))
         over = _over([place.row.rank for place in members], [place.row.samples for place in members])
         folders = frozenset[str]().union(*(place.folders for place in members))
         estimated.append(EstimatedContrast(series, baseline, "", over, None, post_hoc, folders, estimate))
     return estimated
 
 
-def default_trends(cells: pd.DataFrame, answers: Mapping[str, CellAnswers], post_hoc: bool) -> list[EstimatedContrast]:
+def default_trends(
+    cells: pd.DataFrame, answers: Mapping[str, CellAnswers], post_hoc: bool, counted: Counted = every_seed
+) -> list[EstimatedContrast]:
     """The trend of each series with the samples, or else with the rank, where it has so many of either."""
     estimated = []
     for (series, _), of_series in cells.groupby(["series", "base"], sort=False):
@@ -76,7 +92,7 @@ def default_trends(cells: pd.DataFrame, answers: Mapping[str, CellAnswers], post
             if numbers.nunique() < TREND_VALUES:
                 continue
             lines = of_series[numbers.notna()].assign(settings=of_series["training"].map(repr))
-            weights = _line_weights(lines, axis, other)
+            weights = _first(_line_weights(lines, axis, other), counted)
             if len(weights) >= SEEDS:
                 averages = dict(zip(of_series["folder"], of_series["average"], strict=True))
                 values = [sum(weight * averages[folder] for weight, folder in of) for of in weights.values()]
@@ -111,6 +127,7 @@ def named_contrasts(
     record: ContrastsRecord,
     answers: Mapping[str, CellAnswers],
     problems: list[str],
+    counted: Counted = every_seed,
 ) -> list[EstimatedContrast]:
     """The contrasts that the sweep file names; those that cannot be estimated are problems."""
     done = trained_cells(tables.cells)
@@ -124,7 +141,8 @@ def named_contrasts(
             continue
         for weighted in on_bases:
             base = str(weighted.base) if len(on_bases) > 1 else ""
-            outcome = _of_config(contrast, weighted, base, averages, answers, contrast.id not in record.planned)
+            post_hoc = contrast.id not in record.planned
+            outcome = _of_config(contrast, weighted, base, averages, answers, post_hoc, counted)
             if isinstance(outcome, str):
                 problems.append(outcome)
             else:
@@ -139,9 +157,11 @@ def _of_config(
     averages: Mapping[str, float],
     answers: Mapping[str, CellAnswers],
     post_hoc: bool,
+    counted: Counted,
 ) -> EstimatedContrast | str:
     """A named contrast, or why it cannot be estimated."""
-    weights = {seed: cells for seed, cells in weighted.cells.items() if all(folder in averages for _, folder in cells)}
+    complete = {seed: cells for seed, cells in weighted.cells.items() if all(folder in averages for _, folder in cells)}
+    weights = _first(complete, counted)
     name = f"the contrast of {' and '.join(filter(None, (contrast.label_of, contrast.label_against)))}"
     if len(weights) < SEEDS:
         return (
@@ -165,6 +185,11 @@ def _of_config(
         folders,
         _estimate(values, weights, answers, places),
     )
+
+
+def _first(weights: Weights, counted: Counted) -> Weights:
+    """The first seeds, as many as are counted."""
+    return {seed: weights[seed] for seed in sorted(weights)[: counted(len(weights))]}
 
 
 def _estimate(

@@ -9,7 +9,7 @@ under Holm, the others are exploratory (Benjamini-Hochberg).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -22,9 +22,16 @@ from bench.analysis.comparison import (
     difference_table,
     judge_family,
 )
-from bench.analysis.contrast_estimates import EstimatedContrast, default_contrasts, default_trends, named_contrasts
+from bench.analysis.contrast_estimates import (
+    ContrastKey,
+    EstimatedContrast,
+    default_contrasts,
+    default_trends,
+    named_contrasts,
+)
+from bench.analysis.look_stages import LookStage, StoredBoundaries, later_seeds_sentence, look_stages, of_seeds
 from bench.analysis.result_tables import ResultTables, trained_cells
-from bench.statistics import LATER_SHARE, LOOKS, Correction, Verdict, compare_at_look
+from bench.statistics import SINGLE, Correction, SeedComparison, SeedEstimate, Verdict, compare_at_look
 from bench.store.records import PlanRecord
 from bench.sweep.contrasts import (
     DEFAULT_CONTRASTS,
@@ -38,8 +45,6 @@ CONTRASTS = (
 """The columns of `SweepComparisons.table`."""
 PRIMARY, TRENDS = "primary", "trends"
 """The families."""
-ContrastKey = tuple[str, str | None, str, str, str | None, str]
-"""What identifies a contrast at every look: its sides, base, places, slope and family."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,20 @@ class Contrast:
     """The cells that it is made of."""
     judged: JudgedEstimate
 
+    @classmethod
+    def of_estimate(cls, estimated: EstimatedContrast, judged: JudgedEstimate, family: str) -> Contrast:
+        return cls(
+            estimated.of,
+            estimated.against,
+            estimated.base,
+            estimated.over,
+            estimated.per_doubling,
+            family,
+            estimated.post_hoc,
+            estimated.folders,
+            judged,
+        )
+
     @property
     def name(self) -> str:
         """`dora - lora, mean over 5 ranks`."""
@@ -78,6 +97,7 @@ class Contrast:
 
     @property
     def key(self) -> ContrastKey:
+        """What identifies it at every look."""
         return self.of, self.against, self.base, self.over, self.per_doubling, self.family
 
     @property
@@ -138,116 +158,129 @@ class SweepComparisons:
     named: bool = False
     """The sweep file names the contrasts."""
     against_best: tuple[RankedSetting, ...] = ()
-    """All settings, by the seeds that were planned before the first score."""
-    verdicts: Mapping[ContrastKey, Verdict] = field(default_factory=dict)
-    """Of all contrasts, those that are rows of the differences too."""
+    """All settings, by the seeds that were planned before the first score, or those of the first look."""
+    judged: tuple[Contrast, ...] = ()
+    """All contrasts, those that are rows of the differences too."""
+    unjudged: tuple[EstimatedContrast, ...] = ()
+    """Primary contrasts that have too few seeds for the first look of a sequential design."""
+    stage: LookStage | None = None
+    """The last look."""
+    earlier: tuple[SweepComparisons, ...] = ()
+    """Those of the looks before it."""
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the seeds were added in the light of earlier looks."""
+        return self.stage is not None and self.stage.design is not None
+
+    @property
+    def primary(self) -> list[Contrast]:
+        return [contrast for contrast in self.judged if contrast.family == PRIMARY]
 
     def table(self) -> pd.DataFrame:
         """One row a contrast."""
         return pd.DataFrame([contrast.row() for contrast in self.contrasts], columns=CONTRASTS)
 
 
-def compare_sweep(tables: ResultTables, plan: PlanRecord, margin: float) -> SweepComparisons:
-    """The contrasts and the paired differences of a sweep. `margin`: of a tie (points); 0 leaves none.
+def compare_sweep(
+    tables: ResultTables, plan: PlanRecord, margin: float, stored: StoredBoundaries | None = None
+) -> SweepComparisons:
+    """The contrasts and the paired differences of a sweep, after all of its looks. `margin`: of a tie (points); 0
+    leaves none. `stored`: boundaries that are stored with the results.
 
-    The verdicts of the seeds that were planned before the first score stand. Seeds that were added later count at the
-    next of the default looks, where what is open is judged by the boundary of a sequential design.
+    What one look has told stands at the next ones, with its estimate and interval.
     """
-    if not plan.looks:
-        return _compared(tables, plan, margin, None)
-    planned = list(plan.looks[0])
-    seeds = list(dict.fromkeys([*planned, *(cell.seed for cell in plan.cells if cell.method != "base")]))
-    comparisons = _compared(_of_seeds(tables, planned), plan, margin, None)
-    against_best = comparisons.against_best
-    reached = [look for look in LOOKS if len(planned) < look <= len(seeds)]
-    for look in reached:
-        comparisons = _compared(_of_seeds(tables, seeds[:look]), plan, margin, comparisons.verdicts)
-    comparisons = replace(comparisons, against_best=against_best)
-    if len(seeds) == len(planned):
-        return comparisons
-    following = next((look for look in LOOKS if look > len(seeds)), None)
-    counted = f"the first {reached[-1]} seeds, a look" if reached else f"the {len(planned)} planned seeds"
-    sentence = (
-        f"{len(seeds) - len(planned)} seeds were added after the first score. Comparisons are those of {counted}; "
-        "verdicts of the planned seeds stand, and what they left open is judged by the boundaries of a sequential "
-        f"design at a quarter of the level{f' (next at {following} seeds)' if following else ''}."
+    stages = look_stages(tables, plan, stored)
+    looks: list[SweepComparisons] = []
+    for stage in stages:
+        before = looks[-1] if looks else None
+        looks.append(_compared(of_seeds(tables, stage.seeds), plan, margin, stage, before))
+    return replace(
+        looks[-1],
+        look=later_seeds_sentence(plan, stages),
+        against_best=looks[0].against_best,
+        earlier=tuple(looks[:-1]),
     )
-    return replace(comparisons, look=sentence)
-
-
-def _of_seeds(tables: ResultTables, seeds: Sequence[int | None]) -> ResultTables:
-    """The tables with trained cells of these seeds alone."""
-    cells = tables.cells
-    return replace(tables, cells=cells[(cells["method"] == "base") | cells["seed"].isin(list(seeds))])
 
 
 def _compared(
-    tables: ResultTables, plan: PlanRecord, margin: float, earlier: Mapping[ContrastKey, Verdict] | None
+    tables: ResultTables, plan: PlanRecord, margin: float, stage: LookStage, earlier: SweepComparisons | None
 ) -> SweepComparisons:
-    """The comparisons of one look; `earlier` has the verdicts of the looks before it, if there were any."""
+    """The comparisons of one look; `earlier` has those of the look before it, if there was one."""
     answers = cell_answers(tables.questions)
     places = baseline_places(tables.cells, plan.baseline, answers, plan.report)
     record = plan.contrasts if plan.contrasts is not None else ContrastsRecord()
     post_hoc = DEFAULT_CONTRASTS not in record.planned
     problems: list[str] = []
     estimated = (
-        named_contrasts(tables, plan, record, answers, problems)
+        named_contrasts(tables, plan, record, answers, problems, stage.counted)
         if record.named
-        else default_contrasts(places, answers, post_hoc)
+        else default_contrasts(places, answers, post_hoc, stage.counted)
     )
-    primary = _judged(estimated, PRIMARY, margin, earlier)
+    before = {contrast.key: contrast for contrast in earlier.judged} if earlier is not None else {}
+    primary, unjudged = _judged(estimated, PRIMARY, margin, stage, before, len(problems))
     trends: tuple[Contrast, ...] = ()
     if not record.named:
-        trends = _judged(default_trends(trained_cells(tables.cells), answers, post_hoc), TRENDS, 0.0, earlier)
-    differences = _judged_rows(places, primary, answers, margin, bool(record.named))
-    verdicts = {contrast.key: contrast.verdict for contrast in (*primary, *trends)}
+        of_series = default_trends(trained_cells(tables.cells), answers, post_hoc, stage.counted)
+        trends, _ = _judged(of_series, TRENDS, 0.0, stage, before)
+    differences = _judged_rows(places, primary, answers, margin, bool(record.named), stage)
     # A default contrast of a single place is a row of the differences.
     shown = [contrast for contrast in primary if record.named or contrast.over]
     return SweepComparisons(
         (*shown, *trends),
         differences,
-        tuple(problems),
+        (*problems, *(_unjudged_text(contrast, stage) for contrast in unjudged)),
         named=bool(record.named),
-        against_best=tuple(rank_against_best(tables.cells, answers, margin)),
-        verdicts=verdicts,
+        against_best=tuple(rank_against_best(tables.cells, answers, margin)) if earlier is None else (),
+        judged=(*primary, *trends),
+        unjudged=tuple(unjudged),
+        stage=stage,
     )
 
 
 def _judged(
-    estimated: Sequence[EstimatedContrast], family: str, margin: float, earlier: Mapping[ContrastKey, Verdict] | None
-) -> tuple[Contrast, ...]:
-    """The contrasts of one family. A slope has another unit than the margin, so it has no ties."""
+    estimated: Sequence[EstimatedContrast],
+    family: str,
+    margin: float,
+    stage: LookStage,
+    before: Mapping[ContrastKey, Contrast],
+    missing: int = 0,
+) -> tuple[tuple[Contrast, ...], list[EstimatedContrast]]:
+    """The contrasts of one family, and those that have too few seeds for a look. A slope has another unit than the
+    margin, so it has no ties. `missing`: contrasts that cannot be estimated, which keep their part of the level."""
     margins = [margin if contrast.per_doubling is None else 0.0 for contrast in estimated]
-    judged = judge_family([contrast.estimate for contrast in estimated], margins)
-    contrasts = [
-        Contrast(
-            contrast.of,
-            contrast.against,
-            contrast.base,
-            contrast.over,
-            contrast.per_doubling,
-            family,
-            contrast.post_hoc,
-            contrast.folders,
-            of_contrast,
-        )
-        for contrast, of_contrast in zip(estimated, judged, strict=True)
-    ]
-    if earlier is None:
-        return tuple(contrasts)
-    # A contrast that lacks a cell of the look is judged at a later one.
-    ready = [number for number, contrast in enumerate(contrasts) if contrast.judged.estimate.seeds in LOOKS]
-    decided = [_told_before(earlier.get(contrasts[number].key)) for number in ready]
+    if stage.design is None:
+        judged = judge_family([contrast.estimate for contrast in estimated], margins)
+        return tuple(map(Contrast.of_estimate, estimated, judged, [family] * len(judged))), []
+    ready = [number for number, contrast in enumerate(estimated) if stage.is_look(contrast.estimate.seeds)]
+    decided = [contrast for contrast in before.values() if contrast.family == family and contrast.answered]
+    decided_keys = {contrast.key for contrast in decided}
+    fresh = [number for number in ready if estimated[number].key(family) not in decided_keys]
     results = compare_at_look(
-        [estimated[number].estimate for number in ready], decided, [margins[number] for number in ready], LATER_SHARE
+        [*(contrast.judged.estimate for contrast in decided), *(estimated[number].estimate for number in fresh)],
+        [*(contrast.verdict for contrast in decided), *(None for _ in fresh)],
+        [*(contrast.judged.margin for contrast in decided), *(margins[number] for number in fresh)],
+        stage.share,
+        stage.design,
+        len(estimated) - len(ready) + missing,
     )
-    for number, result in zip(ready, results, strict=True):
-        contrasts[number] = replace(contrasts[number], judged=replace(judged[number], result=result))
-    return tuple(contrasts)
+    by_key = {contrast.key: contrast for contrast in decided}
+    for number, result in zip(fresh, results[len(decided) :], strict=True):
+        estimate = JudgedEstimate(estimated[number].estimate, result, len(estimated), margins[number], "holm")
+        contrast = Contrast.of_estimate(estimated[number], estimate, family)
+        by_key[contrast.key] = contrast
+    order = dict.fromkeys([*(contrast.key(family) for contrast in estimated), *by_key])
+    unjudged = [contrast for contrast in estimated if contrast.key(family) not in by_key]
+    return tuple(by_key[key] for key in order if key in by_key), unjudged
 
 
-def _told_before(verdict: Verdict | None) -> Verdict | None:
-    return verdict if verdict in ("better", "worse", "tie") else None
+def _unjudged_text(contrast: EstimatedContrast, stage: LookStage) -> str:
+    first = stage.design.looks[0] if stage.design is not None else 0
+    names = " and ".join(filter(None, (contrast.of, contrast.against)))
+    return (
+        f"{names} are not judged yet: all of their cells are done at {contrast.estimate.seeds} seeds, and the first "
+        f"look is at {first}"
+    )
 
 
 def _judged_rows(
@@ -256,19 +289,42 @@ def _judged_rows(
     answers: Mapping[str, CellAnswers],
     margin: float,
     named: bool,
+    stage: LookStage,
 ) -> pd.DataFrame:
     """The rows: by their own contrast where they are the whole of a default one, else as secondary comparisons."""
-    estimates = [place.estimate(answers) for place in places]
-    single = {} if named else {contrast.folders: contrast.judged for contrast in primary if not contrast.over}
+    single = [] if named else [contrast for contrast in primary if not contrast.over]
     answered = [contrast.folders for contrast in primary if contrast.answered and contrast.per_doubling is None]
+    places = [place.of_seeds(sorted(place.pairs)[: stage.counted(len(place.pairs))]) for place in places]
     judged: dict[int, JudgedEstimate] = {}
     families: dict[Correction, list[int]] = {"holm": [], "benjamini-hochberg": []}
     for number, place in enumerate(places):
-        if place.folders in single:
-            judged[number] = single[place.folders]
+        row_contrast = next((contrast for contrast in single if contrast.folders <= place.folders), None)
+        if row_contrast is not None:
+            places[number] = place.of_folders(row_contrast.folders)
+            judged[number] = row_contrast.judged
         else:
             families["holm" if any(place.folders <= of for of in answered) else "benjamini-hochberg"].append(number)
     for correction, members in families.items():
-        of_family = judge_family([estimates[number] for number in members], margin, correction)
+        estimates = [places[number].estimate(answers) for number in members]
+        of_family = (
+            judge_family(estimates, margin, correction)
+            if stage.design is None
+            else _judged_at_look(estimates, margin, stage)
+        )
         judged |= dict(zip(members, of_family, strict=True))
     return difference_table(places, [judged[number] for number in range(len(places))], answers)
+
+
+def _judged_at_look(family: Sequence[SeedEstimate], margin: float, stage: LookStage) -> list[JudgedEstimate]:
+    """Rows whose seeds were added in the light of earlier ones: by the repeated interval, which holds however a sweep
+    is stopped, and Holm."""
+    assert stage.design is not None
+    ready = [estimate for estimate in family if stage.is_look(estimate.seeds)]
+    results = compare_at_look(
+        ready, [None] * len(ready), [margin] * len(ready), stage.share, stage.design, len(family) - len(ready)
+    )
+    by_place = dict(zip(map(id, ready), results, strict=True))
+    none = SeedComparison(None, None, None, None, None, SINGLE)
+    return [
+        JudgedEstimate(estimate, by_place.get(id(estimate), none), len(family), margin, "holm") for estimate in family
+    ]

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.analysis.comparison import PairedDifference, difference_rows
-from bench.analysis.contrasts import Contrast, ContrastKey, SweepComparisons, compare_sweep
+from bench.analysis.contrast_estimates import ContrastKey
+from bench.analysis.contrasts import Contrast, SweepComparisons, compare_sweep
+from bench.analysis.look_stages import StoredBoundaries, first_look
 from bench.analysis.result_tables import ResultTables
 from bench.analysis.tie_margin import TieMargin, tie_margin
 from bench.statistics import Interval, Verdict
@@ -64,17 +66,20 @@ class Robustness:
         return pd.concat([table.reset_index(drop=True), columns], axis=1)
 
 
-def compare_by_probability(tables: ResultTables, plan: PlanRecord, margin: TieMargin) -> Robustness:
+def compare_by_probability(
+    tables: ResultTables, plan: PlanRecord, margin: TieMargin, stored: StoredBoundaries | None = None
+) -> Robustness:
     """The comparisons of `compare_sweep` with the probability of the right choice in the place of accuracy. `margin`:
-    that of accuracy."""
+    that of accuracy; `stored`: boundaries of looks."""
     cells = tables.cells.assign(average=tables.cells["probability"].astype(float))
     if cells["average"].isna().all():
         return Robustness({}, {})
     questions = tables.questions.assign(correct=tables.questions["probability"])
-    gain = tie_margin(cells, plan.baseline, plan.report).gain
+    first = first_look(replace(tables, cells=cells), plan).cells
+    gain = tie_margin(first, plan.baseline, plan.report).gain
     # Points of one outcome are not those of the other: the margin is the same share of what training gains.
     scaled = margin.points * gain / margin.gain if gain and margin.gain and gain > 0 and margin.gain > 0 else 0.0
-    compared = compare_sweep(replace(tables, cells=cells, questions=questions), plan, scaled)
+    compared = compare_sweep(replace(tables, cells=cells, questions=questions), plan, scaled, stored)
     return Robustness(
         {contrast.key: _of_contrast(contrast) for contrast in compared.contrasts},
         {_place(row): _of_row(row) for row in difference_rows(compared.differences)},

@@ -63,6 +63,7 @@ def plan_command(
 
     If a data set cannot be downloaded, the plan uses placeholders of the same number and length, and says so.
     """
+    from bench.deciding.expectation import expect_cells, expectation_lines
     from bench.planning.display import format_plan, list_plan
     from bench.planning.try_settings import try_settings
     from bench.progress import Progress
@@ -80,10 +81,11 @@ def plan_command(
 
             run_calibration(planned, folder, progress)
     listing = list_plan(planned, folder, tflops)
+    expectation = expect_cells(planned, folder, tflops)
     if as_json:
-        print(json.dumps(asdict(listing), indent=2))
+        print(json.dumps({**asdict(listing), **({"decide": asdict(expectation)} if expectation else {})}, indent=2))
     else:
-        print(*format_plan(planned, listing), sep="\n")
+        print(*format_plan(planned, listing), *(expectation_lines(expectation) if expectation else ()), sep="\n")
 
 
 def load_plan(
@@ -184,10 +186,11 @@ def run_command(
     folder = Results(results / planned.sweep.name)
     outcome = run_plan(planned, folder, options)
     print(f"report: {folder.report / 'report.html'}")
+    cells = outcome.done + outcome.failed + outcome.left
     if outcome.left:
-        print(f"{outcome.left} of {len(planned.cells)} cells are left; run the same command to resume", file=sys.stderr)
+        print(f"{outcome.left} of {cells} cells are left; run the same command to resume", file=sys.stderr)
     if outcome.failed:
-        print(f"{outcome.failed} of {len(planned.cells)} cells failed; the report says why", file=sys.stderr)
+        print(f"{outcome.failed} of {cells} cells failed; the report says why", file=sys.stderr)
         raise typer.Exit(SOME_FAILED)
 
 

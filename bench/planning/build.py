@@ -57,6 +57,7 @@ def make_plan(
     usable, bad_tasks = usable_tasks(sweep)
     cells: dict[str, PlannedCell] = {}
     pending: list[Pending] = []
+    later: list[PlannedCell | Pending] = []
     refused: list[Refusal] = []
     dtypes = {}
     attention: dict[str, str] = {}
@@ -83,6 +84,7 @@ def make_plan(
         for planned in builder.cells:
             cells.setdefault(planned.cell.id, planned)
         pending += builder.pending
+        later += builder.later
     refused += bad_tasks
     trained = pending or any(planned.cell.data is not None for planned in cells.values())
     if refused and (strict or not trained):
@@ -103,6 +105,7 @@ def make_plan(
         attention,
         tuple(warnings),
         usable.evaluation.of_lm_eval,
+        tuple(later),
     )
 
 
@@ -140,6 +143,8 @@ class _Builder:
         """Cells whose settings are known."""
         self.pending: list[Pending] = []
         """Cells whose learning rate is yet to be tuned."""
+        self.later: list[PlannedCell | Pending] = []
+        """Cells of seeds that `decide` may add."""
         self.refused: list[Refusal] = []
         """Settings that are impossible on this base."""
 
@@ -207,10 +212,13 @@ class _Builder:
                     timed=self.sweep.costs.inference and (samples, seed) == (self.samples[0], self.sweep.seeds[0]),
                 )
                 for samples in self.samples
-                for seed in self.sweep.seeds
+                for seed in self.sweep.all_seeds
             ]
+            first = [planned for planned in final if planned.cell.seed in self.sweep.seeds]
+            further = [planned for planned in final if planned.cell.seed not in self.sweep.seeds]
             if tune is None:
-                self.cells += final
+                self.cells += first
+                self.later += further
                 continue
             trial_wanted = self._trial_wanted(facts.mergeable)
             trials = tuple(
@@ -223,7 +231,8 @@ class _Builder:
                 for variant in variants
             )
             self.cells += trials
-            self.pending += [Pending(planned, rates, trials) for planned in final]
+            self.pending += [Pending(planned, rates, trials) for planned in first]
+            self.later += [Pending(planned, rates, trials) for planned in further]
 
     def _planned(
         self, cell: Cell, training: TrainingConfig, wanted: _Wanted, trial: bool = False, timed: bool = False

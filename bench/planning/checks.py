@@ -130,7 +130,7 @@ def check_answer_length(sweep: Sweep, base: BaseModelConfig, config: PretrainedC
 
 def check_size(sweep: Sweep) -> None:
     """For more cells than can be planned. Counts them without making them."""
-    each = len(sweep.base_model) * len(sweep.samples) * len(sweep.seeds)
+    each = len(sweep.base_model) * len(sweep.samples) * len(sweep.all_seeds)
     each *= count_combinations(TrainingConfig, sweep.training)
     settings = sum(
         count_combinations(get(name).Options, entry)

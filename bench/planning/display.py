@@ -11,6 +11,7 @@ from typing import cast
 from bench.methods.parameter_count import adapted_share
 from bench.models.load import load_config
 from bench.planning.estimate import GUESSED_UTILISATION, Estimate, make_estimator
+from bench.planning.later_seeds import with_recorded
 from bench.planning.lengths import LengthRow, cut_sentences, training_lengths
 from bench.planning.memory import gigabytes, too_large
 from bench.planning.plan import TO_RUN, Plan, PlannedCell, status_of
@@ -93,7 +94,7 @@ class PlanListing:
 
 def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> PlanListing:
     """The cells of a plan with what they will take, on this device or on another one of this speed."""
-    plan, estimator = settle(plan, results), make_estimator(plan, results, tflops=tflops)
+    plan, estimator = settle(with_recorded(plan, results), results), make_estimator(plan, results, tflops=tflops)
     base_sizes = {planned.cell.base: planned.total for planned in plan.cells if planned.cell.method == "base"}
 
     def row(planned: PlannedCell, state: str) -> CellRow:

@@ -26,6 +26,7 @@ from bench.store.records import (
 from bench.sweep.baseline import choose_baseline
 from bench.sweep.cell import BaseIdentity, Cell
 from bench.sweep.contrasts import ContrastsRecord
+from bench.sweep.decide import DecideRecord
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 from bench.sweep.schema import Sweep
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
@@ -114,6 +115,8 @@ class Plan:
     """Of PEFT, about settings that it accepts."""
     lm_eval_tasks: tuple[str, ...] = ()
     """The tasks of lm-eval that cells are scored on."""
+    later: tuple[PlannedCell | Pending, ...] = ()
+    """Cells of the seeds that `decide` adds where a contrast is open."""
 
     def data_of(self, planned: PlannedCell) -> SweepData:
         """The data with the questions that a cell is scored on."""
@@ -139,6 +142,7 @@ class Plan:
             protocols=list(self.sweep.evaluation.protocols),
             report=self.sweep.report,
             contrasts=ContrastsRecord(named=self.sweep.contrasts, average=self.sweep.report.average),
+            decide=self._decide(),
             baseline=choose_baseline([(cell.method, cell.rank) for cell in trained], self.sweep.report.baseline),
             methods=self._methods(),
             overlap=overlap_records(self.data),
@@ -150,6 +154,12 @@ class Plan:
             trials=[_planned_record(planned, labels) for planned in self.cells if planned.trial],
             cells=[_planned_record(planned, labels) for planned in final],
         )
+
+    def _decide(self) -> DecideRecord | None:
+        config = self.sweep.decide
+        if config is None:
+            return None
+        return DecideRecord(looks=config.looks, seeds=self.sweep.all_seeds, budget=config.budget)
 
     def _base_labels(self) -> dict[BaseIdentity, str]:
         """Names of the base models in tables: the id, with revision and dtype where two bases share it."""

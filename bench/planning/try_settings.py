@@ -14,7 +14,7 @@ from bench.methods.learning_rate_grid import without_learning_rate
 from bench.methods.parameter_count import picks_layers
 from bench.models.code_cache import keep_text, read_kept
 from bench.models.load import load_skeleton
-from bench.planning.plan import Plan, PlannedCell, Refusal, status_of
+from bench.planning.plan import Pending, Plan, PlannedCell, Refusal, status_of
 from bench.progress import Listener
 from bench.store.folder import Results
 from bench.store.records import Status
@@ -49,9 +49,14 @@ def try_settings(
     out = {planned.cell.id for planned in waiting if setting_key(planned) in failed}
     cells = tuple(planned for planned in plan.cells if planned.cell.id not in out)
     pending = tuple(pending for pending in plan.pending if setting_key(pending.template) not in failed)
+    later = tuple(
+        entry
+        for entry in plan.later
+        if setting_key(entry.template if isinstance(entry, Pending) else entry) not in failed
+    )
     if strict or not (pending or any(planned.cell.data is not None for planned in cells)):
         raise refused[0].error
-    return replace(plan, cells=cells, pending=pending, refused=refused)
+    return replace(plan, cells=cells, pending=pending, refused=refused, later=later)
 
 
 def setting_key(planned: PlannedCell) -> str:

@@ -28,15 +28,21 @@ def contrast_sentences(comparisons: SweepComparisons, margin: TieMargin, robustn
             shown = [contrast for contrast in members if contrast.answered]
         sentences = [_sentence(contrast, margin) for contrast in shown]
         if sentences:
-            sentences += [_terms(shown), *robustness_sentences(shown, robustness)]
+            sentences += [_terms(shown, comparisons.sequential), *robustness_sentences(shown, robustness)]
             paragraphs.append(" ".join(sentences))
     return [*([comparisons.look] if comparisons.look else []), *paragraphs]
 
 
-def contrast_section(comparisons: SweepComparisons, margin: TieMargin, robustness: Robustness) -> ReportSection:
-    """The table of contrasts, with what to know of them."""
+def contrast_section(
+    comparisons: SweepComparisons,
+    margin: TieMargin,
+    robustness: Robustness,
+    looks: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> ReportSection:
+    """The table of contrasts, with what to know of them, after the looks that they had."""
     tables = [*_table(comparisons, margin), *robustness_table(comparisons.contrasts, robustness)]
-    return ReportSection("contrasts", "Contrasts", notes=list(comparisons.problems), tables=tables)
+    return ReportSection("contrasts", "Contrasts", looks, [*notes, *comparisons.problems], tables=tables)
 
 
 def margin_sentence(margin: TieMargin) -> str:
@@ -84,16 +90,18 @@ def _capital(text: str) -> str:
     return f"T{text[1:]}" if text.startswith("the ") else text
 
 
-def _terms(shown: Sequence[Contrast]) -> str:
+def _terms(shown: Sequence[Contrast], sequential: bool) -> str:
     seeds = sorted({contrast.judged.estimate.seeds for contrast in shown})
     over = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     with_questions = all(contrast.judged.estimate.spread is not None for contrast in shown)
     family = shown[0].judged.comparisons
-    number = f"; p adjusted for {family} comparisons (Holm)" if family > 1 else ""
+    what = "verdicts" if sequential else "p"
+    number = f"; {what} adjusted for {family} comparisons (Holm)" if family > 1 else ""
     post_hoc = (
         "; post hoc: not in the plan before the first score" if any(contrast.post_hoc for contrast in shown) else ""
     )
-    return f"(95 % intervals over {over}{' and questions' if with_questions else ''}{number}{post_hoc}.)"
+    intervals = "repeated 95 % intervals" if sequential else "95 % intervals"
+    return f"({intervals} over {over}{' and questions' if with_questions else ''}{number}{post_hoc}.)"
 
 
 def _table(comparisons: SweepComparisons, margin: TieMargin) -> list[ReportTable]:
@@ -115,7 +123,7 @@ def _table(comparisons: SweepComparisons, margin: TieMargin) -> list[ReportTable
         ],
         "verdict": [_verdict(contrast) for contrast in rows],
     }
-    return [filled_table("Contrasts", columns, _note(rows, comparisons.named, margin))]
+    return [filled_table("Contrasts", columns, _note(rows, comparisons, margin))]
 
 
 def _interval(contrast: Contrast) -> str:
@@ -136,10 +144,10 @@ def _verdict(contrast: Contrast) -> str:
     return contrast.verdict
 
 
-def _note(rows: Sequence[Contrast], named: bool, margin: TieMargin) -> str:
+def _note(rows: Sequence[Contrast], comparisons: SweepComparisons, margin: TieMargin) -> str:
     note = (
         "The questions that the sweep file names. "
-        if named
+        if comparisons.named
         else "No contrast is named in the sweep file, so these are the default ones: each series against the baseline, "
         "by the mean over all that both have, and the trend of each. "
     )
@@ -153,6 +161,11 @@ def _note(rows: Sequence[Contrast], named: bool, margin: TieMargin) -> str:
         if {contrast.family for contrast in rows} == {PRIMARY, TRENDS}
         else "Each p is adjusted for the number of contrasts (Holm)"
     )
+    if comparisons.sequential:
+        families = (
+            "It is the repeated one, by the boundary of the look at which the contrast was told, or of its last look; "
+            "verdicts are adjusted for the number of contrasts (Holm), and there is no p"
+        )
     return (
         f"{note}Points of average accuracy, or of its slope; one number a seed. The interval holds for the tasks, not "
         "for the questions that were asked: ± seeds and ± questions are the two parts of its half-width, which add up "

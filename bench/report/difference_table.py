@@ -10,7 +10,7 @@ import pandas as pd
 from bench.analysis.comparison import PairedDifference, difference_rows
 from bench.report.finding import p_text, points_text, seeds_text, verdict_text
 from bench.report.table import ReportTable, column_text, filled_table, number_text, ranges_text
-from bench.statistics import SINGLE
+from bench.statistics import SEEDS, SINGLE
 
 
 def differences_table(
@@ -75,9 +75,11 @@ def _note(rows: Sequence[PairedDifference], what: str, tie_margin: float, across
     )
     if paired is not None:
         note = f"{what}, {paired} "
-    if any(row.p is not None for row in rows):
+    if any(row.low is not None for row in rows):
         note += _interval_note(rows, tie_margin)
-    if any(row.verdict == SINGLE for row in rows):
+    if any(row.verdict == SINGLE and row.seeds >= SEEDS for row in rows):
+        note += "What has fewer seeds than the first look is not judged yet. "
+    elif any(row.verdict == SINGLE for row in rows):
         note += "Below three seeds there is no interval over seeds and no verdict on the methods. "
     if any(row.low is None and row.question_low is not None for row in rows):
         note += "Over questions: the bootstrap, by task and in whole clusters; it knows nothing of seeds. "
@@ -92,13 +94,22 @@ def _note(rows: Sequence[PairedDifference], what: str, tie_margin: float, across
 def _interval_note(rows: Sequence[PairedDifference], tie_margin: float) -> str:
     """On the interval, the p values and the verdicts."""
     parts = "± seeds and ± questions are the two parts of its half-width, which add up in squares"
-    interval = (
-        f"The interval holds for the tasks, not for the questions that were asked: {parts} (docs/statistics.md). "
-        if any(row.question_half is not None for row in rows)
-        else "The interval is Student's t over seeds. "
-    )
+    sequential = all(row.p is None for row in rows)
+    interval = "" if sequential else "The interval is Student's t over seeds. "
+    if any(row.question_half is not None for row in rows):
+        interval = f"The interval holds for the tasks, not for the questions that were asked: {parts}. "
     if any(row.floored for row in rows):
         interval += "c: the seeds vary less than the churn of the answers implies, so the churn is taken. "
+    return (
+        f"{interval}{_look_rule(tie_margin) if sequential else _p_rule(rows, tie_margin)}; else the verdict is a "
+        "bound, the further end of the interval (docs/statistics.md). Detectable: what a single comparison with this "
+        "spread and so many seeds finds with 80 % power (5 %, two-sided). Seeds to tell brings an inconclusive one to "
+        "a verdict with 80 % power, if difference and spread stayed so. "
+    )
+
+
+def _p_rule(rows: Sequence[PairedDifference], tie_margin: float) -> str:
+    """How verdicts are made from p values."""
     adjusted = "Each p is adjusted for the number of comparisons (Holm)"
     if any(row.exploratory for row in rows):
         adjusted = (
@@ -110,9 +121,14 @@ def _interval_note(rows: Sequence[PairedDifference], tie_margin: float) -> str:
         if tie_margin > 0
         else ""
     )
+    return f"{adjusted}. {tie}{'better' if tie else 'Better'} and worse have an adjusted p below 0.05"
+
+
+def _look_rule(tie_margin: float) -> str:
+    """How verdicts are made where seeds were added in the light of earlier ones."""
+    tie = f"A tie lies within {points_text(tie_margin)}, better" if tie_margin > 0 else "Better"
     return (
-        f"{interval}{adjusted}. {tie}{'better' if tie else 'Better'} and worse have an adjusted p below 0.05; else the "
-        "verdict is a bound, the further end of the interval. Detectable: what a single comparison with this spread "
-        "and so many seeds finds with 80 % power (5 %, two-sided). Seeds to tell brings an inconclusive one to a "
-        "verdict with 80 % power, if difference and spread stayed so. "
+        "Seeds were added in the light of earlier ones, so there is no p: the interval is the repeated one, which "
+        "holds at all looks together. A row is judged by as many of its seeds as the last look has that they reach; "
+        f"verdicts are adjusted for their number (Holm). {tie} and worse exclude zero"
     )

@@ -103,7 +103,9 @@ def _series_sentence(rows: Sequence[PairedDifference], margin: float, digits: in
     judged = [row for row in rows if row.verdict != SINGLE]
     terms = [f"{rows[0].samples:,} samples"] if not several else []
     if judged:
-        terms.append(f"intervals: 95 % over {_range([row.seeds for row in judged])} seeds{_and_questions(judged)}")
+        repeated = "repeated " if all(row.p is None for row in judged) else ""
+        over = f"{_range([row.seeds for row in judged])} seeds{_and_questions(judged)}"
+        terms.append(f"{repeated}intervals: 95 % over {over}")
     if any(row.verdict == SINGLE and row.question_low is not None for row in rows):
         terms.append("of single runs: 95 % over questions alone" if judged else "intervals: 95 % over questions alone")
     if any(row.p is not None and row.p_adjusted is not None and row.p < row.p_adjusted for row in judged):
@@ -156,7 +158,8 @@ def _runs_clause(rows: Sequence[PairedDifference], digits: int, several: bool, n
             f" [{row.question_low:.{digits}f}, {row.question_high:.{digits}f}]" if row.question_low is not None else ""
         )
         parts.append(f"{row.difference:+.{digits}f} points{interval} {_place(row, several)}".strip())
-    seeds = "one run" if max(row.seeds for row in rows) == 1 else "one or two runs"
+    most = max(row.seeds for row in rows)
+    seeds = {1: "one run", 2: "one or two runs"}.get(most, f"at most {most} runs")
     head = "it scored" if names is None else f"Beside {names[1]}, {names[0]} scored"
     return f"{head} {_listed(parts)}; with {seeds} each this speaks of these runs, not of the methods"
 
@@ -218,7 +221,8 @@ def _corrections(rows: Sequence[PairedDifference]) -> str:
 
 def _counted_runs(rows: Sequence[PairedDifference], digits: int) -> str:
     """Many comparisons of fewer than three seeds."""
-    seeds = "one run" if max(row.seeds for row in rows) == 1 else "two runs or fewer"
+    most = max(row.seeds for row in rows)
+    seeds = {1: "one run", 2: "two runs or fewer"}.get(most, f"{most} runs or fewer")
     tested = [row.mcnemar_p_adjusted for row in rows if row.mcnemar_p_adjusted is not None]
     apart = (
         f" McNemar's exact test tells {sum(p < 1 - LEVEL for p in tested)} of {len(tested)} of these pairs of runs "

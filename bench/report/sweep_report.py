@@ -12,19 +12,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis.cell_answers import cell_answers
-from bench.analysis.comparison import done_baseline
-from bench.analysis.contrasts import SweepComparisons, compare_sweep
+from bench.analysis.contrasts import SweepComparisons
+from bench.analysis.judged_sweep import judge_sweep
 from bench.analysis.judgments import JudgmentTables, read_judgments
 from bench.analysis.levels import with_intervals
 from bench.analysis.result_tables import (
     ResultTables,
     averaged_scores,
     majority_average,
-    read_results,
     trained_cells,
 )
 from bench.analysis.robustness import Robustness, compare_by_probability, with_probability
-from bench.analysis.tie_margin import TieMargin, tie_margin
+from bench.analysis.tie_margin import TieMargin
 from bench.report.best_finding import best_sentences
 from bench.report.content import ReportContent, ReportSection, UnfinishedCell
 from bench.report.contrast_table import contrast_section, contrast_sentences, margin_sentence
@@ -45,6 +44,7 @@ from bench.report.judge_check_table import check_table
 from bench.report.judge_panels import JudgePanel, judge_panels
 from bench.report.judged_finding import judge_warnings, judged_finding
 from bench.report.length_table import length_section
+from bench.report.look_sentences import changed_looks, look_sentences
 from bench.report.open_answer_tables import open_answer_tables
 from bench.report.provenance import duplicate_table, environment_table, machine_warning, method_table
 from bench.report.ranking import rank_settings
@@ -59,7 +59,7 @@ from bench.report.score_tables import (
 )
 from bench.report.trial_table import read_trials, trial_table
 from bench.store.folder import Results
-from bench.store.recorded_sweep import SweepFile, read_sweep_file, recorded_plan
+from bench.store.recorded_sweep import SweepFile, read_sweep_file
 from bench.store.records import PlanRecord
 
 FIGURES = (
@@ -97,21 +97,17 @@ def sweep_report(results: Results) -> ReportContent:
 
     Raises UserError for a folder that holds no sweep, and for a file of a newer version.
     """
-    plan, sweep_file = recorded_plan(results), read_sweep_file(results)
-    tables = read_results(results)
-    planned = plan.baseline
-    plan = plan.model_copy(update={"baseline": done_baseline(tables.cells, planned)})
-    margin = tie_margin(tables.cells, plan.baseline, plan.report)
-    compared = compare_sweep(tables, plan, margin.points)
+    judged_sweep, sweep_file = judge_sweep(results), read_sweep_file(results)
+    plan, tables, compared = judged_sweep.plan, judged_sweep.tables, judged_sweep.comparisons
     judgments = read_judgments(results, plan)
     sweep = _Sweep(
         results,
         plan,
-        planned,
+        judged_sweep.planned_baseline,
         tables,
         compared,
-        compare_by_probability(tables, plan, margin),
-        margin,
+        compare_by_probability(tables, plan, judged_sweep.margin, judged_sweep.boundaries),
+        judged_sweep.margin,
         rank_settings(tables, compared.differences, plan.baseline),
         judgments,
         judge_panels(tables, judgments, plan.baseline, plan.report),
@@ -121,7 +117,13 @@ def sweep_report(results: Results) -> ReportContent:
     )
     sections = [
         _finding(sweep),
-        contrast_section(sweep.comparisons, sweep.margin, sweep.robustness),
+        contrast_section(
+            sweep.comparisons,
+            sweep.margin,
+            sweep.robustness,
+            look_sentences(results, plan),
+            changed_looks(results, sweep.comparisons),
+        ),
         _coverage(sweep),
         _figures(sweep),
         _settings(sweep),
@@ -221,7 +223,7 @@ def _differences(sweep: _Sweep) -> ReportSection:
         "Paired differences",
         [
             *uncompared(sweep.tables.cells, sweep.comparisons.differences, sweep.plan.baseline),
-            *([margin_sentence(sweep.margin)] if sweep.comparisons.differences["p"].notna().any() else []),
+            *([margin_sentence(sweep.margin)] if sweep.comparisons.differences["low"].notna().any() else []),
         ],
         figures=differences.draw(sweep.comparisons.differences, margin),
         tables=differences_table(sweep.comparisons.differences, f"Points of average accuracy{protocol}", margin),

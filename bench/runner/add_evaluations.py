@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from bench.errors import UserError
 from bench.planning.build import make_plan
+from bench.planning.later_seeds import with_recorded
 from bench.planning.plan import Plan, status_of
 from bench.planning.tuning import settle
 from bench.store.damage import CorruptFile
@@ -40,9 +41,9 @@ def add_evaluations(
     sweep = load_sweep(results.path / "sweep.yaml", overrides)
     check_recorded_sweep(results.path / "sweep.yaml", sweep, allow_code)
     if before is None:  # `run_sweep` sets the corrupt file aside, and writes it anew
-        before = settle(make_plan(sweep, allow_code=allow_code), results).record()
+        before = settle(with_recorded(make_plan(sweep, allow_code=allow_code), results), results).record()
     extended = _extended(sweep, before, tasks, protocols, answers)
-    plan = settle(make_plan(extended, allow_code=allow_code), results)
+    plan = settle(with_recorded(make_plan(extended, allow_code=allow_code), results), results)
     for refusal in plan.refused:
         if refusal.what in (f"task {name}" for name in tasks):  # it was asked for by its name
             raise refusal.error

@@ -38,7 +38,7 @@ from bench.statistics.power import (
     seeds_needed,
     tie_power,
 )
-from bench.statistics.sequential import LOOKS
+from bench.statistics.sequential import LOOKS, SequentialDesign
 from bench.statistics.significance import above_zero, benjamini_hochberg, holm, mcnemar, sign_test
 from bench.statistics.verdicts import SINGLE, Correction, SeedComparison, Verdict, compare_family
 
@@ -60,6 +60,7 @@ __all__ = [
     "NoiseFloor",
     "SeedComparison",
     "SeedEstimate",
+    "SequentialDesign",
     "TaskAnswers",
     "TaskValues",
     "Verdict",

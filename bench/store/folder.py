@@ -2,6 +2,7 @@
 
     results/<sweep>/sweep.yaml                          the sweep as it was resolved
     results/<sweep>/plan.json                           its cells, for the report to count against
+    results/<sweep>/looks.json                          of a sweep with `decide`: what each look decided
     results/<sweep>/cells/<name>-<hash8>/
         cell.json         the training cell, no default left implicit
         metrics.json      status, costs, and per evaluation its scores
@@ -40,6 +41,7 @@ from bench.store import damage, pack_format
 from bench.store.damage import CorruptFile
 from bench.store.file_names import check_within
 from bench.store.files import write_bytes, write_json, write_text, writing, writing_folder
+from bench.store.look_records import LooksRecord, plan_after
 from bench.store.pack_format import Pack
 from bench.store.record_json import (
     content_of,
@@ -48,7 +50,7 @@ from bench.store.record_json import (
     parse_record,
     read_record,
 )
-from bench.store.records import CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow, looks_after
+from bench.store.records import CellRecord, EnvironmentRecord, PlanRecord, TrainingLogRow
 from bench.sweep.cell import Cell
 from bench.sweep.yaml12 import dump_yaml
 
@@ -283,10 +285,7 @@ class Results:
             cells = [*plan.cells, *(before.cells if before is not None else ())]
             # The untuned model's scores compare nothing.
             begun = any(self._scored(cell.folder) for cell in cells if cell.method != "base")
-            contrasts = plan.contrasts.after(before.contrasts if before is not None else None, begun)
-            plan = plan.model_copy(update={"contrasts": contrasts})
-            if before is not None and begun:
-                plan = plan.model_copy(update={"looks": looks_after(before, plan)})
+            plan = plan_after(before, plan, begun)
         write_text(self.path / "sweep.yaml", dump_yaml(resolved))
         write_json(self.path / "plan.json", content_of(plan))
 
@@ -296,6 +295,13 @@ class Results:
             return self.plan_record() if (self.path / "plan.json").is_file() else None
         except UserError:
             return None
+
+    def looks(self) -> LooksRecord:
+        """What was decided at each look of a sweep with `decide`; empty before the first. Raises as `plan_record`."""
+        return read_record(self.path / "looks.json", self.read_text("looks.json"), LooksRecord) or LooksRecord()
+
+    def write_looks(self, looks: LooksRecord) -> None:
+        write_json(self.path / "looks.json", content_of(looks))
 
     def _scored(self, name: str) -> bool:
         """Whether a cell has scores. A record that cannot be read may have had some."""

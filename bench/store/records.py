@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.store.file_names import FileName
 from bench.sweep.cell import CellData, Settings
 from bench.sweep.contrasts import ContrastsRecord
+from bench.sweep.decide import DecideRecord
 from bench.sweep.evaluation_identity import AnswersSettings, EvaluationSettings
 from bench.sweep.sections import ReportConfig
 
@@ -373,6 +374,8 @@ class PlanRecord(Record):
     report: ReportConfig = ReportConfig()
     contrasts: ContrastsRecord | None = None
     """None where an older version wrote the plan: whatever is asked of it is post hoc."""
+    decide: DecideRecord | None = None
+    """None where every setting has the seeds that were given."""
     looks: list[list[int]] = Field(default_factory=list)
     """The seeds of the plans before this one that had scores and fewer seeds, the first plan's first."""
     baseline: str | None = None
@@ -389,11 +392,3 @@ class PlanRecord(Record):
     """Bases and settings that cannot run, each with the reason."""
     trials: list[PlannedRecord] = Field(default_factory=list)
     cells: list[PlannedRecord]
-
-
-def looks_after(before: PlanRecord, plan: PlanRecord) -> list[list[int]]:
-    """The looks of a plan that follows another one with scores: a plan with more seeds looks again."""
-    earlier, now = ({cell.seed: None for cell in of.cells if cell.method != "base"} for of in (before, plan))
-    seeds = [seed for seed in earlier if seed is not None]
-    added = set(now) - set(earlier)
-    return [*before.looks, seeds] if seeds and added else before.looks

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Literal, get_args, get_origin
 
 from pydantic import (
@@ -28,6 +29,7 @@ from bench.hashing import short_hash
 from bench.statistics import SEEDS
 from bench.sweep.cell import Settings
 from bench.sweep.contrasts import MOST_CONTRASTS, ContrastConfig
+from bench.sweep.decide import DecideConfig
 from bench.sweep.file_sets import with_file_sets
 from bench.sweep.run_sections import CostsConfig, RunConfig, TuneConfig
 from bench.sweep.sections import (
@@ -75,7 +77,7 @@ class Sweep(Strict):
     samples: OneOrMore[SampleSize | Literal["all"]]
     """Training examples per cell; subsets are nested within a seed."""
     seeds: OneOrMore[Seed] = (0,)
-    """Of initialisation, dropout, training subset and order; a cell for each."""
+    """Of initialisation, dropout, training subset and order; a cell for each. With `decide`, of the first look."""
     tune: TuneConfig | None = None
     """Without it, each method runs at the rate that it is given, or its default."""
     training: Settings = Field(default_factory=dict)
@@ -89,13 +91,16 @@ class Sweep(Strict):
     contrasts: tuple[ContrastConfig, ...] = Field((), max_length=MOST_CONTRASTS)
     """The questions that the sweep is run to answer, at most five. Named before the first cell is run; one that is
     added later is reported as post hoc."""
+    decide: DecideConfig | None = None
+    """Without it, every setting is run with all seeds."""
 
     @model_serializer(mode="wrap")
     def _without_new_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Sweep files from before there were contrasts have no key for them."""
+        """Sweep files from before there were contrasts have no key for them, nor for `decide`."""
         content: dict[str, object] = handler(self)
-        if not self.contrasts:
-            content.pop("contrasts", None)
+        for key in ("contrasts", "decide"):
+            if not getattr(self, key):
+                content.pop(key, None)
         return content
 
     @model_validator(mode="before")
@@ -106,7 +111,13 @@ class Sweep(Strict):
         plain = json_values(data)
         if empty := _empty_list(plain):
             raise ValueError(f"{empty} is an empty list; give at least one value, or leave it out")
-        return with_file_sets(plain) if isinstance(plain, dict) else plain
+        if not isinstance(plain, dict):
+            return plain
+        if plain.get("decide") is not None and plain.get("seeds") is None:
+            with suppress(ValidationError):  # which is raised again, with its place
+                first = DecideConfig.model_validate(plain["decide"]).looks[0]
+                plain = {**plain, "seeds": list(range(first))}
+        return with_file_sets(plain)
 
     @field_validator("base_model", mode="before")
     @classmethod
@@ -157,6 +168,21 @@ class Sweep(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_looks(self) -> Sweep:
+        if self.decide is None:
+            return self
+        given, first = len(set(self.seeds)), self.decide.looks[0]
+        if given != first or given != len(self.seeds):
+            many = f"{given} different seeds" if given < len(self.seeds) else f"{given} seed{'s' * (given > 1)}"
+            raise ValueError(
+                f"seeds are those of the first look of decide, at {first} seeds, and this sweep has {many}; leave "
+                f"seeds out, or give {first}"
+                + (f", or set decide.looks to [{given}, ...]" if given == len(self.seeds) >= SEEDS else "")
+            )
+        self.decide.all_seeds(self.seeds)
+        return self
+
+    @model_validator(mode="after")
     def _check_tuning(self) -> Sweep:
         if self.tune is None:
             return self
@@ -174,6 +200,12 @@ class Sweep(Strict):
     def method_names(self) -> list[str]:
         """The methods' names, in the order of the sweep file."""
         return [str(entry["method"]) for entry in self.methods]
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds, and with `decide` those of all looks after them."""
+        reserved = None if self.tune is None else self.tune.seed
+        return self.seeds if self.decide is None else self.decide.all_seeds(self.seeds, reserved)
 
     def resolved(self) -> dict[str, JsonValue]:
         """The sweep with its defaults filled in, as sweep.yaml holds it; it can be run again."""
@@ -276,5 +308,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "run": RunConfig,
     "report": ReportConfig,
     "contrasts": ContrastConfig,
+    "decide": DecideConfig,
 }
 """The sections of a sweep file by their dotted keys."""

@@ -16,7 +16,8 @@ from bench.analysis.contrasts import Contrast, SweepComparisons, compare_sweep
 from bench.analysis.result_tables import ResultTables, read_results
 from bench.analysis.tie_margin import tie_margin
 from bench.store.folder import Results
-from bench.store.records import PlannedRecord, PlanRecord, looks_after
+from bench.store.look_records import looks_after
+from bench.store.records import PlannedRecord, PlanRecord
 from bench.sweep.contrasts import ContrastConfig, ContrastsRecord
 from bench.sweep.sections import Average, ReportConfig
 
@@ -342,7 +343,10 @@ def test_added_seeds_count_at_the_next_look_only() -> None:
     # The repeated interval: 4.315 standard errors instead of 2.776.
     half = (ends(contrast)[1] - ends(contrast)[0]) / 2
     assert half == pytest.approx(4.315 * contrast.judged.estimate.deviation / 5**0.5, rel=1e-3)
-    assert contrast.verdict == "unresolved" and set(five.differences["correction"]) == {"benjamini-hochberg"}
+    # The rows, too: seeds that were added in the light of earlier ones have no fixed-sample p.
+    rows = five.differences
+    assert contrast.verdict == "unresolved" and rows["p"].isna().all() and set(rows["verdict"]) == {"unresolved"}
+    assert ((rows["high"] - rows["low"]) / 2).to_numpy() == pytest.approx([half] * 2, rel=1e-3)
     # t is 4.6, between the boundaries of 5 % and of a quarter of it; 7.4 lies above both.
     assert looked_again(0, 2.5).contrasts[0].verdict == "unresolved"
     assert looked_again(2, 2.5).contrasts[0].verdict == "better"

@@ -55,8 +55,8 @@ def test_a_margin_of_none_leaves_no_ties() -> None:
     assert compare_at_look([near], [None], [0.0])[0].verdict == "better"
 
 
-def test_fewer_seeds_than_the_first_look_are_refused() -> None:
-    with pytest.raises(ValueError, match="4 seeds are fewer than the first look has"):
+def test_seeds_that_are_no_look_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 seeds are no look"):
         compare_at_look([SeedEstimate(FIVE[:4])], [None], [1.0])
 
 
@@ -83,3 +83,9 @@ def test_a_run_over_all_looks_is_the_simulated_design() -> None:
             found = compare_at_look(estimates, decided, [1.0] * 4)
             decided = [comparison.verdict if comparison.verdict != "unresolved" else None for comparison in found]
         assert decided == [words.get(verdict) for verdict in expected[family].tolist()]
+
+
+def test_comparisons_that_wait_keep_their_part_of_the_level() -> None:
+    estimate = SeedEstimate((1.0, 1.5, 2.0, 0.9, 2.1))
+    assert compare_at_look([estimate], [None], [0.0])[0].verdict == "better"
+    assert compare_at_look([estimate], [None], [0.0], waiting=20)[0].verdict == "unresolved"

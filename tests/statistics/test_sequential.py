@@ -57,8 +57,19 @@ def test_looks_that_cannot_be_are_refused(looks: tuple[int, ...]) -> None:
         sequential.boundaries(looks=looks)
 
 
-def test_a_boundary_is_that_of_the_last_look_reached() -> None:
-    assert sequential.stored_boundary(4) is None and sequential.stored_boundary(20, 10_000) is None
-    assert sequential.stored_boundary(5) == (5, BOUNDARIES[1][0])
-    assert sequential.stored_boundary(9, 5) == (7, BOUNDARIES[5][1])
-    assert sequential.stored_boundary(30, 35) == (20, BOUNDARIES[38][4])
+def test_a_boundary_is_that_of_a_look() -> None:
+    design = sequential.SequentialDesign()
+    assert design.reached(4) is None and design.reached(9) == 7 and design.reached(30) == 20
+    assert design.critical(5) == BOUNDARIES[1][0] and design.critical(7, 5) == BOUNDARIES[5][1]
+    assert design.critical(20, 35) == BOUNDARIES[38][4] and design.critical(20, 10_000) == np.inf
+    with pytest.raises(ValueError, match="9 seeds are no look; the looks are at 5, 7, 10, 14, 20"):
+        design.critical(9)
+
+
+def test_boundaries_of_other_looks_are_simulated_once_and_can_be_stored() -> None:
+    """Alike to the default ones where the looks are the same, whatever the number of paths; stored ones are taken."""
+    assert sequential._simulated(sequential.LOOKS, 1) == pytest.approx(BOUNDARIES[1], abs=0.02)
+    design = sequential.SequentialDesign.of((5, 10))
+    assert design.critical(5) == pytest.approx(stats.t.isf(0.0125, 4), abs=0.001)
+    assert sequential.SequentialDesign.of((5, 10), {1: (9.0, 8.0)}).critical(10) == 8.0
+    assert sequential.SequentialDesign.of([5, 7, 10, 14, 20]).stored is BOUNDARIES

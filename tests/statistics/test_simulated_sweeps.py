@@ -22,7 +22,16 @@ from helpers.simulated import (
 )
 from helpers.tables import within
 
-from bench.statistics import AnswerSpread, SeedEstimate, TaskValues, answer_spread, compare_family
+from bench.statistics import (
+    AnswerSpread,
+    SeedEstimate,
+    SequentialDesign,
+    TaskValues,
+    answer_spread,
+    compare_at_look,
+    compare_family,
+    sequential,
+)
 
 FAMILIES, COMPARISONS = 1500, 5
 MANY_QUESTIONS, FEW_QUESTIONS = COMPONENTS[0], COMPONENTS[3]
@@ -108,3 +117,66 @@ def test_the_simulated_rule_is_the_one_of_the_report() -> None:
         ]
         found = [comparison.verdict for comparison in compare_family(estimates)]
         assert found == [words.get(verdict, "unresolved") for verdict in verdicts.tolist()]
+
+
+def run_until_told(
+    values: np.ndarray, design: SequentialDesign, present: np.ndarray, most_looks: np.ndarray
+) -> tuple[list[list[str | None]], float]:
+    """Verdicts of families of values (F, M, S) by the functions that a run decides by, and the cells of a family on
+    average. `present`: (F, M, S) seeds whose cells are there; `most_looks`: (F,) looks that the budget allows."""
+    families, cells = [], 0
+    for family, there, budget in zip(values, present, most_looks.tolist(), strict=True):
+        told: list[str | None] = [None] * len(family)
+        for number, look in enumerate(design.looks):
+            before = design.looks[number - 1] if number else 0
+            cells += (look - before) * (1 + told.count(None))
+            seen = [of[:look][seeds[:look]] for of, seeds in zip(family, there, strict=True)]
+            counted = [design.reached(len(of)) for of in seen]
+            ready = [place for place, seeds in enumerate(counted) if seeds is not None]
+            found = compare_at_look(
+                [SeedEstimate(tuple(seen[place][: counted[place]].tolist())) for place in ready],
+                [told[place] for place in ready],
+                [1.0] * len(ready),
+                design=design,
+                waiting=len(family) - len(ready),
+            )
+            for place, comparison in zip(ready, found, strict=True):
+                told[place] = None if comparison.verdict == "unresolved" else comparison.verdict
+            if None not in told or number + 1 >= budget:
+                break
+        families.append(told)
+    return families, cells / len(values)
+
+
+@pytest.mark.parametrize(("true", "wrong"), [(0.0, ("better", "worse")), (1.0, ("tie",))])
+def test_other_looks_missing_seeds_and_a_budget_keep_the_error_rate(true: float, wrong: tuple[str, ...]) -> None:
+    """Five methods against one baseline, each seed's cell of a method missing in one of twelve cases, and a budget that
+    ends some sweeps early, by what they saw."""
+    runs, looks = 600, (4, 7, 11)
+    fewer_paths = {
+        number: [boundary.critical for boundary in sequential.boundaries(1 - ALPHA / number, looks, paths=60_000)]
+        for number in range(1, COMPARISONS + 1)
+    }
+    design = SequentialDesign.of(looks, fewer_paths)
+    random = np.random.default_rng(int(true) + 8)
+    scores = random.normal(50, 0.7, (runs, COMPARISONS + 1, 11))
+    values = scores[:, 1:] - scores[:, :1] + true
+    present = random.random(values.shape) > 1 / 12
+    most_looks = np.where(np.abs(values[:, 0, :4].mean(axis=1)) > 0.5, 2, 3)
+    families, cells = run_until_told(values, design, present, most_looks)
+    share = sum(any(verdict in wrong for verdict in family) for family in families) / runs
+    print(f"true difference {true}: {wrong[0]} in {share:.1%} of families, {cells:.1f} of 66 cells")
+    assert share <= ALPHA + within(ALPHA, runs)
+    assert cells < 66
+
+
+def test_deciding_takes_fewer_cells_than_the_fixed_design() -> None:
+    runs, design = 200, SequentialDesign()
+    random = np.random.default_rng(9)
+    scores = random.normal(50, 0.5, (runs, COMPARISONS + 1, 20))
+    values = scores[:, 1:] - scores[:, :1] + np.array([-3.0, -1.5, 0.0, 0.0, 2.0])[:, None]
+    everywhere = np.ones(values.shape, dtype=bool)
+    families, cells = run_until_told(values, design, everywhere, np.full(runs, 5))
+    told = sum(verdict is not None for family in families for verdict in family) / (runs * COMPARISONS)
+    print(f"{told:.0%} told with {cells:.0f} cells; with all seeds there are {6 * 20}")
+    assert told > 0.9 and cells < 0.75 * 6 * 20
