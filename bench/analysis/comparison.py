@@ -63,6 +63,9 @@ class PairedDifference:
     """The difference that so many seeds detect."""
     seeds_needed: float | None = None
     """The seeds that would bring an unresolved row to a verdict; None where 1,000 would not."""
+    rates: str = ""
+    """Learning rates, where they are equal in every pair or both sides have one: `0.001`, or `0.001 ≠ 0.003` of the
+    series and the baseline."""
     correction: Correction = "holm"
     """Of the p values. Under Benjamini-Hochberg's a verdict is exploratory."""
     verdict: Verdict = SINGLE
@@ -276,9 +279,24 @@ def paired_places(
                     samples=samples,
                     seeds=len(values),
                     difference=SeedEstimate(tuple(values)).mean,
+                    rates=_pair_rates(group),
                 )
                 places.append(PairedPlace(row, pairs))
     return places
+
+
+def rates_text(rates: pd.Series) -> str:
+    """The learning rates of the cells of a setting: `0.001`, or `0.0003 (2), 0.001 (1)` with how many cells have each;
+    empty where none is recorded."""
+    counts = rates.dropna().value_counts().sort_index()
+    if len(counts) < 2:
+        return "".join(f"{rate:g}" for rate in counts.index)
+    return ", ".join(f"{rate:g} ({count})" for rate, count in counts.items())
+
+
+def _pair_rates(pairs: pd.DataFrame) -> str:
+    of, against = rates_text(pairs["lr"]), rates_text(pairs["lr_baseline"])
+    return of if pairs["lr"].equals(pairs["lr_baseline"].rename("lr")) else f"{of} ≠ {against}"
 
 
 @dataclass(frozen=True)

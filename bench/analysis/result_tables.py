@@ -214,6 +214,7 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
             "samples": planned.samples,
             "seed": planned.seed,
             "options": planned.options,
+            "lr": planned.lr,
             "training": planned.training,
             "status": DAMAGED if damage else _status(record.status, scored),
             "reason": damage or record.reason,

@@ -62,4 +62,17 @@ def compute_scores(rows: Columns, primary: str) -> Scores:
         chance=float((1 / np.asarray(choices)).mean()),
         parse_rate=parse_rate,
         acc_parsed=acc_parsed,
+        gold_loss=_gold_loss(rows),
     )
+
+
+def _gold_loss(rows: Mapping[str, Any] | pd.DataFrame) -> float | None:
+    """Mean negative log-likelihood (nats) of the right choices; None where no choices were scored."""
+    if "loglikelihoods" not in rows:
+        return None
+    gold, values = np.asarray(rows["gold"]), rows["loglikelihoods"]
+    lists = values.to_numpy(zero_copy_only=False) if hasattr(values, "chunks") else values
+    lengths = np.array([len(of_question) for of_question in lists])
+    if not np.issubdtype(gold.dtype, np.integer) or (gold < 0).any() or (gold >= lengths).any():
+        return None
+    return -float(np.concatenate(list(lists))[np.cumsum(lengths) - lengths + gold].mean())

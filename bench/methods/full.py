@@ -23,7 +23,7 @@ class Base(Method):
         summary="the untuned base model",
         rank=None,
         shared_prefix="any",
-        lr_grid=(),
+        lr_center=None,
         source="-",
     )
     Options = Strict
@@ -63,7 +63,7 @@ class Full(Method):
         summary="every weight of the base",
         rank=None,
         shared_prefix="any",
-        lr_grid=(3e-6, 1e-5, 3e-5, 1e-4),
+        lr_center=1e-5,
         source="-",
     )
     Options: ClassVar[type[MethodOptions]] = FullOptions

@@ -54,7 +54,7 @@ class Galore(Full):
         summary="every weight, its gradient projected to a low rank",
         rank="rank of the gradient's projection",
         shared_prefix="any",
-        lr_grid=(6e-6, 2e-5, 6e-5, 2e-4),
+        lr_center=2e-5,
         no_checkpoint="galore-torch keeps its projections as objects, which are neither tensors nor JSON",
         source="arXiv 2403.03507, Table 7 (GLUE, rank 8)",
         needs={"galore_torch": "galore", "bitsandbytes": "galore"},

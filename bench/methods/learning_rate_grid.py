@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import JsonValue
 
     from bench.methods.method import Method
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
     from bench.sweep.run_sections import TuneConfig
 
 
-def learning_rates_to_try(method: Method, tune: TuneConfig) -> tuple[float, ...]:
-    """The learning rates to try for a method: those that the sweep lists for it, else `tune.trials` of the registry's
-    grid around the published one. A grid that is too short is extended beyond its ends by its own mean step.
+LATTICE_STEPS = 2
+"""Learning rates of a decade: 1 and 3 times a power of ten."""
 
-    Raises UserError for a method without a grid, and for lists of unequal length.
+
+def learning_rates_to_try(method: Method, tune: TuneConfig) -> tuple[float, ...]:
+    """The learning rates to try for a method, ascending: those that the sweep lists for it, else `tune.trials` of the
+    lattice around its family's published rate, so that methods of one family have the same rates.
+
+    Raises UserError for a method without a published rate, and for lists of unequal length.
     """
     if isinstance(tune.lr, dict) and method.name in tune.lr:
         listed = tuple(sorted(tune.lr[method.name]))
@@ -29,20 +35,34 @@ def learning_rates_to_try(method: Method, tune: TuneConfig) -> tuple[float, ...]
                 "Every method is tuned by the same number of trials: give each list that many.",
             )
         return listed
-    grid = sorted(method.facts.lr_grid)
-    if not grid:
+    center = method.facts.lr_center
+    if center is None:
         raise UserError(
             f"method {method.name} has no grid of learning rates to tune by",
             f"List {tune.trials} under tune.lr.{method.name}, or leave the method out of this sweep.",
         )
-    step = (grid[-1] / grid[0]) ** (1 / (len(grid) - 1)) if len(grid) > 1 else math.sqrt(10)
-    while len(grid) < tune.trials:
-        below, above = grid[0] / step, grid[-1] * step
-        grid = [*grid, above] if len(grid) % 2 else [below, *grid]
-    middle = math.log(method.default_lr or math.sqrt(grid[0] * grid[-1]))
-    windows = [grid[start : start + tune.trials] for start in range(len(grid) - tune.trials + 1)]
-    nearest = min(windows, key=lambda window: abs(sum(map(math.log, window)) / len(window) - middle))
-    return tuple(float(f"{rate:.3g}") for rate in nearest)
+    first = _place(center) - (tune.trials - 1) // 2
+    return tuple(_at(place) for place in range(first, first + tune.trials))
+
+
+def rate_beyond(rates: Sequence[float], above: bool) -> float:
+    """The rate that continues ascending `rates` above their last or below their first: the next of the lattice, or by
+    their own step where they are not on it."""
+    edge = rates[-1] if above else rates[0]
+    if all(math.isclose(rate, _at(_place(rate))) for rate in rates):
+        return _at(_place(edge) + (1 if above else -1))
+    step = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1))
+    return float(f"{edge * step if above else edge / step:.3g}")
+
+
+def _place(rate: float) -> int:
+    """The place of a rate on the lattice, 0 for 1: the nearest one by ratio."""
+    return round(LATTICE_STEPS * math.log10(rate))
+
+
+def _at(place: int) -> float:
+    decade, half = divmod(place, LATTICE_STEPS)
+    return float(f"{3 if half else 1}e{decade}")
 
 
 def with_learning_rate(options: Settings, rate: float) -> Settings:

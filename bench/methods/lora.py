@@ -115,7 +115,7 @@ class Lora(PeftMethod):
         summary="low-rank update of each weight",
         rank="columns of A and B",
         shared_prefix="any",
-        lr_grid=(1e-4, 3e-4, 1e-3),
+        lr_center=3e-4,
         source="arXiv 2106.09685; rate of LLM-Adapters, arXiv 2304.01933",
     )
 
@@ -363,7 +363,6 @@ LORA_METHODS = (
         replace(
             Lora.facts,
             summary="low-rank update of direction, trained magnitude",
-            lr_grid=(1e-4, 2e-4, 3e-4, 1e-3),
             source="arXiv 2402.09353, Table 8",
         ),
     ),

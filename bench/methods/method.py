@@ -42,8 +42,9 @@ class MethodFacts:
     """The part of a question's texts that may be run once for all of its choices: any common prefix ("any"), only a
     whole context ("context": the method acts on positions counted within the prompt), or nothing ("none": PEFT
     prepends virtual tokens)."""
-    lr_grid: tuple[float, ...]
-    """Learning rates to try, log-spaced around the published one."""
+    lr_center: float | None
+    """The centre of the learning rates that tuning tries, one for a family: its published rate. None for a method
+    without one."""
     source: str
     """The paper, with the section or table that the defaults come from."""
     pads_left: bool = True

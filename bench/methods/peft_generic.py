@@ -90,7 +90,7 @@ class GenericPeft(PeftMethod):
         summary="any type of the installed PEFT, by its configuration",
         rank="what it is for the type",
         shared_prefix="none",
-        lr_grid=(),
+        lr_center=None,
         source="the type's",
     )
 
@@ -376,7 +376,7 @@ def _method_facts(entry: PeftFacts) -> MethodFacts:
         summary=entry.summary,
         rank=entry.rank if entry.rank_field else None,
         shared_prefix=entry.shared_prefix,
-        lr_grid=(entry.lr / 3, entry.lr, entry.lr * 3),
+        lr_center=entry.lr,
         source=entry.source,
         cannot_merge=entry.cannot_merge,
         pads_left=entry.pads_left,

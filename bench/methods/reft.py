@@ -67,7 +67,7 @@ class Reft(Method):
         summary="edits prompt tokens' hidden states in a rotated subspace: h + R'(W h + b - R h)",
         rank="dimension of the edited subspace",
         shared_prefix="context",
-        lr_grid=(3e-4, 9e-4, 3e-3),
+        lr_center=9e-4,
         source="arXiv 2404.03592, eq. 2; rate, rank and positions of its commonsense runs",
         cannot_merge="it edits hidden states at some positions only, which no weight can do",
         no_weight_decay="its rotation is parametrized with a diagonal that must stay exactly +-1: decay makes that "

@@ -146,7 +146,7 @@ class Stacked(Method):
             rank="of both parts",
             shared_prefix=min(edit.shared_prefix, weights.shared_prefix, key=get_args(SharedPrefix).index),
             pads_left=edit.pads_left and weights.pads_left,
-            lr_grid=weights.lr_grid,
+            lr_center=weights.lr_center,
             source=f"{edit.source}; {weights.source}",
             cannot_merge=edit.cannot_merge or weights.cannot_merge,
             no_weight_decay=edit.no_weight_decay or weights.no_weight_decay,

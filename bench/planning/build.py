@@ -7,7 +7,7 @@ examples are found here, on models without weights.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.data.prepare import prepare_data
@@ -27,6 +27,7 @@ from bench.planning.plan import Pending, Plan, PlannedCell, Refusal
 from bench.planning.usable_tasks import check_code, usable_tasks
 from bench.sweep.cell import BaseIdentity, Cell, CellData, Settings
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
+from bench.sweep.run_sections import TuneConfig
 from bench.sweep.schema import Sweep, product_of_lists
 from bench.sweep.sections import BaseModelConfig, TrainingConfig
 
@@ -89,7 +90,7 @@ def make_plan(
     trained = pending or any(planned.cell.data is not None for planned in cells.values())
     if refused and (strict or not trained):
         raise refused[0].error
-    final = [planned.cell for planned in cells.values() if not planned.trial]
+    final = [planned.cell for planned in cells.values() if not planned.development]
     final += [waiting.template.cell for waiting in pending]
     checks.check_baseline(sweep, final)
     checks.check_contrasts(sweep, final)
@@ -215,32 +216,76 @@ class _Builder:
                 for seed in self.sweep.all_seeds
             ]
             first = [planned for planned in final if planned.cell.seed in self.sweep.seeds]
-            further = [planned for planned in final if planned.cell.seed not in self.sweep.seeds]
+            later = [planned for planned in final if planned.cell.seed not in self.sweep.seeds]
             if tune is None:
                 self.cells += first
-                self.later += further
-                continue
-            trial_wanted = self._trial_wanted(facts.mergeable)
-            trials = tuple(
-                self._planned(
-                    template.model_copy(update={"samples": self._trial_samples, "seed": tune.seed, "options": variant}),
-                    training,
-                    trial_wanted,
-                    trial=True,
-                )
-                for variant in variants
-            )
-            self.cells += trials
-            self.pending += [Pending(planned, rates, trials) for planned in first]
-            self.later += [Pending(planned, rates, trials) for planned in further]
+                self.later += later
+            elif tune.design == "pilot":
+                trials = self._pilot(tune, first[0], variants, self._trial_evaluations(facts.mergeable))
+                self._add_tuned(first, later, rates, trials)
+            else:
+                development = self._trial_evaluations(facts.mergeable)
+                for samples in self.samples:
+                    of_samples = [planned for planned in first if planned.cell.samples == samples]
+                    trials = self._crossed(of_samples, variants, development)
+                    later_of = [planned for planned in later if planned.cell.samples == samples]
+                    self._add_tuned(of_samples, later_of, rates, trials)
 
-    def _planned(
-        self, cell: Cell, training: TrainingConfig, wanted: _Wanted, trial: bool = False, timed: bool = False
-    ) -> PlannedCell:
-        trainable, total = self.counter.count(cell)
-        return PlannedCell(
-            cell, self.base, training, wanted.evaluations, trainable, total, wanted.answers, trial=trial, timed=timed
+    def _pilot(
+        self,
+        tune: TuneConfig,
+        final: PlannedCell,
+        variants: Sequence[Settings],
+        development: tuple[EvaluationIdentity, ...],
+    ) -> tuple[PlannedCell, ...]:
+        """One trial of a setting at each of the rates; `variants`: its options at these."""
+        changes = {"samples": self._trial_samples, "seed": tune.seed}
+        return tuple(
+            replace(
+                final,
+                cell=final.cell.model_copy(update={**changes, "options": variant}),
+                evaluations=(),
+                answers=(),
+                development=development,
+                development_rows=self.data.development_answers_fingerprint,
+                final=False,
+                timed=False,
+            )
+            for variant in variants
         )
+
+    def _crossed(
+        self, final: Sequence[PlannedCell], variants: Sequence[Settings], development: tuple[EvaluationIdentity, ...]
+    ) -> tuple[PlannedCell, ...]:
+        """The final cells of a setting, one a seed, at each of the rates."""
+        return tuple(
+            replace(
+                planned,
+                cell=planned.cell.model_copy(update={"options": variant}),
+                development=development,
+                development_rows=self.data.development_answers_fingerprint,
+                final=False,
+            )
+            for planned in final
+            for variant in variants
+        )
+
+    def _add_tuned(
+        self,
+        first: Sequence[PlannedCell],
+        later: Sequence[PlannedCell],
+        rates: tuple[float, ...],
+        trials: tuple[PlannedCell, ...],
+    ) -> None:
+        """Add the trials of a setting, and its final cells as pending. Those of later seeds run at the rate that the
+        trials of the first seeds choose."""
+        self.cells += trials
+        self.pending += [Pending(planned, rates, trials) for planned in first]
+        self.later += [Pending(planned, rates, trials) for planned in later]
+
+    def _planned(self, cell: Cell, training: TrainingConfig, wanted: _Wanted, timed: bool = False) -> PlannedCell:
+        trainable, total = self.counter.count(cell)
+        return PlannedCell(cell, self.base, training, wanted.evaluations, trainable, total, wanted.answers, timed=timed)
 
     def _wanted(self, mergeable: bool) -> _Wanted:
         dtype = self.identity.dtype
@@ -249,12 +294,12 @@ class _Builder:
             tuple(answer_identities(self.data, self.sweep, dtype, mergeable)),
         )
 
-    def _trial_wanted(self, mergeable: bool) -> _Wanted:
-        """A trial is scored by the first protocol, whose scores averages are made of: a protocol that is added later
-        changes nothing for it."""
+    def _trial_evaluations(self, mergeable: bool) -> tuple[EvaluationIdentity, ...]:
+        """On the development questions, by the first protocol, whose scores averages are made of: a protocol that is
+        added later changes nothing for a trial."""
         first = {"limit": None, "tasks": None, "protocol": self.sweep.evaluation.protocols[0]}
         config = self.sweep.evaluation.model_copy(update=first)
-        return _Wanted(tuple(evaluation_identities(self.data.development_view, config, self.identity.dtype, mergeable)))
+        return tuple(evaluation_identities(self.data.development_view, config, self.identity.dtype, mergeable))
 
     @cached_property
     def _trial_samples(self) -> int:

@@ -101,10 +101,10 @@ def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> Plan
         return _row(planned, estimator.estimate(planned), state, base_sizes[planned.cell.base])
 
     cells = [row(planned, status_of(planned, results)) for planned in plan.cells]
-    cells += [replace(row(pending.template, PENDING), id=None, lr=None) for pending in plan.pending]
+    cells += [replace(row(planned, PENDING), id=None, lr=None) for planned in plan.further]
     if plan.data.placeholders:
         cells = [cell if cell.method == "base" else replace(cell, id=None) for cell in cells]
-    planned = [*plan.cells, *(pending.template for pending in plan.pending)]
+    planned = [*plan.cells, *plan.further]
     return PlanListing(
         cells=cells,
         total=_total(cells),
@@ -226,7 +226,7 @@ def _about_adapters(plan: Plan) -> list[str]:
     """Which part of each base's weights the methods act on, where it is not all of them."""
     shares: dict[tuple[str, int], list[str]] = {}
     seen = set()
-    for planned in (*plan.cells, *(pending.template for pending in plan.pending)):
+    for planned in (*plan.cells, *plan.further):
         cell = planned.cell
         # A share depends on the targets alone: cells that differ in rank, seed or learning rate have the same.
         configuration = cell.options.get("peft", cell.options)

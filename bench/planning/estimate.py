@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from bench.costs import PassFlops
+    from bench.data.questions import Question
 
 CHARACTERS_PER_TOKEN = 4.0
 """In English text, where nothing has been tokenized yet."""
@@ -82,7 +83,7 @@ class Estimator:
         self.skeletons: dict[str, PreTrainedModel] = {}
         self.speeds: dict[str, float] = {}
         """FLOP/s, by dtype."""
-        self.evaluation_seconds: dict[tuple[str, int, str, float, str, bool], float] = {}
+        self.evaluation_seconds: dict[tuple[str, int, str, float, str], float] = {}
         """By what decides the time of scoring a task by arithmetic: a sweep of thousands of cells has few of these."""
         self.lengths: dict[int, float] = {}
         """Tokens of a training example, by seed."""
@@ -217,14 +218,14 @@ class Estimator:
     def _scoring(self, planned: PlannedCell, same_base: Sequence[RecordedCell]) -> tuple[float, bool]:
         """Seconds of all evaluations and answers, and whether any of them is a guess."""
         seconds, guessed = 0.0, False
-        for evaluation in planned.evaluations:
+        for evaluation in planned.every_evaluation:
             paces = [
                 record.seconds / record.n
                 for past in same_base
                 for record in past.evaluations
                 if record.seconds and record.protocol == evaluation.protocol and record.task == evaluation.task
             ]
-            questions = self.plan.data_of(planned).questions.get(evaluation.task, ())
+            questions = self._questions(planned, evaluation)
             count = len(questions) or evaluation.limit or SCORED_QUESTIONS
             seconds += count * statistics.median(paces) if paces else self._evaluation(planned, evaluation, count)
             guessed = guessed or not paces
@@ -240,6 +241,11 @@ class Estimator:
             guessed = guessed or not paces
         return seconds, guessed
 
+    def _questions(self, planned: PlannedCell, evaluation: EvaluationIdentity) -> Sequence[Question]:
+        """Those of an evaluation; none for a task of lm-eval's own."""
+        data = self.plan.data.development_view if evaluation in planned.development else self.plan.data
+        return data.questions.get(evaluation.task, ())
+
     def _evaluation(self, planned: PlannedCell, evaluation: EvaluationIdentity, count: int) -> float:
         """Seconds of scoring so many questions, by arithmetic."""
         key = (
@@ -248,14 +254,13 @@ class Estimator:
             planned.cell.base.dtype,
             _weight_bytes(planned.cell),
             evaluation.id,
-            planned.trial,
         )
         if key not in self.evaluation_seconds:
             self.evaluation_seconds[key] = self._compute_evaluation(planned, evaluation, count)
         return self.evaluation_seconds[key]
 
     def _compute_evaluation(self, planned: PlannedCell, evaluation: EvaluationIdentity, count: int) -> float:
-        questions = self.plan.data_of(planned).questions.get(evaluation.task, ())[:SCORED_SAMPLES]
+        questions = self._questions(planned, evaluation)[:SCORED_SAMPLES]
         characters = [len(question.text) + sum(map(len, question.choices)) for question in questions]
         length = sum(characters) / max(1, len(characters)) or SCORED_CHARACTERS
         tokens = count * length / CHARACTERS_PER_TOKEN
@@ -291,8 +296,7 @@ class Estimator:
         return models * steps * max(self._step(planned), self._reading(planned))
 
     def _disk_bytes(self, planned: PlannedCell) -> int:
-        questions = self.plan.data_of(planned).questions
-        rows = sum(len(questions.get(evaluation.task, ())) for evaluation in planned.evaluations)
+        rows = sum(len(self._questions(planned, evaluation)) for evaluation in planned.every_evaluation)
         return planned.trainable * ADAPTER_BYTES + rows * ROW_BYTES
 
 
@@ -306,8 +310,8 @@ def validation_share(cell: Cell) -> float:
 
 
 def _merging(planned: PlannedCell, same_base: Sequence[RecordedCell]) -> float:
-    """Seconds of merging and comparing, which a trial does not do; 0 where none was recorded."""
-    if planned.trial:
+    """Seconds of merging and comparing, which a pilot does not do; 0 where none was recorded."""
+    if planned.pilot:
         return 0.0
     same_method = [past for past in same_base if past.cell.method == planned.cell.method]
     for cells in (same_method, same_base):

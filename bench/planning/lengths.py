@@ -41,7 +41,7 @@ def training_lengths(plan: Plan) -> list[LengthRow]:
     on this machine, and none of placeholders. Raises UserError for a limit that leaves no answer to train on."""
     if plan.data.placeholders:
         return []
-    planned = [*plan.cells, *(pending.template for pending in plan.pending)]
+    planned = [*plan.cells, *plan.further]
     firsts: dict[tuple[str, str | None, int, str], PlannedCell] = {}
     for cell in planned:
         if cell.cell.data is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench import methods
@@ -47,11 +47,22 @@ class PlannedCell:
     """Parameters of the model as trained, adapter included."""
     answers: tuple[AnswersIdentity, ...] = ()
     """The open questions that it answers."""
-    trial: bool = False
-    """Run to choose a learning rate, and scored on the development questions."""
+    development: tuple[EvaluationIdentity, ...] = ()
+    """Those on the development questions, of a trial: a cell that is run to choose a learning rate."""
+    final: bool = True
+    """Part of the comparison. A trial becomes final when its learning rate is chosen for its seed."""
     timed: bool = False
     """Its generation is timed. The time depends on neither seed nor samples, so only the first cell of each setting is
     timed."""
+
+    @property
+    def pilot(self) -> bool:
+        """Whether it is run for a choice alone, and sees no test question."""
+        return bool(self.development) and not self.evaluations
+
+    @property
+    def every_evaluation(self) -> tuple[EvaluationIdentity, ...]:
+        return (*self.development, *self.evaluations)
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,12 @@ class Pending:
     rates: tuple[float, ...]
     """Learning rates."""
     trials: tuple[PlannedCell, ...]
-    """One trial for each learning rate."""
+    """Of each learning rate one trial, or one with every seed."""
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the cell is one of the trials."""
+        return not self.trials[0].pilot
 
     @property
     def name(self) -> str:
@@ -78,10 +94,18 @@ class Pending:
     def at(self, rate: float) -> PlannedCell:
         """The cell at this learning rate."""
         cell = self.template.cell
-        content = cell.model_dump(mode="json")
-        content["options"] = with_learning_rate(content["options"], rate)
-        content["tuned_by"] = [trial.cell.folder for trial in self.trials]
-        return replace(self.template, cell=Cell.model_validate(content))
+        if self.crossed:
+            of_seed = [trial for trial in self.trials if trial.cell.seed == cell.seed]
+            return replace(next(trial for trial in of_seed if trial.cell.lr == rate), final=True)
+        return replace(self.template, cell=cell_at(cell, rate, [trial.cell.folder for trial in self.trials]))
+
+
+def cell_at(cell: Cell, rate: float, tuned_by: Sequence[str] = ()) -> Cell:
+    """The cell at another learning rate; `tuned_by`: the folders of the trials that chose it."""
+    content = cell.model_dump(mode="json")
+    content["options"] = with_learning_rate(content["options"], rate)
+    content["tuned_by"] = list(tuned_by)
+    return Cell.model_validate(content)
 
 
 @dataclass(frozen=True)
@@ -120,7 +144,12 @@ class Plan:
 
     def data_of(self, planned: PlannedCell) -> SweepData:
         """The data with the questions that a cell is scored on."""
-        return self.data.development_view if planned.trial else self.data
+        return self.data.development_view if planned.pilot else self.data
+
+    @property
+    def further(self) -> list[PlannedCell]:
+        """Templates of the cells that will be run besides those of the plan, when their learning rates are chosen."""
+        return [pending.template for pending in self.pending if not pending.crossed]
 
     @property
     def unscored(self) -> list[str]:
@@ -129,7 +158,7 @@ class Plan:
 
     def record(self) -> PlanRecord:
         """The plan as plan.json holds it: what the report needs to know of cells, started or not."""
-        final = [planned for planned in self.cells if not planned.trial]
+        final = [planned for planned in self.cells if planned.final]
         labels = self._base_labels()
         trained = [planned.cell for planned in final if planned.cell.data is not None]
         trained += [pending.template.cell for pending in self.pending]
@@ -149,9 +178,10 @@ class Plan:
             deduplicated=self.data.config.deduplicate,
             open_questions=self._open_questions(),
             instructions=self._instructions() if self.data.open_questions else [],
+            tune=self.sweep.tune,
             pending=[pending.name for pending in self.pending],
             refused=[f"{refusal.what}: {refusal.problem}" for refusal in self.refused],
-            trials=[_planned_record(planned, labels) for planned in self.cells if planned.trial],
+            trials=[_planned_record(planned, labels) for planned in self.cells if planned.development],
             cells=[_planned_record(planned, labels) for planned in final],
         )
 
@@ -205,11 +235,12 @@ def _planned_record(planned: PlannedCell, labels: dict[BaseIdentity, str]) -> Pl
         method=cell.method,
         rank=cell.rank,
         samples=cell.samples,
-        seed=None if planned.trial else cell.seed,
+        seed=None if planned.pilot else cell.seed,
         options=cell.options,
-        tuned=bool(cell.tuned_by),
+        tuned=bool(cell.tuned_by or planned.development),
         training=cell.training,
         evaluations=[identity.id for identity in planned.evaluations],
+        development=[identity.id for identity in planned.development],
         answers=[identity.id for identity in planned.answers],
     )
 
@@ -246,6 +277,6 @@ def status_of(planned: PlannedCell, results: Results, retry_failed: bool = False
         return Status.TODO
     if record.status in (Status.DONE, Status.TRAINED):
         recorded = {*record.evaluations, *record.answers}
-        wanted = {identity.id for identity in planned.evaluations} | {identity.id for identity in planned.answers}
+        wanted = {identity.id for identity in planned.every_evaluation} | {identity.id for identity in planned.answers}
         return Status.DONE if wanted <= recorded else Status.TRAINED
     return Status.TODO if retry_failed and record.status != Status.KILLED else record.status

@@ -36,7 +36,7 @@ def try_settings(
     and with `strict` for the first setting that fails.
     """
     waiting = [planned for planned in plan.cells if status_of(planned, results) in (Status.TODO, Status.KILLED)]
-    waiting = [planned for planned in (*waiting, *(pending.template for pending in plan.pending)) if wanted(planned)]
+    waiting = [planned for planned in (*waiting, *plan.further) if wanted(planned)]
     by_base: dict[tuple[str, str | None], dict[str, PlannedCell]] = {}
     for planned in waiting:
         by_base.setdefault((planned.base.id, planned.base.revision), {}).setdefault(setting_key(planned), planned)

@@ -1,8 +1,10 @@
 """Equal tuning: every method and setting is tried at the same number of learning rates, on development questions.
 
-A trial is a cell like any other, with a seed that no final cell has, scored on the development split and never on test
-questions. When all trials of a setting have ended, its final cells run at the learning rate whose trial scored best
-(ties: the lower training loss). Until then the final cells are pending: planned, and without an identity.
+A trial is a cell like any other, scored on the development split. In a pilot each rate has one trial, with a seed that
+no final cell has, and the final cells run at the rate that scored best. In a crossed design each rate has a trial with
+every seed, which is scored on the test questions, too: the final cell of a seed is its trial at the rate that did best
+with the other seeds (cross-fitting), so that the noise of the choice is part of the spread over seeds (Bouthillier et
+al., arXiv 2103.03098). Until a rate is chosen the final cells are pending.
 """
 
 from __future__ import annotations
@@ -11,9 +13,14 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from bench.planning.plan import TO_RUN, Pending, Plan, PlannedCell, status_of
+from bench.methods.learning_rate_grid import rate_beyond
+from bench.planning.plan import TO_RUN, Pending, Plan, PlannedCell, cell_at, status_of
 from bench.store.folder import Results
 from bench.store.records import Status
+
+HIGHEST_RATE = 10.0
+"""A grid is not extended beyond."""
+LOWEST_RATE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -22,51 +29,147 @@ class Trial:
 
     rate: float
     """Learning rate."""
+    seed: int
     score: float
-    """Development accuracy (0 to 1), the mean over the tasks of the first protocol."""
+    """Development accuracy (0 to 1), the mean over the tasks of the first protocol, by the metric of the score."""
     loss: float
-    """Training loss at the end; infinite where it is not recorded."""
+    """Mean negative log-likelihood (nats) of the right answers to the development questions; where answers are
+    generated, the training loss at the end, or infinite."""
 
 
-def choose_rate(pending: Pending, results: Results, waiting: Collection[str] = ()) -> float | None:
-    """The best learning rate by the recorded trials; None while trials still have to run, or if none is done.
+def choose_rate(pending: Pending, results: Results) -> float | None:
+    """The best learning rate by the recorded trials; None if none is done. In a crossed design by the trials of the
+    other seeds."""
+    trials = done_trials(pending, results)
+    if pending.crossed:
+        trials = [trial for trial in trials if trial.seed != pending.template.cell.seed]
+    return _best(trials)
 
-    `waiting` has the ids of trials that will be tried again.
-    """
-    statuses = [status_of(trial, results) for trial in pending.trials]
-    if any(status in TO_RUN for status in statuses) or any(trial.cell.id in waiting for trial in pending.trials):
+
+def _best(trials: Sequence[Trial]) -> float | None:
+    """The rate with the best mean score over its trials; ties go to the lower loss. A rate at which fewer seeds ended
+    well than at another one is taken only if there is no other."""
+    by_rate: dict[float, list[Trial]] = {}
+    for trial in trials:
+        by_rate.setdefault(trial.rate, []).append(trial)
+    if not by_rate:
         return None
-    done = [
-        _result(trial, rate, results)
-        for trial, rate, status in zip(pending.trials, pending.rates, statuses, strict=True)
-        if status == Status.DONE
-    ]
-    if not done:
-        return None
-    return max(done, key=lambda trial: (round(trial.score, 9), -trial.loss)).rate
+    most = max(map(len, by_rate.values()))
+    means = {
+        rate: (round(_mean([trial.score for trial in group]), 9), -_mean([trial.loss for trial in group]))
+        for rate, group in by_rate.items()
+        if len(group) == most
+    }
+    return max(means, key=means.__getitem__)
 
 
-def _result(planned: PlannedCell, rate: float, results: Results) -> Trial:
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def done_trials(pending: Pending, results: Results) -> list[Trial]:
+    """The results of the trials that are done."""
+    return [_result(trial, results) for trial in pending.trials if status_of(trial, results) == Status.DONE]
+
+
+def _result(planned: PlannedCell, results: Results) -> Trial:
     record = results.folder(planned.cell).record()
-    protocol = planned.evaluations[0].protocol
-    scores = [record.evaluations[wanted.id].score for wanted in planned.evaluations if wanted.protocol == protocol]
+    evaluations = [record.evaluations[wanted.id] for wanted in planned.development]
+    score = _mean([evaluation.score for evaluation in evaluations])
+    losses = [evaluation.gold_loss for evaluation in evaluations if evaluation.gold_loss is not None]
+    if len(losses) == len(evaluations):
+        return Trial(planned.cell.lr or 0.0, planned.cell.seed, score, _mean(losses))
     loss = record.costs.final_loss if record.costs is not None else None
-    return Trial(rate, sum(scores) / len(scores), math.inf if loss is None else loss)
+    return Trial(planned.cell.lr or 0.0, planned.cell.seed, score, math.inf if loss is None else loss)
 
 
 def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
-    """The plan in which every pending cell whose trials have chosen its learning rate is a cell."""
-    rates = {pending.setting: choose_rate(pending, results, waiting) for pending in settings(plan.pending)}
-    ids = {planned.cell.id for planned in plan.cells}
-    settled: list[PlannedCell] = []
-    left: list[Pending] = []
+    """The plan with the cells whose learning rate is chosen by now, and with further trials where a grid is extended.
+
+    `waiting` has the ids of trials that will be tried again.
+    """
+    while (extended := _extended(plan, results, waiting)) is not None:
+        plan = extended
+    grows = any(_may_grow(pending, plan) for pending in plan.pending)
+    if grows and any(_waits(pending, results, waiting) for pending in plan.pending):
+        return plan  # grids grow for all alike, when all have been tried
+    rates = {id(pending): _chosen(pending, results, waiting) for pending in plan.pending}
+    cells = {planned.cell.id: planned for planned in plan.cells}
     for pending in plan.pending:
-        rate = rates[pending.setting]
-        if rate is None:
-            left.append(pending)
-        elif (planned := pending.at(rate)).cell.id not in ids:
-            settled.append(planned)
-    return replace(plan, cells=(*plan.cells, *settled), pending=tuple(left))
+        rate = rates[id(pending)]
+        if rate is not None:
+            planned = pending.at(rate)
+            cells[planned.cell.id] = planned
+    left = tuple(pending for pending in plan.pending if rates[id(pending)] is None)
+    if len(left) == len(plan.pending):
+        return plan
+    return replace(plan, cells=tuple(cells.values()), pending=left)
+
+
+def _chosen(pending: Pending, results: Results, waiting: Collection[str]) -> float | None:
+    return None if _waits(pending, results, waiting) else choose_rate(pending, results)
+
+
+def _waits(pending: Pending, results: Results, waiting: Collection[str]) -> bool:
+    """Whether a trial of its setting has not ended."""
+    return any(trial.cell.id in waiting or status_of(trial, results) in TO_RUN for trial in pending.trials)
+
+
+# ---- grids that grow
+
+
+def _may_grow(pending: Pending, plan: Plan) -> bool:
+    return plan.sweep.tune is not None and len(pending.rates) < plan.sweep.tune.most_rates
+
+
+def _extended(plan: Plan, results: Results, waiting: Collection[str]) -> Plan | None:
+    """The plan with one more rate for every setting, if the best rate of any lies at an end of its rates; None if no
+    grid grows, or not yet."""
+    tunings = settings(plan.pending)
+    if not tunings or not all(_may_grow(pending, plan) for pending in tunings):
+        return None
+    if any(_waits(pending, results, waiting) for pending in tunings):
+        return None
+    places: dict[tuple[float, ...], list[int]] = {}
+    for pending in tunings:
+        best = _best(done_trials(pending, results))
+        if best is not None:
+            places.setdefault(pending.rates, []).append(pending.rates.index(best))
+    if not any(place in (0, len(rates) - 1) for rates, found in places.items() for place in found):
+        return None
+    further = {rates: rate_beyond(rates, _grows_above(rates, found)) for rates, found in places.items()}
+    if any(not LOWEST_RATE <= rate <= HIGHEST_RATE for rate in further.values()):
+        return None
+    grown = {pending.setting: _with_rate(pending, further.get(pending.rates)) for pending in tunings}
+    return replace(
+        plan,
+        cells=(*plan.cells, *(trial for trials in grown.values() for trial in trials)),
+        pending=tuple(
+            replace(
+                pending,
+                rates=tuple(sorted({*pending.rates, *(trial.cell.lr or 0.0 for trial in grown[pending.setting])})),
+                trials=(*pending.trials, *grown[pending.setting]),
+            )
+            for pending in plan.pending
+        ),
+    )
+
+
+def _grows_above(rates: Sequence[float], places: Sequence[int]) -> bool:
+    """Methods with the same rates keep the same rates: they grow above if the best rate of any is the highest; else
+    below if that of any is the lowest; else on the side of most."""
+    last = len(rates) - 1
+    if last in places:
+        return True
+    return 0 not in places and 2 * sum(places) >= last * len(places)
+
+
+def _with_rate(pending: Pending, rate: float | None) -> tuple[PlannedCell, ...]:
+    """Trials of a setting at a further rate, as many as at the first; none where all its trials failed."""
+    if rate is None:
+        return ()
+    first = pending.trials[0].cell.lr
+    return tuple(replace(trial, cell=cell_at(trial.cell, rate)) for trial in pending.trials if trial.cell.lr == first)
 
 
 def settings(pending: Sequence[Pending]) -> list[Pending]:

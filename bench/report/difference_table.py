@@ -37,6 +37,7 @@ def differences_table(
         **({"baseline's rank": column_text([row.baseline_rank for row in rows], "g")} if across else {}),
         "samples": column_text([row.samples for row in rows], ","),
         "seeds": column_text([row.seeds for row in rows], "d"),
+        "learning rate": [row.rates or "-" for row in rows],
         "difference": column_text([row.difference for row in rows], "+.2f"),
         "95 % (unadjusted)": ranges_text([row.low for row in rows], [row.high for row in rows], "+.2f"),
         "± seeds": [f"{number_text(row.seed_half, '.2f')}{' c' if row.floored else ''}" for row in rows],
@@ -83,6 +84,12 @@ def _note(rows: Sequence[PairedDifference], what: str, tie_margin: float, across
         note += "Below three seeds there is no interval over seeds and no verdict on the methods. "
     if any(row.low is None and row.question_low is not None for row in rows):
         note += "Over questions: the bootstrap, by task and in whole clusters; it knows nothing of seeds. "
+    unequal = sum("≠" in row.rates for row in rows)
+    if unequal:
+        note += (
+            f"≠: {unequal} of these pairs differ in the learning rate as well, so that their difference is one of "
+            "method and rate together. "
+        )
     if any(row.mcnemar_p is not None for row in rows):
         note += (
             "McNemar's exact test, on the questions of all tasks together, says whether two single runs answer "

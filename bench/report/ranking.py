@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis.cell_answers import cell_answers
-from bench.analysis.comparison import PairedDifference, difference_rows
+from bench.analysis.comparison import PairedDifference, difference_rows, rates_text
 from bench.analysis.levels import with_intervals
 from bench.analysis.result_tables import ResultTables, averaged_scores, majority_average, trained_cells
 from bench.analysis.series import setting_labels
@@ -19,6 +19,7 @@ COLUMNS = (
     "rank",
     "samples",
     "seeds",
+    "lr",
     "average",
     "low",
     "high",
@@ -39,11 +40,12 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
     """One row a setting, the best average first; the untuned base and the majority class stand where their averages put
     them.
 
-    `kind`: trained, untuned or majority. Scores in points; `low` and `high` are the 95 % of `levels.with_intervals`,
-    over what `interval` says. `average_all`: over all tasks, those near chance too. `probability`: of the right choice.
-    `development`: the mean share of right answers to a few development questions. `verdict`: against the baseline, as
-    in the paired differences. A column a task of the averages' protocol, then `memory` (peak of training, MB),
-    `seconds` (of training) and `latency` (s, one prompt, 64 tokens), each a mean over seeds."""
+    `kind`: trained, untuned or majority. `lr`: learning rates, with how many seeds have each where they differ. Scores
+    in points; `low` and `high` are the 95 % of `levels.with_intervals`, over what `interval` says. `average_all`: over
+    all tasks, those near chance too. `probability`: of the right choice. `development`: the mean share of right answers
+    to a few development questions. `verdict`: against the baseline, as in the paired differences. A column a task of the
+    averages' protocol, then `memory` (peak of training, MB), `seconds` (of training) and `latency` (s, one prompt, 64
+    tokens), each a mean over seeds."""
     scores = averaged_scores(results.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
@@ -65,7 +67,12 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
         else:
             row |= {"kind": "trained", "series": first["series"], "rank": first["rank"], "samples": first["samples"]}
             verdict = verdicts.text(first["method"], first["series"], first["rank"], first["samples"])
-            row |= {"seeds": len(cells), "verdict": verdict, **costs.loc[label, list(COSTS)].to_dict()}
+            row |= {
+                "lr": rates_text(cells["lr"]),
+                "seeds": len(cells),
+                "verdict": verdict,
+                **costs.loc[label, list(COSTS)].to_dict(),
+            }
         rows.append(row)
     majority = scores.drop_duplicates("task").set_index("task")["majority"]
     if rows and len(majority) and majority.notna().all():

@@ -35,6 +35,7 @@ def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTab
         "rank": column_text(settings["rank"], "g"),
         "samples": column_text(settings["samples"], ",.0f"),
         "seeds": column_text(settings["seeds"], ".0f"),
+        "learning rate": [rate if isinstance(rate, str) and rate else "-" for rate in settings["lr"]],
         "average": column_text(settings["average"], ".1f"),
         "95 %": [
             "-" if pd.isna(row.low) else f"[{row.low:.1f}, {row.high:.1f}]{MARKS[row.interval]}"

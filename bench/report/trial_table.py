@@ -1,4 +1,4 @@
-"""The trials that chose each method's learning rate, and their table."""
+"""The trials that chose each setting's learning rate, and their table."""
 
 from __future__ import annotations
 
@@ -14,83 +14,115 @@ from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import CellFolder, Results
 from bench.store.records import CellRecord, PlannedRecord, PlanRecord, Status
 
-COLUMNS = ("setting", "method", "rank", "lr", "samples", "score", "loss", "status", "chosen", "edge")
+COLUMNS = ("setting", "method", "rank", "lr", "samples", "seed", "score", "loss", "status", "chosen")
 
 
 def read_trials(results: Results, plan: PlanRecord) -> pd.DataFrame:
-    """One row a trial: its development accuracy (points), its last loss, whether its learning rate was chosen, and
-    whether a chosen one lies at the edge of the grid."""
-    chosen: dict[str, set[float | None]] = {}
+    """One row a trial: its development accuracy (points), its last loss, and for how many seeds its learning rate was
+    chosen. In a crossed design each sample count is a setting."""
+    chosen: dict[str, list[float | None]] = {}
+    crossed = any(trial.evaluations for trial in plan.trials)
     for cell in plan.cells:
         if cell.tuned:
-            chosen.setdefault(_setting(cell), set()).add(cell.lr)
-    rows = [_trial_row(results.folder_named(trial.folder), trial, chosen) for trial in plan.trials]
-    frame = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "edge"])
-    ends = frame.groupby("setting")["lr"].transform("min"), frame.groupby("setting")["lr"].transform("max")
-    return frame.assign(edge=frame["chosen"] & (frame["lr"].eq(ends[0]) | frame["lr"].eq(ends[1])))
+            chosen.setdefault(_setting(cell, crossed), []).append(cell.lr)
+    rows = [_trial_row(results.folder_named(trial.folder), trial, chosen, crossed) for trial in plan.trials]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _trial_row(
-    folder: CellFolder, trial: PlannedRecord, chosen: Mapping[str, Collection[float | None]]
+    folder: CellFolder, trial: PlannedRecord, chosen: Mapping[str, Collection[float | None]], crossed: bool
 ) -> dict[str, object]:
     try:
         record = folder.record() if folder.exists() else CellRecord()
     except (CorruptFile, CorruptPack):  # it is run again
         record = CellRecord()
-    evaluations = [record.evaluations.get(id) for id in trial.evaluations]
-    complete = bool(evaluations) and None not in evaluations
+    evaluations = [record.evaluations.get(id) for id in trial.development]
     scored = [evaluation for evaluation in evaluations if evaluation is not None]
-    scores = [evaluation.score for evaluation in scored if evaluation.protocol == scored[0].protocol]
     loss = record.costs.final_loss if record.costs else None
+    setting = _setting(trial, crossed)
     return {
-        "setting": _setting(trial),
+        "setting": setting,
         "method": trial.method,
         "rank": trial.rank,
         "lr": trial.lr,
         "samples": trial.samples,
-        "score": 100 * sum(scores) / len(scores) if complete else math.nan,
+        "seed": trial.seed,
+        "score": 100 * sum(one.score for one in scored) / len(scored)
+        if scored and len(scored) == len(evaluations)
+        else math.nan,
         "loss": math.nan if loss is None else loss,
         "status": "missing" if record.status is Status.TODO else record.status.value,
-        "chosen": trial.lr in chosen.get(_setting(trial), ()),
+        "chosen": sum(rate == trial.lr for rate in chosen.get(setting, ())),
     }
 
 
-def _setting(cell: PlannedRecord) -> str:
-    return json.dumps([cell.base, cell.method, without_learning_rate(cell.options), cell.training], sort_keys=True)
+def _setting(cell: PlannedRecord, crossed: bool) -> str:
+    samples = cell.samples if crossed else None
+    return json.dumps(
+        [cell.base, cell.method, without_learning_rate(cell.options), cell.training, samples], sort_keys=True
+    )
 
 
 def trial_table(frame: pd.DataFrame, largest: int) -> list[ReportTable]:
     """A row a setting; no table where nothing was tuned. `largest`: the most samples of a final cell."""
     if frame.empty:
         return []
+    crossed = frame["seed"].notna().any()
+    several = crossed and frame["samples"].nunique() > 1
     rows = []
-    for _, rows_of_setting in frame.groupby("setting", sort=False):
-        setting = rows_of_setting.sort_values("lr")
-        tried = [
-            f"{row.lr:g}: {'-' if math.isnan(row.score) else format(row.score, '.1f')}"
-            + (f" ({row.status})" if row.status not in ("done", "missing") else "")
-            for row in setting.itertuples()
-        ]
-        best = setting[setting["chosen"]]
-        rank = setting["rank"].iloc[0]
+    for _, of_setting in frame.groupby("setting", sort=False):
+        by_rate = of_setting.groupby("lr", sort=True)
+        chosen = by_rate["chosen"].first()
+        chosen = chosen[chosen > 0]
+        ends = {of_setting["lr"].min(), of_setting["lr"].max()}
+        at_edge = bool(ends & set(chosen.index))
+        rank = of_setting["rank"].iloc[0]
         rows.append(
             [
-                setting["method"].iloc[0],
+                of_setting["method"].iloc[0],
                 "-" if pd.isna(rank) else f"{rank:g}",
-                ", ".join(tried),
-                ", ".join(f"{rate:g}" for rate in best["lr"]) or "-",
-                "yes" if best["edge"].any() else "no" if len(best) else "-",
+                *([f"{of_setting['samples'].iloc[0]:,}"] if several else []),
+                ", ".join(f"{rate:g}: {_score_text(trials)}" for rate, trials in by_rate),
+                ", ".join(f"{rate:g}" + (f" ({count})" if crossed else "") for rate, count in chosen.items()) or "-",
+                "yes" if at_edge else "no" if len(chosen) else "-",
             ]
         )
+    heads = ["method", "rank", *(["samples"] if several else []), "rate: score", "chosen", "at the edge"]
+    return [ReportTable("Learning rates tried", heads, rows, _note(frame, bool(crossed), largest))]
+
+
+def _score_text(trials: pd.DataFrame) -> str:
+    """The mean development accuracy of the trials at a rate, and how those ended that are not done."""
+    score = trials["score"].mean()
+    ends = trials["status"][~trials["status"].isin(["done", "missing"])]
+    ended = ", ".join(f"{count} {status}" if len(trials) > 1 else str(status) for status, count in _counted(ends))
+    return ("-" if math.isnan(score) else f"{score:.1f}") + (f" ({ended})" if ended else "")
+
+
+def _counted(values: pd.Series) -> list[tuple[str, int]]:
+    return [(str(value), int(count)) for value, count in values.value_counts().items()]
+
+
+def _note(frame: pd.DataFrame, crossed: bool, largest: int) -> str:
+    edge = (
+        " At the edge: a chosen rate is the lowest or the highest that was tried, so that a better one may lie beyond."
+    )
+    if crossed:
+        return (
+            "Every setting had the same number of rates, each with every seed, scored on development questions (per "
+            "cent, the mean over training sets and seeds). The rate of a seed is the best of the other seeds (in "
+            "brackets: of how many seeds), so that the noise of the choice is part of the spread over seeds; ties go "
+            "to the lower loss of the right answers. The cells of the other rates are in no other table." + edge
+        )
     note = (
-        "Every method and setting had the same number of trials, each with a seed that no final cell has, scored on "
-        "development questions (per cent, the mean over training sets). The final cells run at the best rate; ties go "
-        "to the lower loss. At the edge: the best is the lowest or the highest that was tried, so that a better one "
-        "may lie beyond."
+        "Every setting had the same number of trials, each with a seed that no final cell has, scored on development "
+        "questions (per cent, the mean over training sets). The final cells of all seeds run at the best rate; ties go "
+        "to the lower loss. One trial a rate chooses for all seeds: the noise of the choice is in no interval, and "
+        "between settings of unequal rates it can pass for a difference." + edge
     )
     if frame["samples"].max() < largest:
         note += (
             f" The trials saw {frame['samples'].max():,} samples, and the final cells up to {largest:,}: short runs "
             "favour high rates."
         )
-    return [ReportTable("Learning rates tried", ["method", "rank", "rate: score", "chosen", "at the edge"], rows, note)]
+    return note

@@ -50,7 +50,7 @@ def best_cells(done: Iterable[PlannedCell], results: Results) -> list[PlannedCel
     best: dict[str, tuple[float, PlannedCell]] = {}
     for planned in done:
         development = results.folder(planned.cell).record().development
-        if planned.trial or development is None or development.acc is None:
+        if not planned.final or development is None or development.acc is None:
             continue
         method = planned.cell.method
         if method not in best or development.acc > best[method][0]:

@@ -77,8 +77,9 @@ def _summary(planned: PlannedCell, record: CellRecord) -> str:
     """The result of a cell that is done, for a line of progress."""
     if not planned.evaluations:
         return f"{sum(record.answers[wanted.id].n for wanted in planned.answers)} answers"
-    protocol = planned.evaluations[0].protocol
-    scores = [record.evaluations[wanted.id].score for wanted in planned.evaluations if wanted.protocol == protocol]
+    evaluations = planned.evaluations or planned.development
+    protocol = evaluations[0].protocol
+    scores = [record.evaluations[wanted.id].score for wanted in evaluations if wanted.protocol == protocol]
     return f"average {100 * sum(scores) / len(scores):.1f}"
 
 

@@ -85,7 +85,7 @@ def run_sweep(
     recorded = len(plan.cells) - sum(status in wanted for status in statuses.values())
     progress.line(
         f"{plan.sweep.name}: {len(plan.cells)} cells, {recorded} recorded already, {len(cells)} to run"
-        + (f", {len(plan.pending)} pending until their learning rates are tuned" if plan.pending else "")
+        + (f", {len(plan.further)} pending until their learning rates are tuned" if plan.further else "")
     )
     if not cells:
         remove_adapters(plan, results)  # the policy may have changed
@@ -114,6 +114,11 @@ def _run(
     for pending in settings(scheduler.plan.pending):
         if not any(status_of(trial, results) in TO_RUN for trial in pending.trials):
             progress.line(f"{pending.name} stays pending: none of its trials is done")
+    if options.only and scheduler.plan.pending:
+        progress.line(
+            "learning rates are still to be chosen: rates are added for all methods alike, so this takes the trials of "
+            "all; run without --only"
+        )
     return outcome
 
 
@@ -125,7 +130,7 @@ def _crew(context: RunContext, options: RunOptions, progress: Progress, cells: S
     if options.workers == 0:
         return InProcessCrew(context, progress)
     slots = worker_slots(options.workers, devices=max(planned.training.devices for planned in cells))
-    return ProcessCrew(context, slots[: len(cells) + len(context.plan.pending)])
+    return ProcessCrew(context, slots[: len(cells) + len(context.plan.further)])
 
 
 # ---- before cells are run
@@ -174,7 +179,7 @@ def _check(plan: Plan, results: Results, cells: Sequence[PlannedCell], options: 
 def _download(plan: Plan, progress: Progress) -> None:
     """Get the base models of the plan's cells, and check their weights and chat templates, before anything is
     written."""
-    planned = (*plan.cells, *(pending.template for pending in plan.pending))
+    planned = (*plan.cells, *plan.further)
     used = {cell.base.id for cell in planned}
     trained = sorted((cell.cell.samples, cell.cell.seed) for cell in planned if cell.cell.data is not None)
     most = {seed: samples for samples, seed in trained}
@@ -251,4 +256,4 @@ def _outcome(plan: Plan, results: Results, tried: set[str]) -> SweepOutcome:
     statuses = {planned.cell.id: status_of(planned, results) for planned in plan.cells}
     done = sum(status == Status.DONE for status in statuses.values())
     failed = sum(status != Status.DONE and (id in tried or status not in TO_RUN) for id, status in statuses.items())
-    return SweepOutcome(done, failed, len(plan.cells) + len(plan.pending) - done - failed)
+    return SweepOutcome(done, failed, len(plan.cells) + len(plan.further) - done - failed)

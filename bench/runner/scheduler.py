@@ -18,7 +18,7 @@ from types import FrameType
 
 from bench.errors import UserError
 from bench.planning.estimate import Estimator, make_estimator
-from bench.planning.plan import PlannedCell, status_of
+from bench.planning.plan import Plan, PlannedCell, status_of
 from bench.planning.tuning import settle
 from bench.progress import Advance, Progress, duration, ignore_progress
 from bench.runner import webhook
@@ -77,7 +77,7 @@ class Scheduler:
         self.context, self.progress, self.options, self.refresh = context, progress, options, refresh
         self.plan, self.results = context.plan, context.results
         self.queue: deque[PlannedCell] = deque(cells)
-        pending = sum(matches(cell.template, options.only) for cell in context.plan.pending)
+        pending = sum(matches(planned, options.only) for planned in context.plan.further)
         self.total, self.ended = len(cells) + pending, 0
         self.failed: set[str] = set()
         """Ids of cells."""
@@ -323,19 +323,30 @@ class Scheduler:
             webhook.post(self.options.notify, message, self.progress)
 
     def _settle(self) -> None:
-        """Add the cells whose learning rates have been chosen now."""
+        """Add the cells whose learning rates have been chosen now, and further trials."""
         if not self.plan.pending:
             return
         ids = {planned.cell.id for planned in self.plan.cells}
         waiting = {planned.cell.id for planned in (*self.queue, *self.elsewhere, *self.late)}
         waiting |= {running.planned.cell.id for running in self.running.values()}
-        self.plan = settle(self.plan, self.results, waiting)
-        settled = [planned for planned in self.plan.cells if planned.cell.id not in ids]
-        if settled:
-            self.results.write_plan(self.plan.sweep.resolved(), self.plan.record())
-            rates = sorted({_learning_rate(planned) for planned in settled})
-            self.progress.line(f"learning rates chosen: {', '.join(rates)}")
-            self.queue.extend(planned for planned in settled if matches(planned, self.options.only))
+        before, self.plan = self.plan, settle(self.plan, self.results, waiting)
+        if self.plan is before:
+            return
+        self.results.write_plan(self.plan.sweep.resolved(), self.plan.record())
+        added = [planned for planned in self.plan.cells if planned.cell.id not in ids]
+        for what, cells in (
+            ("learning rates chosen", _chosen_cells(before, self.plan)),
+            (
+                "the best rate of some setting lies at an end of its rates, so every setting gets one more",
+                [planned for planned in added if not planned.final],
+            ),
+        ):
+            rates = sorted({_learning_rate(planned) for planned in cells})
+            if rates:
+                self.progress.line(f"{what}: {', '.join(rates)}")
+        queued = [planned for planned in added if matches(planned, self.options.only)]
+        self.total += sum(not planned.final for planned in queued)
+        self.queue.extend(queued)
 
     # ---- telling how the run goes
 
@@ -358,7 +369,7 @@ class Scheduler:
     def _time_left(self) -> float:
         """Seconds until all workers are done, by estimates; pending cells are counted in."""
         now = time.monotonic()
-        pending = [cell.template for cell in self.plan.pending if matches(cell.template, self.options.only)]
+        pending = [planned for planned in self.plan.further if matches(planned, self.options.only)]
         waiting = [self._seconds(planned) for planned in (*self.queue, *pending)]
         running = [max(0.0, cell.expected - (now - cell.started)) for cell in self.running.values()]
         seconds = [*waiting, *running]
@@ -370,6 +381,12 @@ class Scheduler:
             f"{len(self.running)} running, {len(self.queue)} to go, about {duration(self._time_left())} left; "
             f"{duration(time.monotonic() - self.started)} so far"
         )
+
+
+def _chosen_cells(before: Plan, after: Plan) -> list[PlannedCell]:
+    """The cells that are final in the second plan alone."""
+    final = {planned.cell.id for planned in before.cells if planned.final}
+    return [planned for planned in after.cells if planned.final and planned.cell.id not in final]
 
 
 def _learning_rate(planned: PlannedCell) -> str:

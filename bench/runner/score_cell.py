@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from bench.costs import Meter, PassFlops, count_flops, release_memory
+from bench.data.sweep_data import SweepData
 from bench.data.templates import make_template
 from bench.errors import out_of_memory
 from bench.evaluation import protocols, scoring
@@ -46,7 +47,7 @@ def score_cell(run: CellRun) -> None:
     UnreadableAdapter if what was saved cannot be loaded.
     """
     # All evaluations of a cell are of the merged model, or none is.
-    wants_merged = any(wanted.merged for wanted in (*run.planned.evaluations, *run.planned.answers))
+    wants_merged = any(wanted.merged for wanted in (*run.planned.every_evaluation, *run.planned.answers))
     if wants_merged:
         lm = _merged_lm(run)
         if lm is not None:
@@ -59,7 +60,7 @@ def score_cell(run: CellRun) -> None:
     if run.cell.data is not None:
         time_answers(run, "unmerged", lm)
     _score(run, lm, merged=False)
-    if not wants_merged and not run.planned.trial:
+    if not wants_merged and not run.planned.pilot:
         try:  # only measured: the scores count, whatever happens here
             merged_lm = _merge(run, model, None)
             if merged_lm is not None:
@@ -116,13 +117,13 @@ def _merge(run: CellRun, model: PreTrainedModel, batch_size: int | None) -> Lang
         run.data,
         run.tokenizer,
         batch_size,
-        run.planned.trial,
+        run.planned.pilot,
     )
     run.costs.merging_seconds = round(time.perf_counter() - start, 2)
     run.warn(outcome.warnings)
     if outcome.lm is None:
         run.record.merge_max_abs_diff, run.record.merge_reason = None, outcome.reason
-    elif outcome.flips is not None:  # None for a trial, which is not compared
+    elif outcome.flips is not None:  # None for a pilot, which is not compared
         run.record.merge_max_abs_diff = dict(outcome.max_abs_diff or {})
         run.record.merge_flips = outcome.flips
         run.record.development = run.record.development or outcome.development  # of the model that was scored
@@ -136,7 +137,7 @@ def _score_unmerged_instead(run: CellRun, outcome: MergeOutcome) -> None:
     """Record that merging changes the model's answers, and forget scores of the merged model by earlier versions."""
     run.record.merge_reason = f"{outcome.changed}; the scores are of the unmerged model"
     run.record.development = outcome.development
-    for evaluation in run.planned.evaluations:
+    for evaluation in run.planned.every_evaluation:
         if evaluation.id in run.record.evaluations and run.record.evaluations[evaluation.id].merged:
             del run.record.evaluations[evaluation.id]
     for answers in run.planned.answers:
@@ -152,34 +153,39 @@ def _time_merged(run: CellRun, lm: LanguageModel) -> None:
 
 def _score(run: CellRun, lm: LanguageModel, merged: bool) -> None:
     """Score the model on everything that is not recorded yet."""
-    if run.record.development is None and not run.planned.trial:  # merging records it for the merged model
+    if run.record.development is None and not run.planned.pilot:  # merging records it for the merged model
         start, questions = time.perf_counter(), development_questions(run.data)
         loglikelihoods = choice_loglikelihoods(lm, questions) if questions else []
         run.record.development = development_accuracy(questions, loglikelihoods)
         run.costs.development_seconds = round(time.perf_counter() - start, 2)
-    for evaluation in run.planned.evaluations:
-        if evaluation.id not in run.record.evaluations:
-            _evaluate(run, lm, evaluation, merged)
+    for data, evaluations in (
+        (run.data.development_view, run.planned.development),
+        (run.data, run.planned.evaluations),
+    ):
+        for evaluation in evaluations:
+            if evaluation.id not in run.record.evaluations:
+                _evaluate(run, lm, data, evaluation, merged)
     for answers in run.planned.answers:
         if answers.id not in run.record.answers:
             _answer(run, lm, answers, merged)
 
 
-def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, merged: bool) -> None:
+def _evaluate(run: CellRun, lm: LanguageModel, data: SweepData, evaluation: EvaluationIdentity, merged: bool) -> None:
     """Score one task by one protocol; rows that an earlier run has written are used, without costs. The record says
     whether the model was merged, also where the plan wants it otherwise."""
     wanted, evaluation = evaluation, evaluation.of(merged)
-    scores, costs, batch_tokens = _earlier_scores(run, evaluation), ScoringCosts(), None
+    metric = protocols.primary_metric(data, evaluation)
+    scores, costs, batch_tokens = _earlier_scores(run, evaluation, metric), ScoringCosts(), None
     if scores is None:
         lm.advance = run.listener.stage(f"{run.cell.name} scoring {evaluation.task}")
         before = dataclasses.replace(lm.counts)
         lm.limit.begin()
         with Meter(run.level) as meter:
-            rows = protocols.evaluate_task(lm, run.data, evaluation)
+            rows = protocols.evaluate_task(lm, data, evaluation)
         costs = scoring_costs(meter.reading, before, lm.counts, _work(run, merged))
         batch_tokens = tuple(lm.limit.used)
         run.folder.write_items(evaluation.file, rows)
-        scores = scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
+        scores = scoring.compute_scores(rows, metric)
     run.record.evaluations[wanted.id] = EvaluationRecord(
         **evaluation.model_dump(),
         **scores.model_dump(),
@@ -190,16 +196,20 @@ def _evaluate(run: CellRun, lm: LanguageModel, evaluation: EvaluationIdentity, m
     if lm.sharing_check is not None:
         run.record.sharing_check = lm.sharing_check
     run.warn(lm.warnings)
-    add_evaluation_costs(run.costs, run.record.evaluations.values())
+    # What a choice costs is no cost of the method.
+    development = {wanted.id for wanted in run.planned.development} if run.planned.evaluations else set()
+    scored = [of for id, of in run.record.evaluations.items() if id not in development]
+    if scored:
+        add_evaluation_costs(run.costs, scored)
     run.save()
 
 
-def _earlier_scores(run: CellRun, evaluation: EvaluationIdentity) -> Scores | None:
+def _earlier_scores(run: CellRun, evaluation: EvaluationIdentity, metric: str) -> Scores | None:
     """The scores of rows that an earlier run has written, and was ended before it recorded them; None without any.
     Damaged rows are set aside."""
     try:
         rows = stored_rows(run.folder, evaluation.file, evaluation)
-        return None if rows is None else scoring.compute_scores(rows, protocols.primary_metric(run.data, evaluation))
+        return None if rows is None else scoring.compute_scores(rows, metric)
     except CorruptFile as error:
         run.folder.set_aside(f"items/{evaluation.file}")
         run.listener.line(f"{run.cell.name}: its items/{evaluation.file} is corrupt ({error.reason}); it is made again")

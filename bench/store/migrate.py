@@ -16,6 +16,7 @@ def migrated(content: Content, kind: type[Record]) -> Content:
 
     Schema 2 added its own number to every file. In plan.json it added the baseline, and removed a trial's learning
     rate, which is among the trial's options. The first plans name neither the format nor the protocol: there was one.
+    Plans from before a trial could be a final cell, too, have a trial's development questions as its evaluations.
     """
     current = {key: value for key, value in content.items() if key != "schema"}
     if kind is PlanRecord:
@@ -30,11 +31,19 @@ def _bring_plan_up_to_2(plan: Content) -> None:
     trials, cells = plan.get("trials"), plan.get("cells")
     if isinstance(trials, list):
         plan["trials"] = [
-            {key: value for key, value in trial.items() if key != "lr"} if isinstance(trial, dict) else trial
+            _with_development({key: value for key, value in trial.items() if key != "lr"})
+            if isinstance(trial, dict)
+            else trial
             for trial in trials
         ]
     if isinstance(cells, list) and "baseline" not in plan:
         plan["baseline"] = choose_baseline(_trained(cells), _chosen(plan.get("report")))
+
+
+def _with_development(trial: Content) -> Content:
+    if "development" in trial:
+        return trial
+    return {**trial, "development": trial.get("evaluations", []), "evaluations": []}
 
 
 def _trained(cells: list[JsonValue]) -> list[tuple[str, int | None]]:

@@ -107,7 +107,7 @@ def _plan_of_cells(results: Results) -> PlanRecord | None:
         report=report,
         baseline=choose_baseline(trained, report.baseline),
         trials=[
-            _planned(cell, labels, [*record.evaluations], [], seed=None)
+            _planned(cell, labels, [], [], seed=None, development=[*record.evaluations])
             for folder, (cell, record) in recorded.items()
             if folder in trials
         ],
@@ -119,7 +119,12 @@ def _plan_of_cells(results: Results) -> PlanRecord | None:
 
 
 def _planned(
-    cell: Cell, labels: Mapping[BaseIdentity, str], evaluations: list[str], answers: list[str], seed: int | None
+    cell: Cell,
+    labels: Mapping[BaseIdentity, str],
+    evaluations: list[str],
+    answers: list[str],
+    seed: int | None,
+    development: Sequence[str] = (),
 ) -> PlannedRecord:
     return PlannedRecord(
         folder=cell.folder,
@@ -133,6 +138,7 @@ def _planned(
         tuned=bool(cell.tuned_by),
         training=cell.training,
         evaluations=evaluations,
+        development=list(development),
         answers=answers,
     )
 

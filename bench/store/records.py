@@ -16,6 +16,7 @@ from bench.sweep.cell import CellData, Settings
 from bench.sweep.contrasts import ContrastsRecord
 from bench.sweep.decide import DecideRecord
 from bench.sweep.evaluation_identity import AnswersSettings, EvaluationSettings
+from bench.sweep.run_sections import TuneConfig
 from bench.sweep.sections import ReportConfig
 
 SCHEMA = 2
@@ -172,6 +173,9 @@ class Scores(Record):
     """Where answers were generated: the share in which the parser found an answer."""
     acc_parsed: float | None = None
     """The accuracy among the parsed answers."""
+    gold_loss: float | None = None
+    """Where choices were scored: the mean negative log-likelihood (nats) of the right one. It follows how sure the
+    model is, so it breaks ties between learning rates and is no score."""
 
 
 class EvaluationRecord(Scores, ScoringCosts, EvaluationSettings, Record):
@@ -340,7 +344,7 @@ class PlannedRecord(Record):
     rank: int | None = None
     samples: int
     seed: int | None = None
-    """None for a trial."""
+    """None for a trial of a pilot."""
     options: Settings
     tuned: bool = False
     """Trials chose its learning rate."""
@@ -348,6 +352,8 @@ class PlannedRecord(Record):
     """None for the untuned base."""
     evaluations: list[str]
     """Hashes of the evaluations that it is to have."""
+    development: list[str] = Field(default_factory=list)
+    """Of a trial: hashes of its evaluations on the development questions."""
     answers: list[str] = Field(default_factory=list)
     """Hashes of the sets of answers that it is to have."""
 
@@ -386,6 +392,8 @@ class PlanRecord(Record):
     open_questions: dict[FileName, OpenSetRecord] = Field(default_factory=dict)
     instructions: list[str] = Field(default_factory=list)
     """Where the instructions come from that cells learn from."""
+    tune: TuneConfig | None = None
+    """How learning rates are tuned; None where they are not, or where an older version wrote the plan."""
     pending: list[str] = Field(default_factory=list)
     """Names of the cells whose learning rate is yet to be chosen."""
     refused: list[str] = Field(default_factory=list)

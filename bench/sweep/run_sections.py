@@ -6,7 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from bench.statistics import SEEDS
 from bench.sweep.sections import LearningRate, Minutes, Seed, Strict
+
+FURTHER_RATES = 2
+"""By which a grid of learning rates may grow, unless the sweep says otherwise."""
 
 
 class CostsConfig(Strict):
@@ -37,7 +41,28 @@ class TuneConfig(Strict):
     have their grids). One grid for all methods would decide the ranking."""
     trials: int = Field(3, ge=2, le=100)
     """Rates tried for each method and setting."""
+    design: Literal["crossed", "pilot"] = "pilot"
+    """`crossed`, the default with three seeds and no budget: every rate runs with every seed, and the rate of a seed is
+    chosen by the development questions of the other seeds, so that the choice is part of the spread over seeds; its
+    trials are the final cells. `pilot`: one trial a rate, with a seed of its own, chooses for all seeds."""
+    limit: int | None = Field(None, ge=2, le=100)
+    """Rates at most. While the best rate of any setting is the lowest or the highest, every method gets one more.
+    Default: `trials` and two."""
     budget: float = Field(1.0, ge=1e-6, le=1)
-    """Samples of a trial, as a share of the sweep's largest count. Short runs favour high rates."""
+    """Of a pilot: samples of a trial, as a share of the sweep's largest count. Short runs favour high rates."""
     seed: Seed = 7919
-    """Of all trials; no final cell may have it."""
+    """Of all trials of a pilot; no final cell may have it."""
+
+    @property
+    def most_rates(self) -> int:
+        """`limit`, or its default."""
+        return self.trials + FURTHER_RATES if self.limit is None else self.limit
+
+
+def with_design(sweep: dict[str, object]) -> dict[str, object]:
+    """A sweep as it was written, with the design of its tuning where `tune` names none."""
+    tune, seeds = sweep.get("tune"), sweep.get("seeds")
+    if not isinstance(tune, dict) or "design" in tune:
+        return sweep
+    crossed = isinstance(seeds, list) and len(seeds) >= SEEDS and tune.get("budget", 1) in (1, None)
+    return {**sweep, "tune": {**tune, "design": "crossed" if crossed else "pilot"}}

@@ -31,7 +31,7 @@ from bench.sweep.cell import Settings
 from bench.sweep.contrasts import MOST_CONTRASTS, ContrastConfig
 from bench.sweep.decide import DecideConfig
 from bench.sweep.file_sets import with_file_sets
-from bench.sweep.run_sections import CostsConfig, RunConfig, TuneConfig
+from bench.sweep.run_sections import CostsConfig, RunConfig, TuneConfig, with_design
 from bench.sweep.sections import (
     AnswersConfig,
     BaseModelConfig,
@@ -117,7 +117,7 @@ class Sweep(Strict):
             with suppress(ValidationError):  # which is raised again, with its place
                 first = DecideConfig.model_validate(plain["decide"]).looks[0]
                 plain = {**plain, "seeds": list(range(first))}
-        return with_file_sets(plain)
+        return with_design(with_file_sets(plain))
 
     @field_validator("base_model", mode="before")
     @classmethod
@@ -189,12 +189,25 @@ class Sweep(Strict):
         with_rate = [str(entry["method"]) for entry in self.methods if "lr" in entry]
         if with_rate:
             raise ValueError(f"tune chooses the learning rates; leave out lr of {', '.join(with_rate)}")
-        if self.tune.seed in self.seeds:
+        if self.tune.design == "crossed":
+            self._check_crossed(self.tune)
+        elif self.tune.seed in self.seeds:
             raise ValueError(f"tune.seed {self.tune.seed} is one of the seeds; the trials need another one")
         unknown = set() if self.tune.lr == "grid" else set(self.tune.lr) - set(self.method_names)
         if unknown:
             raise ValueError(f"tune.lr names methods that are not in the sweep: {', '.join(sorted(unknown))}")
+        if self.tune.most_rates < self.tune.trials:
+            raise ValueError(f"tune.limit {self.tune.limit} is below tune.trials {self.tune.trials}; raise it")
         return self
+
+    def _check_crossed(self, tune: TuneConfig) -> None:
+        if len(set(self.seeds)) < 2:
+            raise ValueError(
+                "tune.design crossed chooses the rate of a seed by the other seeds, and this sweep has one; set seeds "
+                "to [0, 1, 2], or design to pilot"
+            )
+        if tune.budget < 1:
+            raise ValueError("tune.budget is of a pilot, and tune.design is crossed; leave one of them out")
 
     @property
     def method_names(self) -> list[str]:

@@ -311,6 +311,6 @@ def test_defaults_and_facts(tiny_model: Path) -> None:
         "update_gap": 200,
         "target_modules": sorted(LINEAR),
     }
-    assert method.facts.mergeable and method.facts.shared_prefix and options["lr"] in method.facts.lr_grid
+    assert method.facts.mergeable and method.facts.shared_prefix and options["lr"] == method.facts.lr_center
     assert method.load_kwargs(cell_of(fresh(tiny_model))) == {"dtype": "float32"}
     method.check_machine(options)

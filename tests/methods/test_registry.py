@@ -24,7 +24,7 @@ OWN = """
 from bench.methods import Method, MethodFacts, MethodOptions
 
 class Own(Method):
-    facts = MethodFacts(summary="a user's own", rank=None, shared_prefix="any", lr_grid=(), source="-")
+    facts = MethodFacts(summary="a user's own", rank=None, shared_prefix="any", lr_center=None, source="-")
     Options = MethodOptions
 """
 

@@ -27,16 +27,19 @@ from bench.sweep.schema import Sweep
     ("method", "trials", "expected"),
     [
         ("lora", 3, (1e-4, 3e-4, 1e-3)),
-        ("dora", 3, (1e-4, 2e-4, 3e-4)),  # published: 2e-4
-        ("dora", 4, (1e-4, 2e-4, 3e-4, 1e-3)),
+        ("dora", 3, (1e-4, 3e-4, 1e-3)),
+        ("lora_plus", 3, (1e-4, 3e-4, 1e-3)),
+        ("qdora", 4, (1e-4, 3e-4, 1e-3, 3e-3)),
         ("full", 2, (1e-5, 3e-5)),
-        ("lora", 5, (3.16e-5, 1e-4, 3e-4, 1e-3, 3.16e-3)),  # beyond both ends by the grid's own step
+        ("lora", 5, (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)),
+        ("vera", 3, (1e-3, 3e-3, 1e-2)),  # published: 4e-3
+        ("dvora", 3, (1e-3, 3e-3, 1e-2)),
     ],
 )
-def test_each_method_has_as_many_rates_around_its_published_one(
+def test_a_family_has_the_same_rates_around_its_published_one(
     method: str, trials: int, expected: tuple[float, ...]
 ) -> None:
-    assert learning_rates_to_try(methods.get(method), TuneConfig(trials=trials)) == pytest.approx(expected, rel=0.02)
+    assert learning_rates_to_try(methods.get(method), TuneConfig(trials=trials)) == expected
 
 
 def test_every_registered_method_has_a_grid() -> None:
@@ -80,7 +83,7 @@ def test_what_cannot_be_tuned_is_refused(change: dict[str, Any], problem: str) -
 
 
 ENTRIES = ("--set", "methods=[{method: lora, rank: [2, 4]}, {method: dora, rank: 2}]", "--set", "seeds=[0, 1]")
-TUNE = "tune={trials: 3, lr: {lora: [1e-4, 1e-2, 3e-2], dora: [1e-4, 1e-2, 3e-2]}}"
+TUNE = "tune={trials: 3, limit: 3, lr: {lora: [1e-4, 1e-2, 3e-2], dora: [1e-4, 1e-2, 3e-2]}}"
 FINALS = {f"{name}-n32-s{seed}" for name in ("lora-r2", "lora-r4", "dora-r2") for seed in (0, 1)}
 
 
@@ -156,7 +159,7 @@ def test_the_report_shows_the_trials_apart(tuned: tuple[tuple[Any, ...], Path, s
 
 def test_trials_of_fewer_samples_say_so(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
-    tune = "tune={trials: 2, budget: 0.5, lr: {lora: [1e-3, 1e-2]}}"
+    tune = "tune={trials: 2, limit: 2, budget: 0.5, lr: {lora: [1e-3, 1e-2]}}"
     done = bench("run", path, "--results", tmp_path, "--set", "methods=[{method: lora, rank: 2}]", "--set", tune)
     assert done.exit_code == 0, done.output
     page = (tmp_path / "tiny" / "report" / "report.md").read_text()
@@ -167,7 +170,7 @@ def test_trials_of_fewer_samples_say_so(tmp_path: Path, tiny_model: Path) -> Non
 def test_a_setting_whose_trials_all_fail_stays_pending(tmp_path: Path, tiny_model: Path) -> None:
     path = sweep_file(tmp_path, tiny_model)
     arguments = ("--set", "methods=[{method: full}, {method: lora, rank: 2}]", "--set", "training.weight_decay=100")
-    tune = "tune={trials: 2, lr: {full: [900, 1000], lora: [1e-3, 1e-2]}}"
+    tune = "tune={trials: 2, limit: 2, lr: {full: [900, 1000], lora: [1e-3, 1e-2]}}"
     done = bench("run", path, "--results", tmp_path, *arguments, "--set", tune)
     assert done.exit_code == 1 and "full-n32-s0 stays pending: none of its trials" in done.output, done.output
     page = (tmp_path / "tiny" / "report" / "report.md").read_text()

@@ -32,7 +32,11 @@ def draw(frame: pd.DataFrame) -> list[ReportFigure]:
             ax.set_axis_off()
         figure.supxlabel("learning rate", fontsize=9.5)
         figure.supylabel("development accuracy (%)", fontsize=9.5)
-    caption = "One trial a point, one seed; ringed: the rate at which the final cells run."
+    caption = (
+        "Mean over the seeds, the band from the lowest to the highest of them; ringed: rates that were chosen."
+        if scored["seed"].notna().any()
+        else "One trial a point, one seed; ringed: the rate at which the final cells run."
+    )
     says = "Development accuracy against learning rate, one panel a method"
     return [render_figure(NAME, "Learning rates", says, caption, figure)]
 
@@ -42,12 +46,15 @@ def _panel(ax: Axes, method: str, scored: pd.DataFrame, look: tuple[str, str]) -
     settings = scored.groupby("setting", sort=False)
     colour, marker = look
     for place, (_, rows) in enumerate(settings):
-        setting = rows.sort_values("lr")
+        by_rate = rows.groupby("lr")
+        setting = by_rate.agg(score=("score", "mean"), chosen=("chosen", "first"), rank=("rank", "first")).reset_index()
+        ends = by_rate["score"].agg(["min", "max"])
         shade = 1.0 if len(settings) == 1 else 0.4 + 0.6 * place / (len(settings) - 1)
         rank = setting["rank"].iloc[0]
         label = None if pd.isna(rank) else f"r={rank:g}"
         ax.plot(setting["lr"], setting["score"], color=colour, marker=marker, ms=4, lw=1.4, alpha=shade, label=label)
-        best = setting[setting["chosen"]]
+        ax.fill_between(ends.index, ends["min"], ends["max"], color=colour, alpha=0.12 * shade, lw=0)
+        best = setting[setting["chosen"] > 0]
         ax.plot(best["lr"], best["score"], ls="none", marker="o", ms=10, mfc="none", mec=GREY)
     ax.set_xscale("log")
     tried = sorted(scored["lr"].unique())
