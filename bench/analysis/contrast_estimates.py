@@ -44,10 +44,11 @@ class EstimatedContrast:
     post_hoc: bool
     folders: frozenset[str]
     estimate: SeedEstimate
+    measure: str = ""
 
     def key(self, family: str) -> ContrastKey:
         """What identifies it at every look."""
-        return self.of, self.against, self.base, self.over, self.per_doubling, family
+        return self.of, self.against, self.base, self.over or self.measure, self.per_doubling, family
 
 
 def default_contrasts(
@@ -74,7 +75,7 @@ def default_contrasts(
         }
         values = [sum(place.pairs[seed].difference for place in members) / len(members) for seed in seeds]
         single = len(members) == 1
-        estimate = members[0].estimate(answers) if single else _estimate(values, weights, answers, len(members))
+        estimate = members[0].estimate(answers) if single else estimate_of(values, weights, answers, len(members))
         over = _over([place.row.rank for place in members], [place.row.samples for place in members])
         folders = frozenset[str]().union(*(place.folders for place in members))
         estimated.append(EstimatedContrast(series, baseline, "", over, None, post_hoc, folders, estimate))
@@ -97,7 +98,7 @@ def default_trends(
                 averages = dict(zip(of_series["folder"], of_series["average"], strict=True))
                 values = [sum(weight * averages[folder] for weight, folder in of) for of in weights.values()]
                 folders = frozenset(folder for of in weights.values() for _, folder in of)
-                estimate = _estimate(values, weights, answers, len(next(iter(weights.values()))))
+                estimate = estimate_of(values, weights, answers, len(next(iter(weights.values()))))
                 over = f"{numbers.nunique()} values of {axis}"
                 # A series of several bases is named after its base.
                 estimated.append(EstimatedContrast(series, None, "", over, axis, post_hoc, folders, estimate))
@@ -183,7 +184,7 @@ def _of_config(
         contrast.per_doubling,
         post_hoc,
         folders,
-        _estimate(values, weights, answers, places),
+        estimate_of(values, weights, answers, places),
     )
 
 
@@ -192,7 +193,7 @@ def _first(weights: Weights, counted: Counted) -> Weights:
     return {seed: weights[seed] for seed in sorted(weights)[: counted(len(weights))]}
 
 
-def _estimate(
+def estimate_of(
     values: Sequence[float], weights: Weights, answers: Mapping[str, CellAnswers], places: int
 ) -> SeedEstimate:
     of_seeds = {seed: [(weight, answers.get(folder)) for weight, folder in cells] for seed, cells in weights.items()}

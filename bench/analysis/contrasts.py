@@ -30,6 +30,13 @@ from bench.analysis.contrast_estimates import (
     named_contrasts,
 )
 from bench.analysis.look_stages import LookStage, StoredBoundaries, later_seeds_sentence, look_stages, of_seeds
+from bench.analysis.rate_contrasts import (
+    RateStudy,
+    differences_at_rates,
+    lost_when_off,
+    rate_cells,
+    robustness_contrasts,
+)
 from bench.analysis.result_tables import ResultTables, trained_cells
 from bench.statistics import SINGLE, Correction, SeedComparison, SeedEstimate, Verdict, compare_at_look
 from bench.store.records import PlanRecord
@@ -43,7 +50,7 @@ CONTRASTS = (
     *("p", "p_adjusted", "tie_p_adjusted", "bound", "seeds_needed", "verdict", "post_hoc"),
 )
 """The columns of `SweepComparisons.table`."""
-PRIMARY, TRENDS = "primary", "trends"
+PRIMARY, TRENDS, RATES = "primary", "trends", "learning rates"
 """The families."""
 
 
@@ -66,6 +73,8 @@ class Contrast:
     folders: frozenset[str]
     """The cells that it is made of."""
     judged: JudgedEstimate
+    measure: str = ""
+    """What is compared, where that is not the score itself: how it changes when the learning rate is off."""
 
     @classmethod
     def of_estimate(cls, estimated: EstimatedContrast, judged: JudgedEstimate, family: str) -> Contrast:
@@ -79,6 +88,7 @@ class Contrast:
             estimated.post_hoc,
             estimated.folders,
             judged,
+            estimated.measure,
         )
 
     @property
@@ -90,7 +100,7 @@ class Contrast:
             if self.per_doubling
             else f"mean over {self.over}"
             if self.over
-            else ""
+            else self.measure
         )
         where = f" on {self.base}" if self.base else ""
         return f"{what}{where}{f', {kind}' if kind else ''}"
@@ -98,7 +108,7 @@ class Contrast:
     @property
     def key(self) -> ContrastKey:
         """What identifies it at every look."""
-        return self.of, self.against, self.base, self.over, self.per_doubling, self.family
+        return self.of, self.against, self.base, self.over or self.measure, self.per_doubling, self.family
 
     @property
     def unit(self) -> str:
@@ -167,6 +177,8 @@ class SweepComparisons:
     """The last look."""
     earlier: tuple[SweepComparisons, ...] = ()
     """Those of the looks before it."""
+    rates: RateStudy | None = None
+    """Of a crossed design."""
 
     @property
     def sequential(self) -> bool:
@@ -188,19 +200,34 @@ def compare_sweep(
     """The contrasts and the paired differences of a sweep, after all of its looks. `margin`: of a tie (points); 0
     leaves none. `stored`: boundaries that are stored with the results.
 
-    What one look has told stands at the next ones, with its estimate and interval.
+    What one look has told stands at the next ones, with its estimate and interval. The trials of a crossed design, all
+    with the first seeds, say how far each method depends on its learning rate.
     """
     stages = look_stages(tables, plan, stored)
     looks: list[SweepComparisons] = []
     for stage in stages:
         before = looks[-1] if looks else None
         looks.append(_compared(of_seeds(tables, stage.seeds), plan, margin, stage, before))
-    return replace(
+    last = replace(
         looks[-1],
         look=later_seeds_sentence(plan, stages),
         against_best=looks[0].against_best,
         earlier=tuple(looks[:-1]),
     )
+    return last if tables.trials is None else _with_rates(last, tables.trials, plan, margin)
+
+
+def _with_rates(
+    comparisons: SweepComparisons, trials: ResultTables, plan: PlanRecord, margin: float
+) -> SweepComparisons:
+    """The comparisons with what the trials of a crossed design say of learning rates, a family of its own."""
+    cells, answers = rate_cells(trials, plan), cell_answers(trials.questions)
+    post_hoc = plan.contrasts is None or DEFAULT_CONTRASTS not in plan.contrasts.planned
+    estimated = robustness_contrasts(cells, plan.baseline, answers, post_hoc)
+    judged = judge_family([contrast.estimate for contrast in estimated], margin)
+    contrasts = map(Contrast.of_estimate, estimated, judged, [RATES] * len(judged))
+    study = RateStudy(differences_at_rates(cells, plan.baseline, answers), lost_when_off(cells))
+    return replace(comparisons, contrasts=(*comparisons.contrasts, *contrasts), rates=study)
 
 
 def _compared(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -72,6 +72,8 @@ class ResultTables:
     """The warnings in the cells' records, each once."""
     near_chance: tuple[NearChance, ...] = ()
     """The tasks that are near chance, on each base."""
+    trials: ResultTables | None = None
+    """Of a crossed design, all trials, the final cells among them."""
 
 
 def read_results(results: Results, average: Average | None = None) -> ResultTables:
@@ -82,36 +84,44 @@ def read_results(results: Results, average: Average | None = None) -> ResultTabl
     newer version.
     """
     plan = recorded_plan(results)
-    cells = [
-        _read_cell(results.folder_named(planned.folder), planned, series)
-        for planned, series in zip(plan.cells, series_names(plan.cells), strict=True)
-    ]
+    cells = _read_cells(results, plan.cells)
+    tasks = average_tasks(plan.report.average if average is None else average, [cell.of_average for cell in cells])
+    in_plan = {planned.folder for planned in (*plan.cells, *plan.trials)}
+    unplanned = sum(name not in in_plan for name in _recorded_names(results))
+    tables = _tables(cells, tasks, plan.protocols, unplanned)
+    if not any(trial.evaluations for trial in plan.trials):
+        return tables
+    return replace(tables, trials=_tables(_read_cells(results, plan.trials), tasks, plan.protocols))
+
+
+def _read_cells(results: Results, planned: Sequence[PlannedRecord]) -> list[_Cell]:
+    names = series_names(planned)
+    return [_read_cell(results.folder_named(of.folder), of, name) for of, name in zip(planned, names, strict=True)]
+
+
+def _tables(cells: Sequence[_Cell], tasks: AverageTasks, protocols: Sequence[str], unplanned: int = 0) -> ResultTables:
+    """The tables of these cells, with averages over these tasks."""
     warnings: dict[str, list[str]] = {}
     for cell in cells:
         for text in cell.warnings:
             warnings.setdefault(text, []).append(cell.name)
     # The protocol of the averages first, whichever protocol the first cell has scores of.
-    order = {name: place for place, name in enumerate(plan.protocols)}
+    order = {name: place for place, name in enumerate(protocols)}
     scored = [(cell, result) for cell in cells for result in cell.scored]
     scored.sort(key=lambda pair: order.get(pair[1].evaluation.protocol, len(order)))
-    tasks = average_tasks(plan.report.average if average is None else average, [cell.of_average for cell in cells])
     questions = question_table([rows for cell in cells for rows in cell.questions(tasks.counted[cell.base])])
-    in_plan = {planned.folder for planned in (*plan.cells, *plan.trials)}
+    problems = [
+        *(text for cell in cells for text in cell.problems),
+        *(f"report.average names {task}, which no cell was scored on" for task in tasks.missing),
+        *differing_questions(questions),
+        *_untouched(cells),
+        *unequal_batches([(cell.name, cell.evaluations) for cell in cells]),
+    ]
     return ResultTables(
         pd.DataFrame([{**cell.row, **cell.averages(tasks.counted[cell.base])} for cell in cells]),
         pd.DataFrame([_score_row(cell, result, tasks) for cell, result in scored], columns=SCORES),
-        tuple(
-            dict.fromkeys(
-                [
-                    *(text for cell in cells for text in cell.problems),
-                    *(f"report.average names {task}, which no cell was scored on" for task in tasks.missing),
-                    *differing_questions(questions),
-                    *_untouched(cells),
-                    *unequal_batches([(cell.name, cell.evaluations) for cell in cells]),
-                ]
-            )
-        ),
-        sum(name not in in_plan for name in _recorded_names(results)),
+        tuple(dict.fromkeys(problems)),
+        unplanned,
         questions,
         tuple(f"{first_names(names)}: {text}" for text, names in warnings.items()),
         tasks.near_chance,

@@ -71,19 +71,28 @@ def compare_by_probability(
 ) -> Robustness:
     """The comparisons of `compare_sweep` with the probability of the right choice in the place of accuracy. `margin`:
     that of accuracy; `stored`: boundaries of looks."""
-    cells = tables.cells.assign(average=tables.cells["probability"].astype(float))
-    if cells["average"].isna().all():
+    by_probability = _by_probability(tables)
+    if by_probability.cells["average"].isna().all():
         return Robustness({}, {})
-    questions = tables.questions.assign(correct=tables.questions["probability"])
-    first = first_look(replace(tables, cells=cells), plan).cells
+    first = first_look(by_probability, plan).cells
     gain = tie_margin(first, plan.baseline, plan.report).gain
     # Points of one outcome are not those of the other: the margin is the same share of what training gains.
     scaled = margin.points * gain / margin.gain if gain and margin.gain and gain > 0 and margin.gain > 0 else 0.0
-    compared = compare_sweep(replace(tables, cells=cells, questions=questions), plan, scaled, stored)
+    compared = compare_sweep(by_probability, plan, scaled, stored)
     return Robustness(
         {contrast.key: _of_contrast(contrast) for contrast in compared.contrasts},
         {_place(row): _of_row(row) for row in difference_rows(compared.differences)},
         scaled,
+    )
+
+
+def _by_probability(tables: ResultTables) -> ResultTables:
+    """The tables with the probability of the right choice in the place of accuracy."""
+    return replace(
+        tables,
+        cells=tables.cells.assign(average=tables.cells["probability"].astype(float)),
+        questions=tables.questions.assign(correct=tables.questions["probability"]),
+        trials=None if tables.trials is None else _by_probability(tables.trials),
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from typing import TypeVar
 
 from bench.data.examples import TrainingRow
 from bench.data.questions import Question, normalize
 from bench.hashing import short_hash
+
+Row = TypeVar("Row", bound=TrainingRow)
 
 SHARED_BY, SHARED_SHARE = 5, 0.01
 """A text that at least 5 questions and 1 % of a set's questions share, each with another answer, is no question by
@@ -41,9 +44,9 @@ def clusters(questions: Collection[Question]) -> dict[str, str]:
     return {question.key: short_hash(compared_text(question, shared)) for question in questions}
 
 
-def distinct(rows: Iterable[Question], most: int) -> list[Question]:
+def distinct(rows: Iterable[Row], most: int) -> list[Row]:
     """The first rows of those with the same question and choices, `most` of them."""
-    first: dict[str, Question] = {}
+    first: dict[str, Row] = {}
     for row in rows:
         if len(first) >= most:
             break

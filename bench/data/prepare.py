@@ -63,8 +63,11 @@ def prepare_data(sweep: Sweep, use_placeholders: bool = False) -> SweepData:
     held_out = held_out_instructions(rows.pools, config)
     open_questions = open_question_sets(sweep, held_out, use_placeholders)
     development = _development(rows, config, shared)
+    judged_by_loss: dict[str, tuple[TrainingRow, ...]] = {}
+    if sweep.tune is not None and not any(development.values()):
+        judged_by_loss = _development_answers(rows, config, held_out)
     drawn: dict[str, Sequence[TrainingRow]] = {
-        name: [*development[name], *held_out.get(name, ())] for name in rows.pools
+        name: [*development[name], *judged_by_loss.get(name, ()), *held_out.get(name, ())] for name in rows.pools
     }
     evaluated: dict[str, Sequence[TrainingRow]] = {**rows.tests}
     evaluated |= {
@@ -92,6 +95,7 @@ def prepare_data(sweep: Sweep, use_placeholders: bool = False) -> SweepData:
         tasks={name: tasks[name] for name in sorted(used)},
         pools=pools,
         development=development,
+        development_answers=judged_by_loss,
         questions=questions,
         overlap=overlap,
         notes=tuple(notes),
@@ -203,6 +207,22 @@ def _development(rows: _Rows, config: DataConfig, shared: frozenset[str]) -> dic
         different = len({row.normalized_with_choices for row in pool})
         development[name] = tuple(distinct(drawn, min(share, int(different * MAX_HELD_OUT_SHARE))))
     return development
+
+
+def _development_answers(
+    rows: _Rows, config: DataConfig, held_out: Mapping[str, Sequence[TrainingRow]]
+) -> dict[str, tuple[TrainingRow, ...]]:
+    """Rows without choices, drawn from each training set that has no questions: learning rates are chosen by how likely
+    their answers are. None is held out to be answered."""
+    share = -(-config.development // len(rows.pools))
+    drawn: dict[str, tuple[TrainingRow, ...]] = {}
+    for name, pool in rows.pools.items():
+        taken = {row.key for row in held_out.get(name, ())}
+        fresh = [row for row in pool if not isinstance(row, Question) and row.key not in taken]
+        most = int(len({row.normalized_with_choices for row in pool}) * MAX_HELD_OUT_SHARE)
+        shuffled = seeded_shuffle(fresh, f"{config.seed}:{name}:development")
+        drawn[name] = tuple(distinct(shuffled, min(share, most)))
+    return drawn
 
 
 def _opening(question: OpenQuestion) -> Dialogue:

@@ -40,6 +40,7 @@ class SweepData:
     pools: dict[str, tuple[TrainingRow, ...]]
     """Rows that cells may be trained on, by training set."""
     development: dict[str, tuple[Question, ...]]
+    """Questions of each training set that choose learning rates and check merging."""
     questions: dict[str, tuple[Question, ...]]
     """Questions that every cell is scored on, by task."""
     overlap: dict[str, Overlap]
@@ -51,6 +52,8 @@ class SweepData:
     """How the columns of each of the user's own sets were read, for the plan."""
     placeholders: tuple[str, ...] = ()
     """Sets whose rows are placeholders for a hub's: good for a plan only."""
+    development_answers: dict[str, tuple[TrainingRow, ...]] = field(default_factory=dict)
+    """Rows without choices that choose learning rates where there are no development questions."""
 
     @cached_property
     def development_view(self) -> SweepData:
@@ -65,6 +68,21 @@ class SweepData:
         for name in sorted(self.pools):
             parts += [f"{name}:{self.tasks[name].wording}", *(row.key for row in self.pools[name])]
         return short_hash(*parts)
+
+    @cached_property
+    def development_answers_fingerprint(self) -> str:
+        """Hash of `development_answers` and their wording, 16 hex digits; empty without any."""
+        rows = [row.key for name in sorted(self.development_answers) for row in self.development_answers[name]]
+        return short_hash(self.config.template, *rows) if rows else ""
+
+    def rendered_development_answers(self, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+        """The rows that choose learning rates by their answers, as text."""
+        template = make_template(self.config.template, tokenizer if self.has_instructions else None)
+        return [
+            render_example(row, self.tasks[row.task].wording, self.config.format, template)
+            for rows in self.development_answers.values()
+            for row in rows
+        ]
 
     def questions_fingerprint(self, task: str) -> str:
         """Hash of the questions that a task is scored on, in their order, with their wording and format."""

@@ -90,11 +90,11 @@ def make_plan(
     trained = pending or any(planned.cell.data is not None for planned in cells.values())
     if refused and (strict or not trained):
         raise refused[0].error
-    final = [planned.cell for planned in cells.values() if not planned.development]
+    final = [planned.cell for planned in cells.values() if not planned.trial]
     final += [waiting.template.cell for waiting in pending]
     checks.check_baseline(sweep, final)
     checks.check_contrasts(sweep, final)
-    scored = [evaluation.task for planned in cells.values() for evaluation in planned.evaluations if not planned.trial]
+    scored = [evaluation.task for planned in cells.values() for evaluation in planned.evaluations]
     checks.check_average(sweep, dict.fromkeys(scored))
     return Plan(
         sweep,

@@ -92,11 +92,9 @@ def check_trackers(trainings: Sequence[TrainingConfig]) -> None:
 
 
 def check_development(data: SweepData) -> None:
-    """For tuning without development questions."""
-    if not data.development_view.questions:
-        raise UserError(
-            "tune chooses by development questions, and there are none", "Set data.development to 100 or so."
-        )
+    """For tuning without development questions or rows."""
+    if not (data.development_view.questions or data.development_answers_fingerprint):
+        raise UserError("tune chooses by development data, and there are none", "Set data.development to 100 or so.")
 
 
 def check_weights(base: BaseModelConfig, skeleton: PreTrainedModel) -> None:

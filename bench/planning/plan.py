@@ -49,6 +49,8 @@ class PlannedCell:
     """The open questions that it answers."""
     development: tuple[EvaluationIdentity, ...] = ()
     """Those on the development questions, of a trial: a cell that is run to choose a learning rate."""
+    development_rows: str = ""
+    """Of a trial on data without questions: hash of the rows whose loss it is chosen by."""
     final: bool = True
     """Part of the comparison. A trial becomes final when its learning rate is chosen for its seed."""
     timed: bool = False
@@ -58,7 +60,12 @@ class PlannedCell:
     @property
     def pilot(self) -> bool:
         """Whether it is run for a choice alone, and sees no test question."""
-        return bool(self.development) and not self.evaluations
+        return self.trial and not (self.evaluations or self.answers)
+
+    @property
+    def trial(self) -> bool:
+        """Whether it is run to choose a learning rate."""
+        return bool(self.development or self.development_rows)
 
     @property
     def every_evaluation(self) -> tuple[EvaluationIdentity, ...]:
@@ -181,7 +188,7 @@ class Plan:
             tune=self.sweep.tune,
             pending=[pending.name for pending in self.pending],
             refused=[f"{refusal.what}: {refusal.problem}" for refusal in self.refused],
-            trials=[_planned_record(planned, labels) for planned in self.cells if planned.development],
+            trials=[_planned_record(planned, labels) for planned in self.cells if planned.trial],
             cells=[_planned_record(planned, labels) for planned in final],
         )
 
@@ -237,10 +244,11 @@ def _planned_record(planned: PlannedCell, labels: dict[BaseIdentity, str]) -> Pl
         samples=cell.samples,
         seed=None if planned.pilot else cell.seed,
         options=cell.options,
-        tuned=bool(cell.tuned_by or planned.development),
+        tuned=bool(cell.tuned_by) or planned.trial,
         training=cell.training,
         evaluations=[identity.id for identity in planned.evaluations],
         development=[identity.id for identity in planned.development],
+        development_rows=planned.development_rows,
         answers=[identity.id for identity in planned.answers],
     )
 
@@ -278,5 +286,7 @@ def status_of(planned: PlannedCell, results: Results, retry_failed: bool = False
     if record.status in (Status.DONE, Status.TRAINED):
         recorded = {*record.evaluations, *record.answers}
         wanted = {identity.id for identity in planned.every_evaluation} | {identity.id for identity in planned.answers}
-        return Status.DONE if wanted <= recorded else Status.TRAINED
+        loss = record.development_loss
+        chosen_by_loss = not planned.development_rows or (loss is not None and loss.rows == planned.development_rows)
+        return Status.DONE if wanted <= recorded and chosen_by_loss else Status.TRAINED
     return Status.TODO if retry_failed and record.status != Status.KILLED else record.status

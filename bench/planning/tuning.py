@@ -31,7 +31,8 @@ class Trial:
     """Learning rate."""
     seed: int
     score: float
-    """Development accuracy (0 to 1), the mean over the tasks of the first protocol, by the metric of the score."""
+    """Development accuracy (0 to 1), the mean over the tasks of the first protocol, by the metric of the score; on data
+    without questions the negative loss of the development rows' answers (nats a token)."""
     loss: float
     """Mean negative log-likelihood (nats) of the right answers to the development questions; where answers are
     generated, the training loss at the end, or infinite."""
@@ -74,6 +75,8 @@ def done_trials(pending: Pending, results: Results) -> list[Trial]:
 
 def _result(planned: PlannedCell, results: Results) -> Trial:
     record = results.folder(planned.cell).record()
+    if record.development_loss is not None and planned.development_rows:
+        return Trial(planned.cell.lr or 0.0, planned.cell.seed, -record.development_loss.loss, 0.0)
     evaluations = [record.evaluations[wanted.id] for wanted in planned.development]
     score = _mean([evaluation.score for evaluation in evaluations])
     losses = [evaluation.gold_loss for evaluation in evaluations if evaluation.gold_loss is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.analysis.contrasts import PRIMARY, TRENDS, Contrast, SweepComparisons
+from bench.analysis.contrasts import PRIMARY, RATES, TRENDS, Contrast, SweepComparisons
 from bench.analysis.robustness import Robustness
 from bench.analysis.tie_margin import TieMargin
 from bench.report.content import ReportSection
@@ -20,7 +20,7 @@ SENTENCES = 6
 def contrast_sentences(comparisons: SweepComparisons, margin: TieMargin, robustness: Robustness) -> list[str]:
     """What the contrasts say, a paragraph a family, and whether the secondary outcome agrees."""
     paragraphs = []
-    for family in (PRIMARY, TRENDS):
+    for family in (PRIMARY, TRENDS, RATES):
         members = [contrast for contrast in comparisons.contrasts if contrast.family == family]
         shown = [contrast for contrast in members if contrast.answered] if len(members) > SENTENCES else members
         if family == TRENDS:
@@ -82,7 +82,8 @@ def _sentence(contrast: Contrast, margin: TieMargin) -> str:
 
 def _where(contrast: Contrast) -> str:
     base = f" on {contrast.base}" if contrast.base else ""
-    return f"{base}, mean over {contrast.over}" if contrast.over else base
+    measure = f" {contrast.measure}" if contrast.measure else ""
+    return f"{base}{measure}, mean over {contrast.over}" if contrast.over else f"{base}{measure}"
 
 
 def _capital(text: str) -> str:
@@ -158,13 +159,18 @@ def _note(rows: Sequence[Contrast], comparisons: SweepComparisons, margin: TieMa
         note += f"Post hoc, not in the plan before the first score: {'; '.join(late)}. "
     families = (
         "Differences and trends are adjusted each for their own number (Holm)"
-        if {contrast.family for contrast in rows} == {PRIMARY, TRENDS}
+        if {contrast.family for contrast in rows} >= {PRIMARY, TRENDS}
         else "Each p is adjusted for the number of contrasts (Holm)"
     )
     if comparisons.sequential:
         families = (
             "It is the repeated one, by the boundary of the look at which the contrast was told, or of its last look; "
             "verdicts are adjusted for the number of contrasts (Holm), and there is no p"
+        )
+    if any(contrast.family == RATES for contrast in rows):
+        families += (
+            ". When the learning rate is off by a step: the mean score at the rates next to the chosen one, less that "
+            "at the chosen; better is what loses less; a family of its own"
         )
     return (
         f"{note}Points of average accuracy, or of its slope; one number a seed. The interval holds for the tasks, not "

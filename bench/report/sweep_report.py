@@ -48,6 +48,7 @@ from bench.report.look_sentences import changed_looks, look_sentences
 from bench.report.open_answer_tables import open_answer_tables
 from bench.report.provenance import duplicate_table, environment_table, machine_warning, method_table
 from bench.report.ranking import rank_settings
+from bench.report.rate_table import rate_tables
 from bench.report.robustness_table import rows_sentence
 from bench.report.score_tables import (
     interval_table,
@@ -111,7 +112,7 @@ def sweep_report(results: Results) -> ReportContent:
         rank_settings(tables, compared.differences, plan.baseline),
         judgments,
         judge_panels(tables, judgments, plan.baseline, plan.report),
-        read_trials(results, plan),
+        read_trials(results, plan, tables.trials),
         training_curves.read_training_logs(results, tables.cells),
         sweep_file,
     )
@@ -256,6 +257,7 @@ def _stability(sweep: _Sweep) -> ReportSection:
         tables=[
             *seed_spread_table(cells),
             *trial_table(sweep.trials, max(cells["samples"])),
+            *rate_tables(sweep.comparisons.rates),
         ],
     )
 

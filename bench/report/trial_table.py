@@ -8,25 +8,42 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
+from bench.analysis.result_tables import ResultTables
 from bench.methods.learning_rate_grid import without_learning_rate
 from bench.report.table import ReportTable
 from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import CellFolder, Results
 from bench.store.records import CellRecord, PlannedRecord, PlanRecord, Status
 
-COLUMNS = ("setting", "method", "rank", "lr", "samples", "seed", "score", "loss", "status", "chosen")
+COLUMNS = (
+    "folder",
+    "setting",
+    "method",
+    "rank",
+    "lr",
+    "samples",
+    "seed",
+    "score",
+    "loss",
+    "development_loss",
+    "status",
+    "chosen",
+)
 
 
-def read_trials(results: Results, plan: PlanRecord) -> pd.DataFrame:
+def read_trials(results: Results, plan: PlanRecord, tables: ResultTables | None) -> pd.DataFrame:
     """One row a trial: its development accuracy (points), its last loss, and for how many seeds its learning rate was
-    chosen. In a crossed design each sample count is a setting."""
+    chosen. In a crossed design, whose trials are `tables`, each sample count is a setting, and `accuracy` is that on
+    the test questions (points)."""
     chosen: dict[str, list[float | None]] = {}
-    crossed = any(trial.evaluations for trial in plan.trials)
+    crossed = any(trial.evaluations or trial.answers for trial in plan.trials)
     for cell in plan.cells:
         if cell.tuned:
             chosen.setdefault(_setting(cell, crossed), []).append(cell.lr)
     rows = [_trial_row(results.folder_named(trial.folder), trial, chosen, crossed) for trial in plan.trials]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    averages = {} if tables is None else dict(zip(tables.cells["folder"], tables.cells["average"], strict=True))
+    return frame.assign(accuracy=pd.to_numeric(frame["folder"].map(averages)))
 
 
 def _trial_row(
@@ -41,6 +58,7 @@ def _trial_row(
     loss = record.costs.final_loss if record.costs else None
     setting = _setting(trial, crossed)
     return {
+        "folder": trial.folder,
         "setting": setting,
         "method": trial.method,
         "rank": trial.rank,
@@ -51,6 +69,7 @@ def _trial_row(
         if scored and len(scored) == len(evaluations)
         else math.nan,
         "loss": math.nan if loss is None else loss,
+        "development_loss": record.development_loss.loss if record.development_loss else math.nan,
         "status": "missing" if record.status is Status.TODO else record.status.value,
         "chosen": sum(rate == trial.lr for rate in chosen.get(setting, ())),
     }
@@ -93,10 +112,12 @@ def trial_table(frame: pd.DataFrame, largest: int) -> list[ReportTable]:
 
 def _score_text(trials: pd.DataFrame) -> str:
     """The mean development accuracy of the trials at a rate, and how those ended that are not done."""
-    score = trials["score"].mean()
+    score, digits = trials["score"].mean(), 1
+    if math.isnan(score):
+        score, digits = trials["development_loss"].mean(), 3
     ends = trials["status"][~trials["status"].isin(["done", "missing"])]
     ended = ", ".join(f"{count} {status}" if len(trials) > 1 else str(status) for status, count in _counted(ends))
-    return ("-" if math.isnan(score) else f"{score:.1f}") + (f" ({ended})" if ended else "")
+    return ("-" if math.isnan(score) else f"{score:.{digits}f}") + (f" ({ended})" if ended else "")
 
 
 def _counted(values: pd.Series) -> list[tuple[str, int]]:
@@ -107,6 +128,11 @@ def _note(frame: pd.DataFrame, crossed: bool, largest: int) -> str:
     edge = (
         " At the edge: a chosen rate is the lowest or the highest that was tried, so that a better one may lie beyond."
     )
+    if frame["development_loss"].notna().any():
+        edge += (
+            " These data have no questions: the numbers are the loss of held-back answers, in nats a token, and the "
+            "lowest is the best."
+        )
     if crossed:
         return (
             "Every setting had the same number of rates, each with every seed, scored on development questions (per "

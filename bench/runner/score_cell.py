@@ -15,7 +15,7 @@ from bench.data.sweep_data import SweepData
 from bench.data.templates import make_template
 from bench.errors import out_of_memory
 from bench.evaluation import protocols, scoring
-from bench.evaluation.development import development_accuracy, development_questions
+from bench.evaluation.development import development_accuracy, development_loss, development_questions
 from bench.evaluation.latency import time_generation
 from bench.evaluation.loglikelihood_protocol import choice_loglikelihoods
 from bench.evaluation.merge_check import MergeOutcome, merge_and_compare, probe, probe_batch
@@ -158,6 +158,10 @@ def _score(run: CellRun, lm: LanguageModel, merged: bool) -> None:
         loglikelihoods = choice_loglikelihoods(lm, questions) if questions else []
         run.record.development = development_accuracy(questions, loglikelihoods)
         run.costs.development_seconds = round(time.perf_counter() - start, 2)
+    if run.planned.development_rows and run.record.development_loss is None:
+        lm.advance = run.listener.stage(f"{run.cell.name} scoring development answers")
+        run.record.development_loss = development_loss(lm, run.data, run.tokenizer)
+        run.save()
     for data, evaluations in (
         (run.data.development_view, run.planned.development),
         (run.data, run.planned.evaluations),

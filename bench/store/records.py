@@ -210,6 +210,18 @@ class DevelopmentRecord(Record):
     """0 to 1; None without questions."""
 
 
+class DevelopmentLoss(Record):
+    """How likely the answers of development rows without choices are."""
+
+    rows: str
+    """Hash of the rows."""
+    n: int
+    tokens: int
+    """Of the answers."""
+    loss: float
+    """Negative log-likelihood (nats) a token."""
+
+
 class MergeFlips(Record):
     """How many answers to development questions differ between the merged and the unmerged model."""
 
@@ -250,6 +262,8 @@ class CellRecord(Record):
     answers: dict[str, AnswersRecord] = Field(default_factory=dict)
     """By the hash of the settings that the plan asks for, as `evaluations`."""
     development: DevelopmentRecord | None = None
+    development_loss: DevelopmentLoss | None = None
+    """Of a trial on data without questions."""
     """Of the model that was scored. None: not asked yet."""
     merge_max_abs_diff: dict[str, float | None] | None = None
     """By dtype, how far merging moved a logit; None where it was not measured."""
@@ -354,6 +368,8 @@ class PlannedRecord(Record):
     """Hashes of the evaluations that it is to have."""
     development: list[str] = Field(default_factory=list)
     """Of a trial: hashes of its evaluations on the development questions."""
+    development_rows: str = ""
+    """Of a trial on data without questions: hash of the rows whose loss it is chosen by."""
     answers: list[str] = Field(default_factory=list)
     """Hashes of the sets of answers that it is to have."""
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from helpers.questions import HELD_OUT, alpaca_file, data_of
 from helpers.sweeps import bench, sweep_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.analysis.result_tables import read_results
+from bench.data.encoding import encode_pair
+from bench.evaluation.development import development_loss
+from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.methods.learning_rate_grid import rate_beyond
 from bench.planning.build import make_plan
 from bench.planning.plan import Plan, PlannedCell
@@ -187,3 +194,53 @@ def test_a_crossed_sweep_runs_from_its_file_to_its_report(tmp_path: Path, tiny_m
     assert len(read.cells) == 4 and set(read.cells["status"]) == {"done"} and read.unplanned == 0
     again = bench("run", *arguments)
     assert "10 recorded already, 0 to run" in again.output, again.output
+
+
+INSTRUCTIONS = (
+    *("--set", "seeds=[0, 1]", "--set", "methods=[{method: lora, rank: 2}]", "--set", "costs.inference=false"),
+    *("--set", "tune={trials: 2, limit: 2, lr: {lora: [1e-3, 3e-2]}}", "--set", "samples=16"),
+    *("--set", "answers={questions: held_out, max_new_tokens: 4}", "--set", "evaluation.tasks=null"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", ["crossed", "pilot"])
+def test_instructions_are_tuned_by_the_loss_of_answers_that_are_held_back(
+    design: str, tmp_path: Path, tiny_model: Path
+) -> None:
+    data = f"data={{train: alpaca, alpaca: {alpaca_file(tmp_path)}, held_out: 3, development: 6, template: alpaca}}"
+    arguments = (sweep_file(tmp_path, tiny_model), "--results", tmp_path, "--set", data, *INSTRUCTIONS)
+    done = bench("run", *arguments, "--set", f"tune.design={design}")
+    assert done.exit_code == 0, done.output
+    results = Results(tmp_path / "tiny")
+    plan = results.plan_record()
+    losses: dict[tuple[float | None, int | None], float] = {}
+    for trial in plan.trials:
+        loss = results.folder_named(trial.folder).record().development_loss
+        assert loss is not None and loss.n == 6 and loss.rows == trial.development_rows
+        losses[trial.lr, trial.seed] = loss.loss
+    finals = [cell for cell in plan.cells if cell.method == "lora"]
+    assert len(finals) == 2 and len(losses) == (4 if design == "crossed" else 2)
+    for cell in finals:
+        judges = [1 - (cell.seed or 0)] if design == "crossed" else [None]
+        assert cell.lr == min((1e-3, 3e-2), key=lambda rate: sum(losses[rate, seed] for seed in judges))
+    page = (tmp_path / "tiny" / "report" / "report.md").read_text()
+    assert "nats a token" in page.split("## Learning rates tried")[1]
+
+
+def test_the_loss_of_held_back_answers_is_that_of_the_model(tmp_path: Path, tiny_model: Path) -> None:
+    """Beside a plain forward pass of transformers."""
+    data = data_of({"train": "alpaca", "alpaca": str(alpaca_file(tmp_path)), "template": "alpaca"}, HELD_OUT)
+    rows = {"alpaca": data.pools["alpaca"][:4]}
+    data = replace(data, development_answers=rows)
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_model), AutoModelForCausalLM.from_pretrained(tiny_model)
+    measured = development_loss(LanguageModel(model, tokenizer, None, "any", "float32"), data, tokenizer)
+    total, tokens = 0.0, 0
+    for example in data.rendered_development_answers(tokenizer):
+        prompt, answer = encode_pair(tokenizer, example.prompt, example.answer)
+        labels = torch.tensor([[-100] * len(prompt) + answer])
+        with torch.no_grad():
+            loss = model(input_ids=torch.tensor([prompt + answer]), labels=labels).loss
+        total, tokens = total + float(loss) * len(answer), tokens + len(answer)
+    assert (measured.n, measured.tokens) == (4, tokens)
+    assert measured.loss == pytest.approx(total / tokens, abs=1e-5)
