@@ -43,9 +43,9 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
     `kind`: trained, untuned or majority. `lr`: learning rates, with how many seeds have each where they differ. Scores
     in points; `low` and `high` are the 95 % of `levels.with_intervals`, over what `interval` says. `average_all`: over
     all tasks, those near chance too. `probability`: of the right choice. `development`: the mean share of right answers
-    to a few development questions. `verdict`: against the baseline, as in the paired differences. A column a task of the
-    averages' protocol, then `memory` (peak of training, MB), `seconds` (of training) and `latency` (s, one prompt, 64
-    tokens), each a mean over seeds."""
+    to a few development questions. `verdict`: against the baseline, as in the paired differences. A column a task of
+    the averages' protocol, then `memory` (peak of training, MB), `seconds` (of training) and `latency` (s, one prompt,
+    64 tokens), each a mean over seeds."""
     scores = averaged_scores(results.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()

@@ -174,8 +174,7 @@ class Scores(Record):
     acc_parsed: float | None = None
     """The accuracy among the parsed answers."""
     gold_loss: float | None = None
-    """Where choices were scored: the mean negative log-likelihood (nats) of the right one. It follows how sure the
-    model is, so it breaks ties between learning rates and is no score."""
+    """Where choices were scored: the mean loss (nats) of the right one, which breaks ties between learning rates."""
 
 
 class EvaluationRecord(Scores, ScoringCosts, EvaluationSettings, Record):
@@ -211,15 +210,13 @@ class DevelopmentRecord(Record):
 
 
 class DevelopmentLoss(Record):
-    """How likely the answers of development rows without choices are."""
+    """How likely the answers of development rows (a hash of them) without choices are."""
 
     rows: str
-    """Hash of the rows."""
     n: int
     tokens: int
-    """Of the answers."""
     loss: float
-    """Negative log-likelihood (nats) a token."""
+    """Negative log-likelihood (nats) a token of the answers."""
 
 
 class MergeFlips(Record):
@@ -369,7 +366,7 @@ class PlannedRecord(Record):
     development: list[str] = Field(default_factory=list)
     """Of a trial: hashes of its evaluations on the development questions."""
     development_rows: str = ""
-    """Of a trial on data without questions: hash of the rows whose loss it is chosen by."""
+    """Of a trial on data without questions: hash of the rows that it is chosen by."""
     answers: list[str] = Field(default_factory=list)
     """Hashes of the sets of answers that it is to have."""
 
