@@ -125,7 +125,7 @@ def expect_cells(plan: Plan, results: Results, tflops: float | None = None) -> E
     judge, most = _judge(config.looks), config.looks[-1]
     sizes = [counted.run(simulated, _draw(simulated, most, random), judge) for _ in range(runs)]
     largest = counted.run(simulated, None, lambda contrasts, values, verdicts, seeds: verdicts)
-    trials = sum(planned.trial for planned in plan.cells)
+    trials = sum(not planned.final for planned in plan.cells) - sum(pending.crossed for pending in plan.pending)
     fixed = trials + len(methods) * config.looks[-1]
     least = CellCount(costs.present, costs.waiting_seconds)
     expected = CellCount(fmean(size.cells for size in sizes), fmean(size.seconds for size in sizes))
@@ -134,14 +134,14 @@ def expect_cells(plan: Plan, results: Results, tflops: float | None = None) -> E
 
 def _templates(plan: Plan) -> list[PlannedCell]:
     """The trained final cells of the plan, those that are pending included."""
-    final = [planned for planned in plan.cells if planned.cell.data is not None and not planned.trial]
+    final = [planned for planned in plan.cells if planned.cell.data is not None and planned.final]
     return [*final, *(pending.template for pending in plan.pending)]
 
 
 def _costs(plan: Plan, results: Results, tflops: float | None) -> _Costs:
     estimator = make_estimator(plan, results, tflops=tflops)
     trained = [planned for planned in plan.cells if planned.cell.data is not None]
-    trained += [pending.template for pending in plan.pending]
+    trained += plan.further
     recorded = {planned.cell.id: results.folder(planned.cell).record().costs for planned in trained}
     spent = [costs.wall_seconds or 0.0 for costs in recorded.values() if costs is not None]
     waiting = [estimator.estimate(planned).seconds for planned in trained if recorded[planned.cell.id] is None]

@@ -33,7 +33,7 @@ def planned_contrasts(plan: Plan) -> list[PlannedContrast]:
     complete = replace(
         plan,
         cells=tuple(
-            [planned for planned in plan.cells if not planned.trial] + [pending.template for pending in plan.pending]
+            [planned for planned in plan.cells if planned.final] + [pending.template for pending in plan.pending]
         ),
         pending=(),
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from bench.errors import UserError
 from bench.methods.learning_rate_grid import without_learning_rate
 from bench.planning.plan import Pending, Plan, PlannedCell
+from bench.planning.tuning import grown
 from bench.store.folder import Results
 
 
@@ -46,6 +47,7 @@ def with_recorded(plan: Plan, results: Results) -> Plan:
         recorded = None
     if recorded is None:
         return plan
+    plan = grown(plan, results)
     folders = {cell.folder for cell in recorded.cells}
 
     def is_recorded(entry: PlannedCell | Pending) -> bool:

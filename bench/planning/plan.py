@@ -85,8 +85,8 @@ class Pending:
 
     @property
     def crossed(self) -> bool:
-        """Whether the cell is one of the trials."""
-        return not self.trials[0].pilot
+        """Whether the cell is one of the trials: of a seed that was run at every rate."""
+        return any(trial.cell.seed == self.template.cell.seed for trial in self.trials)
 
     @property
     def name(self) -> str:

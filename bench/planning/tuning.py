@@ -40,11 +40,9 @@ class Trial:
 
 def choose_rate(pending: Pending, results: Results) -> float | None:
     """The best learning rate by the recorded trials; None if none is done. In a crossed design by the trials of the
-    other seeds."""
-    trials = done_trials(pending, results)
-    if pending.crossed:
-        trials = [trial for trial in trials if trial.seed != pending.template.cell.seed]
-    return _best(trials)
+    other seeds; a seed that is added later has no trials, and those of all first seeds choose for it."""
+    seed = pending.template.cell.seed
+    return _best([trial for trial in done_trials(pending, results) if trial.seed != seed])
 
 
 def _best(trials: Sequence[Trial]) -> float | None:
@@ -91,8 +89,7 @@ def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
 
     `waiting` has the ids of trials that will be tried again.
     """
-    while (extended := _extended(plan, results, waiting)) is not None:
-        plan = extended
+    plan = grown(plan, results, waiting)
     grows = any(_may_grow(pending, plan) for pending in plan.pending)
     if grows and any(_waits(pending, results, waiting) for pending in plan.pending):
         return plan  # grids grow for all alike, when all have been tried
@@ -121,6 +118,13 @@ def _waits(pending: Pending, results: Results, waiting: Collection[str]) -> bool
 # ---- grids that grow
 
 
+def grown(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
+    """The plan with the further trials that the recorded ones ask for."""
+    while (extended := _extended(plan, results, waiting)) is not None:
+        plan = extended
+    return plan
+
+
 def _may_grow(pending: Pending, plan: Plan) -> bool:
     return plan.sweep.tune is not None and len(pending.rates) < plan.sweep.tune.most_rates
 
@@ -128,7 +132,8 @@ def _may_grow(pending: Pending, plan: Plan) -> bool:
 def _extended(plan: Plan, results: Results, waiting: Collection[str]) -> Plan | None:
     """The plan with one more rate for every setting, if the best rate of any lies at an end of its rates; None if no
     grid grows, or not yet."""
-    tunings = settings(plan.pending)
+    # Grids grow by the first seeds, before any rate is chosen.
+    tunings = settings([pending for pending in plan.pending if pending.template.cell.seed in plan.sweep.seeds])
     if not tunings or not all(_may_grow(pending, plan) for pending in tunings):
         return None
     if any(_waits(pending, results, waiting) for pending in tunings):
@@ -143,18 +148,18 @@ def _extended(plan: Plan, results: Results, waiting: Collection[str]) -> Plan | 
     further = {rates: rate_beyond(rates, _grows_above(rates, found)) for rates, found in places.items()}
     if any(not LOWEST_RATE <= rate <= HIGHEST_RATE for rate in further.values()):
         return None
-    grown = {pending.setting: _with_rate(pending, further.get(pending.rates)) for pending in tunings}
+    further_trials = {pending.setting: _with_rate(pending, further.get(pending.rates)) for pending in tunings}
+
+    def with_trials(pending: Pending) -> Pending:
+        trials = further_trials.get(pending.setting, ())
+        rates = {*pending.rates, *(trial.cell.lr or 0.0 for trial in trials)}
+        return replace(pending, rates=tuple(sorted(rates)), trials=(*pending.trials, *trials))
+
     return replace(
         plan,
-        cells=(*plan.cells, *(trial for trials in grown.values() for trial in trials)),
-        pending=tuple(
-            replace(
-                pending,
-                rates=tuple(sorted({*pending.rates, *(trial.cell.lr or 0.0 for trial in grown[pending.setting])})),
-                trials=(*pending.trials, *grown[pending.setting]),
-            )
-            for pending in plan.pending
-        ),
+        cells=(*plan.cells, *(trial for trials in further_trials.values() for trial in trials)),
+        pending=tuple(map(with_trials, plan.pending)),
+        later=tuple(with_trials(entry) if isinstance(entry, Pending) else entry for entry in plan.later),
     )
 
 

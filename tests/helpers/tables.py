@@ -32,6 +32,7 @@ def cells_of(rows: list[dict]) -> pd.DataFrame:
         "half_width": 2.0,
         "interval": "questions",
         "probability": None,
+        "lr": None,
         "options": {},
         "training": {},
     }

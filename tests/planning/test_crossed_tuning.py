@@ -20,6 +20,7 @@ from bench.evaluation.development import development_loss
 from bench.evaluation.prefix_sharing_lm import LanguageModel
 from bench.methods.learning_rate_grid import rate_beyond
 from bench.planning.build import make_plan
+from bench.planning.later_seeds import with_later, with_recorded
 from bench.planning.plan import Plan, PlannedCell
 from bench.planning.tuning import settle
 from bench.store.folder import Results
@@ -151,6 +152,26 @@ def test_a_plan_that_is_made_again_has_the_same_grids(tmp_path: Path, tiny_model
     first = run(plan_of(tmp_path, tiny_model, "tune={trials: 3, limit: 6}"), results, score)
     again = settle(plan_of(tmp_path, tiny_model, "tune={trials: 3, limit: 6}"), results)
     assert [one.cell.id for one in again.cells] == [one.cell.id for one in first.cells] and not again.pending
+
+
+def test_later_seeds_run_at_the_rate_that_the_first_seeds_choose(tmp_path: Path, tiny_model: Path) -> None:
+    results = Results(tmp_path / "tiny")
+    decide = ("decide={looks: [3, 5]}", "report.baseline=lora")
+
+    def score(method: str, rate: float, seed: int) -> float:
+        return peak(3e-3)(rate) - 0.001 * seed
+
+    plan = plan_of(tmp_path, tiny_model, "tune={trials: 3, limit: 6}", *decide)
+    assert trials_by_method(plan)["lora"] == 9 and len(plan.later) == 6
+    plan = with_later(run(plan, results, score), lambda entry: True)
+    plan = settle(plan, results)
+    assert not plan.pending and not plan.later
+    rates = {one.cell.lr for one in plan.cells if one.final and one.cell.seed in (3, 4)}
+    assert rates == {3e-3} and all(not one.development for one in plan.cells if one.cell.seed in (3, 4))
+    results.write_plan(plan.sweep.resolved(), plan.record())
+    again = with_recorded(plan_of(tmp_path, tiny_model, "tune={trials: 3, limit: 6}", *decide), results)
+    assert not again.later
+    assert {one.cell.id for one in settle(again, results).cells} == {one.cell.id for one in plan.cells}
 
 
 @pytest.mark.parametrize(
