@@ -105,7 +105,7 @@ def _off_weights(cells: pd.DataFrame) -> Weights:
     for seed in dict.fromkeys(cells["seed"]):
         of_seed = [_off_of_one(setting[setting["seed"] == seed]) for setting in settings]
         if all(of_seed):
-            weights[int(seed)] = [(weight / len(settings), folder) for one in of_seed for weight, folder in one]
+            weights[int(seed)] = [(weight / len(settings), folder) for of_one in of_seed for weight, folder in of_one]
     return weights
 
 

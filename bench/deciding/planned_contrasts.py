@@ -54,7 +54,7 @@ def planned_contrasts(plan: Plan) -> list[PlannedContrast]:
             )
     if not plan.sweep.contrasts:
         rows = [
-            {**cell.model_dump(), "series": series, "status": "done", "average": 0.0}
+            {**cell.model_dump(), "lr": cell.lr, "series": series, "status": "done", "average": 0.0}
             for cell, series in zip(cells, series_names(cells), strict=True)
         ]
         places = baseline_places(pd.DataFrame(rows), record.baseline, {}, record.report) if rows else []

@@ -143,9 +143,9 @@ def _extended(plan: Plan, results: Results, waiting: Collection[str]) -> Plan | 
         best = _best(done_trials(pending, results))
         if best is not None:
             places.setdefault(pending.rates, []).append(pending.rates.index(best))
-    if not any(place in (0, len(rates) - 1) for rates, found in places.items() for place in found):
+    if not any(place in (0, len(rates) - 1) for rates, of_rates in places.items() for place in of_rates):
         return None
-    further = {rates: rate_beyond(rates, _grows_above(rates, found)) for rates, found in places.items()}
+    further = {rates: rate_beyond(rates, _grows_above(rates, of_rates)) for rates, of_rates in places.items()}
     if any(not LOWEST_RATE <= rate <= HIGHEST_RATE for rate in further.values()):
         return None
     further_trials = {pending.setting: _with_rate(pending, further.get(pending.rates)) for pending in tunings}

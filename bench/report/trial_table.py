@@ -65,7 +65,7 @@ def _trial_row(
         "lr": trial.lr,
         "samples": trial.samples,
         "seed": trial.seed,
-        "score": 100 * sum(one.score for one in scored) / len(scored)
+        "score": 100 * sum(evaluation.score for evaluation in scored) / len(scored)
         if scored and len(scored) == len(evaluations)
         else math.nan,
         "loss": math.nan if loss is None else loss,

@@ -257,7 +257,7 @@ def test_learning_rates_that_trials_chose_are_those_of_added_seeds(
     tmp_path: Path, plan_of: Callable[..., Plan]
 ) -> None:
     methods = "methods=[{method: lora, rank: 2}, {method: dora, rank: 2}]"
-    tune = "tune={trials: 2, lr: {lora: [1e-3, 1e-2], dora: [1e-3, 1e-2]}}"
+    tune = "tune={design: pilot, trials: 2, limit: 2, lr: {lora: [1e-3, 1e-2], dora: [1e-3, 1e-2]}}"
     results = Results(tmp_path / "tiny")
     plan = plan_of(LOOKS, tune, "data.development=20", methods=methods)
     assert expect_cells(plan, results).largest.cells == 4 + 2 * 10

@@ -38,6 +38,7 @@ def judged_cells(ranks: dict[str, tuple[int, ...]] | None = None, base: str = "t
         name=frame["folder"],
         base=base,
         series=frame["method"],
+        lr=1e-3,
         status="done",
         average=40.0 + places,
         question_noise=2.0,

@@ -36,7 +36,7 @@ def record_cells(
         record = CellRecord(status=Status.DONE)
         record.costs = Costs(trainable=planned.trainable, total=planned.total, wall_seconds=seconds)
         random = np.random.default_rng(int(planned.cell.id, 16))
-        for wanted in planned.evaluations:
+        for wanted in planned.every_evaluation:
             right = np.arange(questions) < round(questions * share)
             right ^= random.random(questions) < churn
             rows = pd.DataFrame(
