@@ -134,20 +134,25 @@ def baseline_places(
     `baseline` is that of the plan; without one there are no places. Where every series has one rank, or none, and not
     all the same, each is compared at its own, and `rank` and `baseline_rank` are missing. With `rules.baseline_rank`
     every setting is compared with the baseline at that rank, too. At equal ranks, a method without a rank has no equal
-    and is left out. Two cells that answered other questions are not compared.
+    and is left out. Where the baseline is the only method, its further series (another initialisation, say) are
+    compared with its first. Two cells that answered other questions are not compared.
     """
     done = trained_cells(cells).assign(rank=lambda rows: pd.to_numeric(rows["rank"]))
     # Of all cells that are planned: which of them are done must not decide what is compared with what.
     planned = cells[cells["method"] != "base"]
     one_rank_each = planned.groupby("series")["rank"].nunique().max() <= 1
-    if one_rank_each and planned["rank"].nunique(dropna=False) > 1:
+    if one_rank_each and (planned["rank"].nunique(dropna=False) > 1 or planned["rank"].isna().all()):
         done = ranked = done.assign(rank=float("nan"))
     else:
         ranked = done[done["rank"].notna()]
     references = dict.fromkeys(ranked[ranked["method"] == baseline]["series"])
+    others = list(dict.fromkeys(ranked[ranked["method"] != baseline]["series"]))
+    if set(planned["method"]) == {baseline}:
+        first, *others = list(references) or [""]
+        references = {first: None}
     sides = [
         (ranked[ranked["series"] == series], _as_baseline(ranked[ranked["series"] == reference]))
-        for series in dict.fromkeys(ranked[ranked["method"] != baseline]["series"])
+        for series in others
         for reference in references
     ]
     fixed = done[(done["method"] == baseline) & (done["rank"] == rules.baseline_rank)]

@@ -11,18 +11,27 @@ from pydantic import JsonValue
 from bench.store.records import PlannedRecord
 from bench.sweep.cell import Settings
 
+PEFT_TYPE = "peft.peft_type"
+"""The setting of the method `peft` that says which method of PEFT it is: others have other settings."""
+
 
 def series_names(cells: Sequence[PlannedRecord]) -> list[str]:
-    """The series of each planned cell: its method, and every setting that varies within the method on one base."""
+    """The series of each planned cell: its method, and every setting that varies within the method on one base; within
+    a type of PEFT, where cells of the method `peft` have several."""
     settings = [
         {**{f"training.{key}": value for key, value in (cell.training or {}).items()}, **_flat(cell.options)}
         for cell in cells
     ]
     several_bases = len({cell.base for cell in cells}) > 1
     names = [""] * len(cells)
-    places = sorted(range(len(cells)), key=lambda place: (cells[place].method, cells[place].base))
+    kinds = [str(values.get(PEFT_TYPE, "")) for values in settings]
+    several_kinds = {cell.method for cell in cells if len(_kinds_of(cell.method, cells, kinds)) > 1}
+
+    def peers_of(place: int) -> tuple[str, str, str]:
+        return cells[place].method, cells[place].base, kinds[place]
+
     # Within a base: settings that its size determines (layers, say) are implied by its name.
-    for (method, base), group in groupby(places, key=lambda place: (cells[place].method, cells[place].base)):
+    for (method, base, kind), group in groupby(sorted(range(len(cells)), key=peers_of), key=peers_of):
         peers = list(group)
         tuned = all(cells[place].tuned for place in peers)
         varying = [
@@ -40,8 +49,13 @@ def series_names(cells: Sequence[PlannedRecord]) -> list[str]:
                 for key in varying
                 if key in values
             ]
-            names[place] = " ".join([method, *parts]) + (f" on {base}" if several_bases else "")
+            shown = [kind] if method in several_kinds else []
+            names[place] = " ".join([method, *shown, *parts]) + (f" on {base}" if several_bases else "")
     return names
+
+
+def _kinds_of(method: str, cells: Sequence[PlannedRecord], kinds: Sequence[str]) -> set[str]:
+    return {kind for cell, kind in zip(cells, kinds, strict=True) if cell.method == method}
 
 
 def cell_name(cell: PlannedRecord, series: str) -> str:

@@ -245,23 +245,18 @@ def uncompared(cells: pd.DataFrame, differences: pd.DataFrame, baseline: str | N
         return []
     rows = comparison.difference_rows(differences)
     at_own_ranks = bool(rows) and all(row.rank is None for row in rows)
-    unranked = done["rank"].isna().all()
     compared = {(row.series, row.rank, row.samples) for row in rows}
     ranks = [None if at_own_ranks or pd.isna(rank) else float(rank) for rank in done["rank"]]
     places = zip(setting_labels(done), done["method"], done["series"], ranks, done["samples"], strict=True)
     names = dict.fromkeys(
         label
         for label, method, series, rank, samples in places
-        if (unranked or method != baseline) and (series, rank, samples) not in compared
+        if method != baseline and (series, rank, samples) not in compared
     )
     if not names:
         return []
     equal = "samples" if at_own_ranks else "rank, samples"
-    reason = (
-        "none has a rank"
-        if unranked
-        else f"without a done {baseline} run at equal {equal}, seed, settings and questions"
-    )
+    reason = f"without a done {baseline} run at equal {equal}, seed, settings and questions"
     return [f"Not compared pairwise ({reason}): {', '.join(names)}."]
 
 

@@ -256,3 +256,23 @@ def test_the_baseline_is_the_plan_s_whichever_cells_are_done() -> None:
     assert list(found["series"]) == ["full", "vera"] and set(found["baseline"]) == {"dora"}
     assert comparison.differences(cells.assign(status=["done", "failed", "done"]), "dora").empty
     assert comparison.differences(cells, None).empty
+
+
+def test_series_of_the_only_method_are_compared_with_its_first() -> None:
+    """Three initialisations of LoRA at two ranks; and types of PEFT, none of which has a rank."""
+    rows = [
+        {"method": "lora", "series": f"lora init={init}", "rank": rank, "seed": seed, "average": 50.0 + better + seed}
+        for init, better in (("None", 0.0), ("olora", 1.0), ("orthogonal", 2.0))
+        for rank in (4, 8)
+        for seed in (0, 1, 2)
+    ]
+    found = comparison.difference_rows(comparison.differences(cells_of(rows), "lora"))
+    assert {(row.series, row.baseline, row.rank, row.difference) for row in found} == {
+        (f"lora init={init}", "lora init=None", rank, better)
+        for init, better in (("olora", 1.0), ("orthogonal", 2.0))
+        for rank in (4, 8)
+    }
+    without_rank = cells_of([{**row, "rank": None} for row in rows if row["rank"] == 4])
+    (first, second) = comparison.difference_rows(comparison.differences(without_rank, "lora"))
+    assert (first.difference, second.difference) == (1.0, 2.0)
+    assert comparison.differences(cells_of(rows[:6]), "lora").empty  # a single series

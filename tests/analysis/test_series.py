@@ -54,3 +54,12 @@ def test_a_tuned_learning_rate_starts_no_new_series() -> None:
         return series_names([planned_cell("lora", {"rank": 4, "lr": lr}, tuned=tuned) for lr in (1e-3, 2e-3)])
 
     assert series(tuned=True) == ["lora", "lora"] and series(tuned=False) == ["lora lr=0.001", "lora lr=0.002"]
+
+
+def test_types_of_peft_are_named_and_split_by_their_own_settings() -> None:
+    shared = {"bias": "none", "lora_alpha": 8}
+    lora = [{"peft": {"peft_type": "LORA", "r": 4, "use_rslora": on, **shared}} for on in (False, True)]
+    ia3 = {"peft": {"peft_type": "IA3", "feedforward_modules": ["down_proj"]}}
+    names = series_names([planned_cell("peft", options) for options in (*lora, ia3)])
+    assert names == ["peft LORA use_rslora=False", "peft LORA use_rslora=True", "peft IA3"]
+    assert series_names([planned_cell("peft", lora[0])]) == ["peft"]  # a single one needs no more

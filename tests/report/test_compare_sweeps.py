@@ -144,9 +144,10 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_what_one_judge_says_of_both_is_compared(tmp_path: Path) -> None:
     """The second sweep's answers of one cell are each rated ten points higher; accuracies there are none."""
     first, second = two_of_alpaca(tmp_path)
-    (path,) = second.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps({**row, "score": row["score"] + 10}) + "\n" for row in rows))
+    for results, more in ((first, 0), (second, 10)):  # within the scale, which ends at 100
+        (path,) = results.path.glob("cells/lora-r8-n100-*/judgments/*.jsonl")
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "score": 0.8 * row["score"] + more}) + "\n" for row in rows))
     made = compare_sweeps.comparison_report(first, second)
     for name in ("held_out", "mt_bench"):
         (said,) = (one for one in made.sections[0].sentences if one.startswith(f"{name}, judged by reference: "))
