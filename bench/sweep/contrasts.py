@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from bench.errors import UserError
+from bench.errors import UserError, shortened
 from bench.hashing import short_hash
 from bench.sweep.cell import Settings
 from bench.sweep.sections import Average, OneOrMore, Rank, SampleSize, Strict
@@ -46,7 +46,7 @@ class ContrastConfig(Strict):
     @classmethod
     def _side(cls, side: str | Settings | None) -> str | Settings | None:
         if isinstance(side, dict) and not isinstance(side.get("method"), str):
-            raise ValueError(f"a side is a method, or {{method: name, setting: value}}; got {side}")
+            raise ValueError(f"a side is a method, or {{method: name, setting: value}}; got {shortened(side)}")
         return side
 
     @model_validator(mode="after")

@@ -13,10 +13,11 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from bench.errors import shortened
 from bench.statistics import LOOKS, SEEDS
 from bench.sweep.sections import Strict
 
-BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(h|m|cells)")
+BUDGET = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(h|m|cells)")
 MOST_LOOKS, MOST_SEEDS_OF_LOOKS = 10, 200
 SEED_LIMIT = 2**32
 """Above all seeds."""
@@ -38,14 +39,16 @@ class DecideConfig(Strict):
     def _rising(cls, looks: object) -> object:
         looks = (looks,) if type(looks) is int else looks
         if not isinstance(looks, (list, tuple)) or not all(type(look) is int for look in looks):
-            raise ValueError(f"decide.looks is a list of numbers of seeds, such as {list(LOOKS)}; got {looks}")
+            raise ValueError(f"decide.looks is a list of numbers of seeds, such as {list(LOOKS)}; got {shortened(looks)}")
         if min(looks) < SEEDS or any(after - before < 2 for before, after in itertools.pairwise(looks)):
             raise ValueError(
                 f"the first look has {SEEDS} seeds or more, and each further one at least two more than the one "
-                f"before; got {list(looks)}, e.g. {list(LOOKS)}"
+                f"before; got {shortened(list(looks))}, e.g. {list(LOOKS)}"
             )
         if len(looks) > MOST_LOOKS or looks[-1] > MOST_SEEDS_OF_LOOKS:
-            raise ValueError(f"at most {MOST_LOOKS} looks, at up to {MOST_SEEDS_OF_LOOKS} seeds; got {list(looks)}")
+            raise ValueError(
+                f"at most {MOST_LOOKS} looks, at up to {MOST_SEEDS_OF_LOOKS} seeds; got {shortened(list(looks))}"
+            )
         return looks
 
     @field_validator("budget", mode="before")
@@ -54,9 +57,8 @@ class DecideConfig(Strict):
         match = BUDGET.fullmatch(budget.strip()) if isinstance(budget, str) else None
         countable = match is not None and (match[2] != "cells" or match[1].isdigit())
         if budget is not None and (match is None or not countable or float(match[1]) <= 0):
-            raise ValueError(
-                f"a budget is hours or minutes of running cells, or a number of them: 8h, 90m or 40 cells; got {budget}"
-            )
+            given = "" if isinstance(budget, (str, int, float)) else f"; got {shortened(budget)}"
+            raise ValueError(f"a budget is hours or minutes of running cells, or their number: 8h, 90m or 40 cells{given}")
         return budget
 
     def _amount(self, unit: str) -> float | None:

@@ -46,17 +46,17 @@ def test_a_budget_is_time_or_cells(budget: str | None, seconds: float | None, ce
     [
         (
             {"decide": {"budget": 8}},
-            "decide.budget: a budget is hours or minutes of running cells, or a number",
+            "decide.budget: a budget is hours or minutes of running cells, or their number: 8h, 90m or 40 cells (got 8)",
         ),
-        ({"decide": {"budget": "8 days"}}, "8h, 90m or 40 cells; got 8 days"),
-        ({"decide": {"budget": "0h"}}, "got 0h"),
-        ({"decide": {"budget": "1.5 cells"}}, "got 1.5 cells"),
+        ({"decide": {"budget": "8 days"}}, "8h, 90m or 40 cells (got '8 days')"),
+        ({"decide": {"budget": "0h"}}, "(got '0h')"),
+        ({"decide": {"budget": "1.5 cells"}}, "(got '1.5 cells')"),
         ({"decide": {"looks": [5, 6]}}, "each further one at least two more than the one before; got [5, 6]"),
         ({"decide": {"looks": [2, 5]}}, "the first look has 3 seeds or more"),
         ({"decide": {"looks": [7, 5]}}, "got [7, 5]"),
         (
             {"decide": {"looks": "all"}},
-            "a list of numbers of seeds, such as [5, 7, 10, 14, 20]; got all",
+            "a list of numbers of seeds, such as [5, 7, 10, 14, 20]; got 'all'",
         ),
         ({"decide": {"looks": [5, 1000]}}, "at up to 200 seeds"),
         ({"decide": {"lokos": [5, 7]}}, "Did you mean 'looks'?"),
@@ -71,6 +71,18 @@ def test_bad_input_is_one_sentence_with_its_fix(changes: dict[str, object], prob
     with pytest.raises(ValidationError) as caught:
         Sweep.model_validate({**SWEEP, **changes})
     assert problem in describe(caught.value)
+
+
+@pytest.mark.parametrize("decide", [{"looks": list(range(3000))}, {"looks": "7" * 3000}, {"budget": [8] * 3000}])
+def test_a_long_value_is_shortened_in_the_message(decide: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Sweep.model_validate({**SWEEP, "decide": decide})
+    assert len(describe(caught.value)) < 400
+
+
+def test_a_budget_of_very_many_digits_is_refused() -> None:
+    with pytest.raises(ValidationError, match="a budget is hours or minutes"):
+        DecideConfig(budget="9" * 400 + "h")
 
 
 def test_looks_do_not_change_after_the_first_score() -> None:
