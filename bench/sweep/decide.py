@@ -39,7 +39,9 @@ class DecideConfig(Strict):
     def _rising(cls, looks: object) -> object:
         looks = (looks,) if type(looks) is int else looks
         if not isinstance(looks, (list, tuple)) or not all(type(look) is int for look in looks):
-            raise ValueError(f"decide.looks is a list of numbers of seeds, such as {list(LOOKS)}; got {shortened(looks)}")
+            raise ValueError(
+                f"decide.looks is a list of numbers of seeds, such as {list(LOOKS)}; got {shortened(looks)}"
+            )
         if min(looks) < SEEDS or any(after - before < 2 for before, after in itertools.pairwise(looks)):
             raise ValueError(
                 f"the first look has {SEEDS} seeds or more, and each further one at least two more than the one "
@@ -58,7 +60,9 @@ class DecideConfig(Strict):
         countable = match is not None and (match[2] != "cells" or match[1].isdigit())
         if budget is not None and (match is None or not countable or float(match[1]) <= 0):
             given = "" if isinstance(budget, (str, int, float)) else f"; got {shortened(budget)}"
-            raise ValueError(f"a budget is hours or minutes of running cells, or their number: 8h, 90m or 40 cells{given}")
+            raise ValueError(
+                f"a budget is hours or minutes of running cells, or their number: 8h, 90m or 40 cells{given}"
+            )
         return budget
 
     def _amount(self, unit: str) -> float | None:

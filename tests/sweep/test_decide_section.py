@@ -46,7 +46,8 @@ def test_a_budget_is_time_or_cells(budget: str | None, seconds: float | None, ce
     [
         (
             {"decide": {"budget": 8}},
-            "decide.budget: a budget is hours or minutes of running cells, or their number: 8h, 90m or 40 cells (got 8)",
+            "decide.budget: a budget is hours or minutes of running cells, or their number: 8h, 90m or 40 cells "
+            "(got 8)",
         ),
         ({"decide": {"budget": "8 days"}}, "8h, 90m or 40 cells (got '8 days')"),
         ({"decide": {"budget": "0h"}}, "(got '0h')"),
