@@ -1,4 +1,4 @@
-"""Exports a trained cell: as an adapter that PEFT loads, or as a merged model, with a model card from its record.
+"""Exports a trained cell: as an adapter that PEFT or pyreft loads, or as a merged model, with a model card.
 
 The card has the base model, the method and its settings, the data, the scores with their number of questions and
 protocol, and the package versions.
@@ -41,9 +41,9 @@ def export(
     weights, in the cell's dtype. Returns `to`, which must not exist before.
 
     `base` is the path of the base model, for a cell that names it by neither an alias nor a hub id; it is needed for
-    `merged`, and to convert PiSSA and OLoRA to plain LoRA. A cell's record alone runs no code: `trust_remote_code`
-    permits the base model's own, `allow_code` names a method's class that may run. Raises UserError for a cell that is
-    not trained, has no adapter, or cannot be exported in this form.
+    `merged`, and where the adapter is converted (`Method.export_source`). A cell's record alone runs no code:
+    `trust_remote_code` permits the base model's own, `allow_code` names a method's class that may run. Raises UserError
+    for a cell that is not trained, has no adapter, or cannot be exported in this form.
     """
     from bench import methods
 
@@ -68,13 +68,13 @@ def export(
     part = to.with_name(f".{to.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        if merged or method.needs_base_for_peft(cell.options):
+        if merged or method.export_source(cell.options) != "files":
             _check_code(cell, trust_remote_code)
         if merged:
             _save_merged(cell, method, folder, part, base)
         else:
             _save_adapter(cell, method, folder, part, base)
-        text = model_card(cell, cell.data, record, folder.environment(), merged)
+        text = model_card(cell, cell.data, record, folder.environment(), None if merged else method)
         (part / CARD).write_text(text, encoding="utf-8")
         part.rename(to)
     except OSError as error:
@@ -102,19 +102,21 @@ def push(folder: Path, repository: str) -> str:
 
 
 def _save_adapter(cell: Cell, method: Method, folder: CellFolder, to: Path, base: str | None) -> None:
-    problem = method.cannot_load_in_peft(cell.options, folder.adapter)
+    problem = method.cannot_export(cell.options, folder.adapter)
     if problem:
         mergeable = method.facts_for(cell.options).mergeable
         raise UserError(
-            f"PEFT cannot load the adapter of {cell.method}: {problem}",
+            f"{method.export_library} cannot load the adapter of {cell.method}: {problem}",
             "Give --merged." if mergeable else "bench itself can load it.",
         )
-    if method.needs_base_for_peft(cell.options):
-        to.mkdir()
-        method.save_for_peft(_trained(cell, method, folder, base), to)
-    else:
-        shutil.copytree(folder.adapter, to)
-    _write_base_name(to, cell)
+    source, model = method.export_source(cell.options), None
+    if source == "model":
+        model = _trained(cell, method, folder, base)
+    elif source == "skeleton":
+        from bench.models.load import load_skeleton
+
+        model = load_skeleton(base or cell.base.id, None if base else _revision(cell), cell.base.trust_remote_code)
+    method.export(folder.adapter, to, cell, model)
 
 
 def _check_code(cell: Cell, trusted: bool) -> None:
@@ -143,7 +145,8 @@ def _trained(cell: Cell, method: Method, folder: CellFolder, base: str | None) -
     """The base model with the cell's adapter, unmerged."""
     from bench.models.load import load_model
 
-    model = load_model(_location(cell, base), cell.base.dtype, method_kwargs=method.load_kwargs(cell))
+    # Eager is the attention that every architecture has; which it is changes no weight.
+    model = load_model(_location(cell, base), cell.base.dtype, "eager", method_kwargs=method.load_kwargs(cell))
     return method.load(model, folder.adapter, cell)
 
 
@@ -160,18 +163,12 @@ def _revision(cell: Cell) -> str | None:
     return None if cell.base.id in ALIASES or cell.base.revision == "main" else cell.base.revision
 
 
-def _write_base_name(folder: Path, cell: Cell) -> None:
-    """Name the base model in the adapter's configuration as the cell does, instead of by a path of this machine."""
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = cell.base.id
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def model_card(
-    cell: Cell, data: CellData, record: CellRecord, environment: EnvironmentRecord | None, merged: bool
+    cell: Cell, data: CellData, record: CellRecord, environment: EnvironmentRecord | None, adapter_of: Method | None
 ) -> str:
-    """The model card: Markdown with the hub's front matter."""
+    """The model card: Markdown with the hub's front matter. `adapter_of` is the method of an exported adapter, None for
+    a merged model."""
+    merged = adapter_of is None
     wording = f"template {data.template}" if data.template else f"format {data.format}"
     packages = {} if environment is None else environment.packages
     versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
@@ -179,7 +176,7 @@ def model_card(
     lines = [
         "---",
         f"base_model: {cell.base.id}",
-        f"library_name: {'transformers' if merged else 'peft'}",
+        f"library_name: {'transformers' if adapter_of is None else adapter_of.export_library.lower()}",
         "---",
         f"# {cell.name}",
         "",
@@ -195,6 +192,7 @@ def model_card(
         "intervals.",
         *(["", _merge_note(record)] if merged and _merge_note(record) else []),
         "",
+        *([] if adapter_of is None else adapter_of.export_notes(cell)),
         "## Settings",
         "",
         "```json",

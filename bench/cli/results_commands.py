@@ -78,7 +78,7 @@ def export_command(
         str | None, typer.Option(help="Also upload to this repository of the Hugging Face hub.", metavar="REPO")
     ] = None,
 ) -> None:
-    """Write a trained cell as an adapter that PEFT loads, or as a merged model, with a model card."""
+    """Write a trained cell as an adapter that PEFT or pyreft loads, or as a merged model, with a model card."""
     from bench.export import export
     from bench.export import push as upload
     from bench.store.folder import CellFolder

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bench.errors import CellProblem, UserError
-from bench.methods.method import LoadingKeywords, MethodFacts, MethodOptions
-from bench.methods.peft_base import PeftMethod, no_warnings
+from bench.methods.method import ExportSource, LoadingKeywords, MethodFacts, MethodOptions
+from bench.methods.peft_base import PeftMethod, no_warnings, write_base_name
 from bench.methods.quantization import Quantization, check_bitsandbytes, quantization_config, quantized_facts
 from bench.methods.target_modules import (
     is_named,
@@ -235,7 +235,7 @@ class Lora(PeftMethod):
         )
         return optimizer
 
-    def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
+    def cannot_export(self, options: Settings, folder: Path) -> str:
         if (folder / READ_OTHERWISE).is_file():
             return (folder / READ_OTHERWISE).read_text(encoding="utf-8")
         validated = self.Options.model_validate(options)
@@ -243,11 +243,14 @@ class Lora(PeftMethod):
             return "PEFT converts no DoRA that started from the principal part of the weights"
         return ""
 
-    def needs_base_for_peft(self, options: Settings) -> bool:
-        return self.Options.model_validate(options).mutates_base
+    def export_source(self, options: Settings) -> ExportSource:
+        return "model" if self.Options.model_validate(options).mutates_base else "files"
 
-    def save_for_peft(self, model: nn.Module, folder: Path) -> None:
-        """By PEFT's own conversion: B A - B0 A0 as one LoRA of twice the rank, on the unchanged base."""
+    def export(self, adapter: Path, to: Path, cell: Cell, model: nn.Module | None) -> None:
+        """An adapter that changed the base by PEFT's own conversion: B A - B0 A0 as one LoRA of twice the rank."""
+        if model is None:
+            super().export(adapter, to, cell, model)
+            return
         from tempfile import TemporaryDirectory
 
         from safetensors.torch import save_file
@@ -261,9 +264,10 @@ class Lora(PeftMethod):
             first.mkdir()
             save_file(initial, first / "adapter_model.safetensors")
             adapted.save_pretrained(
-                str(folder), save_embedding_layers=False, path_initial_model_for_weight_conversion=str(first)
+                str(to), save_embedding_layers=False, path_initial_model_for_weight_conversion=str(first)
             )
-        (folder / "README.md").unlink(missing_ok=True)
+        (to / "README.md").unlink(missing_ok=True)
+        write_base_name(to, cell.base.id)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         from bench.models.compat.peft import names_read_otherwise

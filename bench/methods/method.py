@@ -8,6 +8,7 @@ evaluator and store never ask which method they hold. Importing a method must no
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 
 SharedPrefix = Literal["none", "context", "any"]
+ExportSource = Literal["files", "skeleton", "model"]
+"""What an adapter is exported from: its files alone, these and the base without weights, or the base with the adapter
+loaded."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Method:
     facts: MethodFacts
     Options: ClassVar[type[Strict]]
     """The settings and their defaults."""
+    export_library: str = "PEFT"
+    """The library that loads an exported adapter, as a person writes its name."""
     preset: Mapping[str, JsonValue] = {}
     """Settings that this name sets; those of the sweep file override them."""
 
@@ -186,17 +192,26 @@ class Method:
         """Apply the parameters that `save` wrote to a freshly loaded base."""
         raise NotImplementedError
 
-    def needs_base_for_peft(self, options: Settings) -> bool:
-        """Whether what `save` wrote becomes an adapter that PEFT loads only beside the base model (`save_for_peft`)."""
-        return False
+    def export_source(self, options: Settings) -> ExportSource:
+        """What `export` needs beside the files that `save` wrote."""
+        return "files"
 
-    def save_for_peft(self, model: nn.Module, folder: Path) -> None:
-        """Write the adapter of a loaded model in a form that PEFT loads on the unchanged base."""
-        raise NotImplementedError
-
-    def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
-        """Why PEFT alone cannot load the files that `save` wrote into this folder; empty if it can."""
+    def cannot_export(self, options: Settings, folder: Path) -> str:
+        """Why `export_library` cannot load what `save` wrote into this folder in any form; empty if it can."""
         return "it is in a form of its own"
+
+    def export(self, adapter: Path, to: Path, cell: Cell, model: nn.Module | None) -> None:
+        """Write what `save` wrote into `adapter` as `export_library` loads it on the unchanged base, into a new folder.
+
+        `model` is what `export_source` asks for, None for "files". Raises UserError for a base that the library does
+        not know.
+        """
+        shutil.copytree(adapter, to)
+
+    def export_notes(self, cell: Cell) -> list[str]:
+        """Lines of Markdown for the model card of an exported adapter: how it is used, where the library's own pages do
+        not say it."""
+        return []
 
     def merge(self, model: nn.Module) -> nn.Module:
         """A plain causal language model with the same outputs, computed in float32. Called only if the facts say that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -61,8 +62,13 @@ class PeftMethod(Method):
             raise ValueError(f"{folder.name} does not fit the base: {[*sorted(unexpected), *sorted(absent)][:3]}")
         return adapted
 
-    def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
+    def cannot_export(self, options: Settings, folder: Path) -> str:
         return ""
+
+    def export(self, adapter: Path, to: Path, cell: Cell, model: nn.Module | None) -> None:
+        """The base model is named as the cell does it, instead of by a path of this machine."""
+        super().export(adapter, to, cell, model)
+        write_base_name(to, cell.base.id)
 
     def loading_config(self, config: PeftConfig) -> PeftConfig:
         """The configuration with which to load: the saved one."""
@@ -87,6 +93,14 @@ class PeftMethod(Method):
             if parameter.requires_grad and parameter.dtype.itemsize == 2:
                 parameter.data = parameter.data.float()
         return cast("PeftModel", adapted)
+
+
+def write_base_name(folder: Path, base: str) -> None:
+    """Name the base model in an adapter's configuration."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _unloaded_parameters(model: nn.Module, missing: set[str]) -> set[str]:

@@ -130,7 +130,7 @@ class GenericPeft(PeftMethod):
     def default_lr(self) -> float | None:
         return peft_facts(self.preset_type).lr if self.preset_type else None
 
-    def cannot_load_in_peft(self, options: Settings, folder: Path) -> str:
+    def cannot_export(self, options: Settings, folder: Path) -> str:
         configuration = configuration_classes()[_peft_type(options)]
         return "" if configuration.__module__.startswith("peft.") else "the type is this harness's own"
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from bench.errors import CellProblem, UserError, unknown
-from bench.methods.method import Method, MethodFacts, MethodOptions
+from bench.methods.method import ExportSource, Method, MethodFacts, MethodOptions
 from bench.sweep.cell import Cell, Settings
 from bench.sweep.sections import LearningRate, Rank
 
@@ -63,6 +63,7 @@ class Reft(Method):
     """Frozen base; at each chosen layer's output, the hidden states of some prompt tokens are edited."""
 
     name = "loreft"
+    export_library = "pyreft"
     facts = MethodFacts(
         summary="edits prompt tokens' hidden states in a rotated subspace: h + R'(W h + b - R h)",
         rank="dimension of the edited subspace",
@@ -172,6 +173,44 @@ class Reft(Method):
                     interventions.get_submodule(path).get_parameter(parameter).copy_(value)
         return attached
 
+    def export_source(self, options: Settings) -> ExportSource:
+        return "skeleton"
+
+    def cannot_export(self, options: Settings, folder: Path) -> str:
+        activation = self.Options.model_validate(options).act_fn
+        if activation in (None, "linear"):
+            return ""
+        return f"its files have no place for an activation (act_fn: {activation})"
+
+    def export(self, adapter: Path, to: Path, cell: Cell, model: nn.Module | None) -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        from bench.methods.reft_export import write_for_pyreft
+        from bench.models.compat.pyvene import unknown_blocks
+
+        base, options = cast("PreTrainedModel", model), self.Options.model_validate(cell.options)
+        _, layers = decoder_and_layers(base)
+        if problem := unknown_blocks(base, list(layers)):
+            raise UserError(f"{self.export_library} cannot load {cell.method} on this base: {problem}")
+        positions = EditPositions(options.first, options.last, options.tied, hidden_size(base))
+        to.mkdir()
+        dtype = getattr(torch, cell.base.dtype)
+        write_for_pyreft(to, self.name, load_file(adapter / FILE), _resolved(options), positions.parts, dtype)
+
+    def export_notes(self, cell: Cell) -> list[str]:
+        from bench.methods.reft_export import card_lines, positions_text
+
+        options = self.Options.model_validate(cell.options)
+        positions = EditPositions(options.first, options.last, options.tied, 0)
+        return card_lines(
+            cell.base.id,
+            cell.base.dtype,
+            positions_text(options.first, options.last),
+            len(_resolved(options)) * positions.parts,
+            positions.together,
+        )
+
 
 PYREFT_CLASSES = {"loreft": "LoreftIntervention", "direft": "DireftIntervention", "noreft": "NoreftIntervention"}
 """pyreft's name of each method's intervention."""
@@ -213,6 +252,12 @@ def decoder_and_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
             "Leave the ReFT methods out for this base.",
         )
     return blocks.decoder, blocks.layers
+
+
+def _resolved(options: ReftOptions) -> list[int]:
+    """The layers of a cell's settings, which are numbers in every plan."""
+    assert options.layers != "all"
+    return options.layers
 
 
 def hidden_size(model: PreTrainedModel) -> int:

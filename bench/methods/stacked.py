@@ -136,6 +136,9 @@ class Stacked(Method):
         edits = folder / self.edit.name
         return self.edit.load(cast("PreTrainedModel", adapted), edits, _cell_of(self.edit, cell))
 
+    def cannot_export(self, options: Settings, folder: Path) -> str:
+        return f"no library loads {self.edit.name} and {self.weights.name} together from one folder"
+
     @property
     def _parts(self) -> tuple[Method, Method]:
         return self.edit, self.weights

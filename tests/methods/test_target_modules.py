@@ -102,7 +102,7 @@ def test_dora_adapts_the_dense_and_shared_layers_of_a_mixture_of_experts(family:
     assert from_file == 0
     assert merged < 1e-4
     # PEFT alone would put such an adapter on the experts.
-    assert "as the experts" in methods.get("dora").cannot_load_in_peft(cell.options, tmp_path)
+    assert "as the experts" in methods.get("dora").cannot_export(cell.options, tmp_path)
 
 
 @pytest.mark.parametrize(
