@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,9 @@ class CellAnswers:
     than two clusters, which cannot be resampled."""
     step: float
     """Points: the least by which two averages over these questions can differ."""
+    choice_changes: np.ndarray | None = None
+    """(resamples,) points by which the average changes where other development questions choose the learning rate; None
+    where no rate is chosen, or nothing is known of the other rates."""
 
 
 def over_questions(
@@ -56,8 +60,11 @@ def over_questions(
     return low, high, p
 
 
-def cell_answers(questions: pd.DataFrame) -> dict[str, CellAnswers]:
-    """By folder; the cells that answered the same questions are resampled together."""
+def cell_answers(
+    questions: pd.DataFrame, choice_changes: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> dict[str, CellAnswers]:
+    """By folder; the cells that answered the same questions are resampled together. `choice_changes`: those of
+    `ResultTables`."""
     places = questions.groupby(QUESTION_KEY, observed=True)
     place = places.ngroup().to_numpy()  # (rows,)
     # A question is in its cluster, whichever cell's rows say so. One row a place, as those are numbered.
@@ -75,7 +82,10 @@ def cell_answers(questions: pd.DataFrame) -> dict[str, CellAnswers]:
     for number, (content, by_folder) in enumerate(by_question_set.items()):
         places_of_set = np.frombuffer(content, dtype=place.dtype)
         answers |= _resampled_together(number, by_folder, task_of_place[places_of_set], clusters[places_of_set])
-    return answers
+    return {
+        folder: replace(of, choice_changes=choice_changes[folder]) if folder in choice_changes else of
+        for folder, of in answers.items()
+    }
 
 
 def _resampled_together(
@@ -127,9 +137,21 @@ def weighted_spread(
             for of_seed in weights.values()
         ]
     )  # (seeds, questions)
-    return statistics.answer_spread(
+    spread = statistics.answer_spread(
         [
             statistics.TaskValues(sums[:, first.tasks == task], first.clusters[first.tasks == task])
             for task in np.unique(first.tasks)
         ]
     )
+    return spread and replace(spread, choice_error=_choice_error(weights))
+
+
+def _choice_error(weights: Mapping[int, Sequence[tuple[float, CellAnswers | None]]]) -> float:
+    """Standard error of the mean over seeds from the choice of learning rates: its s.d. over the resamples."""
+    changes = [
+        weight * answers.choice_changes
+        for of_seed in weights.values()
+        for weight, answers in of_seed
+        if answers is not None and answers.choice_changes is not None
+    ]
+    return float(np.std(np.sum(changes, axis=0) / len(weights))) if changes else 0.0

@@ -45,6 +45,8 @@ class PairedDifference:
     """Its half-width over seeds alone."""
     question_half: float | None = None
     """Its half-width over the choice of questions alone; None where the answers are not known."""
+    choice_half: float | None = None
+    """Its half-width over the choice of learning rates; None where no rate is chosen, or it is not known."""
     floored: bool = False
     """The spread over seeds is smaller than the churn of the answers, which took its place."""
     p: float | None = None
@@ -322,8 +324,8 @@ class JudgedEstimate:
         interval = self.result.interval
         if interval is None:
             return None
-        half, of_questions = (interval.high - interval.low) / 2, self.estimate.question_half_width()
-        return math.sqrt(max(0.0, half**2 - of_questions**2))
+        half, lasting = (interval.high - interval.low) / 2, self.estimate.lasting_half_width()
+        return math.sqrt(max(0.0, half**2 - lasting**2))
 
     @property
     def seeds_needed(self) -> int | None:
@@ -332,7 +334,7 @@ class JudgedEstimate:
             return None
         estimate = self.estimate
         return statistics.seeds_needed(
-            estimate.mean, estimate.deviation, self.comparisons, self.margin, estimate.question_error
+            estimate.mean, estimate.deviation, self.comparisons, self.margin, estimate.lasting_error
         )
 
     @property
@@ -341,7 +343,7 @@ class JudgedEstimate:
         if self.result.interval is None:
             return None
         over_seeds = statistics.detectable_difference(self.estimate.deviation, self.estimate.seeds)
-        return math.hypot(over_seeds, self.estimate.question_half_width())
+        return math.hypot(over_seeds, self.estimate.lasting_half_width())
 
 
 def judge_family(
@@ -381,6 +383,7 @@ def _completed(row: PairedDifference, judged: JudgedEstimate) -> PairedDifferenc
         adjusted_high=adjusted.high if adjusted else None,
         seed_half=judged.seed_half,
         question_half=estimate.question_half_width() if interval and estimate.spread is not None else None,
+        choice_half=estimate.choice_half_width() if interval and estimate.choice_error else None,
         floored=interval is not None and estimate.churn > estimate.own_deviation,
         p=judged.result.p,
         p_adjusted=judged.result.p_adjusted,

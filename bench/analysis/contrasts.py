@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.analysis.best_setting import RankedSetting, rank_against_best
-from bench.analysis.cell_answers import CellAnswers, cell_answers
+from bench.analysis.cell_answers import CellAnswers
 from bench.analysis.comparison import (
     JudgedEstimate,
     PairedPlace,
@@ -47,6 +47,7 @@ from bench.sweep.contrasts import (
 
 CONTRASTS = (
     *("family", "contrast", "base", "unit", "seeds", "estimate", "low", "high", "seed_half", "question_half"),
+    "choice_half",
     *("p", "p_adjusted", "tie_p_adjusted", "bound", "seeds_needed", "verdict", "post_hoc"),
 )
 """The columns of `SweepComparisons.table`."""
@@ -144,6 +145,7 @@ class Contrast:
             "high": interval.high if interval else None,
             "seed_half": self.judged.seed_half,
             "question_half": estimate.question_half_width() if interval and estimate.spread else None,
+            "choice_half": estimate.choice_half_width() if interval and estimate.choice_error else None,
             "p": result.p,
             "p_adjusted": result.p_adjusted,
             "tie_p_adjusted": result.tie_p_adjusted if self.per_doubling is None else None,
@@ -221,7 +223,7 @@ def _with_rates(
     comparisons: SweepComparisons, trials: ResultTables, plan: PlanRecord, margin: float
 ) -> SweepComparisons:
     """The comparisons with what the trials of a crossed design say of learning rates, a family of its own."""
-    cells, answers = rate_cells(trials, plan), cell_answers(trials.questions)
+    cells, answers = rate_cells(trials, plan), trials.answers()
     post_hoc = plan.contrasts is None or DEFAULT_CONTRASTS not in plan.contrasts.planned
     estimated = robustness_contrasts(cells, plan.baseline, answers, post_hoc)
     judged = judge_family([contrast.estimate for contrast in estimated], margin)
@@ -234,7 +236,7 @@ def _compared(
     tables: ResultTables, plan: PlanRecord, margin: float, stage: LookStage, earlier: SweepComparisons | None
 ) -> SweepComparisons:
     """The comparisons of one look; `earlier` has those of the look before it, if there was one."""
-    answers = cell_answers(tables.questions)
+    answers = tables.answers()
     places = baseline_places(tables.cells, plan.baseline, answers, plan.report)
     record = plan.contrasts if plan.contrasts is not None else ContrastsRecord()
     post_hoc = DEFAULT_CONTRASTS not in record.planned

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pandas as pd
 
 from bench import statistics
 from bench.analysis.average_tasks import AverageTasks, NearChance, ScoredCell, average_tasks
 from bench.analysis.batch_sizes import first_names, unequal_batches
+from bench.analysis.cell_answers import CellAnswers, cell_answers
+from bench.analysis.cost_columns import answering_columns, cost_columns, merge_columns, total_seconds
+from bench.analysis.rate_choice import choice_changes, scored_trials
 from bench.analysis.rescoring import QuestionRows, RescoredEvaluation, differing_questions, question_table, rescored
 from bench.analysis.series import cell_name, series_names
 from bench.errors import UserError
-from bench.evaluation.workload import LATENCY_BATCHES
 from bench.store.damage import CorruptFile, CorruptPack
 from bench.store.folder import CellFolder, Results
 from bench.store.record_json import NewerSchema
 from bench.store.recorded_sweep import recorded_plan
-from bench.store.records import AnswersRecord, CellRecord, Costs, EvaluationRecord, PlannedRecord, Status
+from bench.store.records import CellRecord, EvaluationRecord, PlannedRecord, Status
 from bench.sweep.sections import Average
 
 SCORES = (
@@ -28,28 +30,8 @@ SCORES = (
 )
 """The columns of `ResultTables.scores`."""
 
-MEASURED = (
-    *("percent_of_base", "steps", "micro_batch", "training_tokens", "training_padding_tokens", "final_loss"),
-    *("adapter_bytes", "base_bytes", "optimizer_bytes", "training_flops", "evaluation_flops"),
-    *("evaluation_tokens", "shared", "others_cpu"),
-)
-"""Columns of costs that do not depend on what else runs on the device."""
-
 DAMAGED = "damaged"
 """The status of a cell whose record cannot be read."""
-
-MODELS = ("base", "unmerged", "merged")
-"""The models whose latency is measured."""
-LATENCIES = tuple(f"latency_{model}_{batch}" for model in MODELS for batch in LATENCY_BATCHES)
-ANSWERING = ("answers", "answers_cut", "answer_tokens", "answering_seconds")
-"""Open answers: how many, how many of them were cut off at the limit, their tokens, and seconds of all."""
-LOAD_DEPENDENT = (
-    *("training_seconds", "tokens_per_second", "training_peak_bytes", "training_reserved_bytes"),
-    *("training_joules", "training_utilisation", "evaluation_seconds", "evaluation_tokens_per_second"),
-    *("evaluation_peak_bytes", "evaluation_reserved_bytes", "evaluation_joules", "wall_seconds"),
-    *("answering_seconds", "inference_seconds", "merging_seconds", *LATENCIES),
-)
-"""Columns of costs that say nothing of a method where a cell shared its device."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +56,12 @@ class ResultTables:
     """The tasks that are near chance, on each base."""
     trials: ResultTables | None = None
     """Of a crossed design, all trials, the final cells among them."""
+    choice_changes: Mapping[str, np.ndarray] = field(default_factory=dict)  # (resamples,) each
+    """Of a crossed design, by folder: see `bench.analysis.rate_choice`."""
+
+    def answers(self) -> dict[str, CellAnswers]:
+        """The answers of each cell, by folder."""
+        return cell_answers(self.questions, self.choice_changes)
 
 
 def read_results(results: Results, average: Average | None = None) -> ResultTables:
@@ -91,7 +79,10 @@ def read_results(results: Results, average: Average | None = None) -> ResultTabl
     tables = _tables(cells, tasks, plan.protocols, unplanned)
     if not any(trial.evaluations for trial in plan.trials):
         return tables
-    return replace(tables, trials=_tables(_read_cells(results, plan.trials), tasks, plan.protocols))
+    trials = _tables(_read_cells(results, plan.trials), tasks, plan.protocols)
+    done = trials.cells[trials.cells["status"] == "done"]
+    scored = scored_trials(results, plan.trials, done.set_index("folder")["average"].to_dict())
+    return replace(tables, trials=trials, choice_changes=choice_changes(plan.cells, scored))
 
 
 def _read_cells(results: Results, planned: Sequence[PlannedRecord]) -> list[_Cell]:
@@ -229,12 +220,12 @@ def _read_cell(folder: CellFolder, planned: PlannedRecord, series: str) -> _Cell
             "status": DAMAGED if damage else _status(record.status, scored),
             "reason": damage or record.reason,
             "traceback": record.traceback,
-            **_cost_columns(record.costs),
-            **_merge_columns(record),
+            **cost_columns(record.costs),
+            **merge_columns(record),
             "development": _points(record.development.acc if record.development else None),
             "development_n": record.development.n if record.development else None,
-            "evaluation_seconds": _total_seconds(result.evaluation for result in recomputed),
-            **_answering_columns([answer for answer in answers if answer is not None]),
+            "evaluation_seconds": total_seconds(result.evaluation for result in recomputed),
+            **answering_columns([answer for answer in answers if answer is not None]),
         },
         recomputed,
         averaged if complete else [],
@@ -286,70 +277,6 @@ def _status(recorded: Status, scored: bool) -> str:
     if recorded in (Status.DONE, Status.TRAINED):
         return "done" if scored else "missing" if recorded is Status.DONE else "trained"
     return recorded.value
-
-
-def _cost_columns(costs: Costs | None) -> dict[str, object]:
-    """What a cell cost; a cost that an older version did not record is None."""
-    recorded = {} if costs is None else costs.model_dump(exclude={"inference"})
-    return {
-        "trainable": costs.trainable if costs else None,
-        "percent": 100 * costs.trainable / costs.total if costs and costs.total else None,
-        **{name: recorded.get(name) for name in (*MEASURED, *LOAD_DEPENDENT) if name not in LATENCIES},
-        **_latency_columns(costs),
-    }
-
-
-def _latency_columns(costs: Costs | None) -> dict[str, float | None]:
-    """Seconds of an answer, by model and number of prompts at once."""
-    seconds: dict[str, float | None] = dict.fromkeys(LATENCIES)
-    for model, timings in (costs.inference or {} if costs else {}).items():
-        for batch, timing in timings.items():
-            if batch in LATENCY_BATCHES:
-                seconds[f"latency_{model}_{batch}"] = timing.seconds
-    return seconds
-
-
-def _answering_columns(recorded: Sequence[AnswersRecord]) -> dict[str, float | None]:
-    """The totals of a cell's open answers; all None where it has none."""
-    totals = (
-        _total([answers.n for answers in recorded]),
-        _total([answers.cut for answers in recorded]),
-        _total([answers.new_tokens for answers in recorded]),
-        _total([answers.seconds for answers in recorded]),
-    )
-    return dict(zip(ANSWERING, totals, strict=True))
-
-
-def _total(values: Sequence[float | None]) -> float | None:
-    """None where there are none, or one is not known."""
-    recorded_values = [value for value in values if value is not None]
-    return sum(recorded_values) if recorded_values and len(recorded_values) == len(values) else None
-
-
-def _total_seconds(evaluations: Iterable[EvaluationRecord]) -> float | None:
-    recorded_values = [evaluation.seconds for evaluation in evaluations if evaluation.seconds is not None]
-    return round(sum(recorded_values), 1) if recorded_values else None
-
-
-def _merge_columns(record: CellRecord) -> dict[str, object]:
-    """How far merging moved a logit, in float32 and in half precision, or why the method cannot merge; all missing in
-    the records of older cells. What is not a number counts as infinite, so that it is not taken for missing."""
-    apart = {
-        dtype: math.inf if value is None or math.isnan(value) else value
-        for dtype, value in (record.merge_max_abs_diff or {}).items()
-    }
-    flips = record.merge_flips
-    half = next((dtype for dtype in apart if dtype != "float32"), None)
-    return {
-        "merge_float32": apart.get("float32"),
-        "merge_half": apart[half] if half else None,
-        "merge_half_dtype": half or "",
-        "merge_reason": record.merge_reason,
-        "merge_n": flips.n if flips else None,
-        "merge_flips": flips.flips if flips else None,
-        "merge_flips_above_margin": flips.flips_above_margin if flips else None,
-        "merge_margin": flips.margin if flips else None,
-    }
 
 
 def _untouched(cells: Sequence[_Cell]) -> list[str]:

@@ -3,20 +3,25 @@
 A trial is a cell like any other, scored on the development split. In a pilot each rate has one trial, with a seed that
 no final cell has, and the final cells run at the rate that scored best. In a crossed design each rate has a trial with
 every seed, which is scored on the test questions, too: the final cell of a seed is its trial at the rate that did best
-with the other seeds (cross-fitting), so that the noise of the choice is part of the spread over seeds (Bouthillier et
-al., arXiv 2103.03098). Until a rate is chosen the final cells are pending.
+with the other seeds (cross-fitting), so a cell has no part in its own choice. The seeds share the development
+questions, so `bench.analysis.rate_choice` adds the noise of the choice to the intervals. Until a rate is chosen the
+final cells are pending.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
+import numpy as np
+
+from bench.evaluation.development import tie_loss
 from bench.methods.learning_rate_grid import rate_beyond
 from bench.planning.plan import TO_RUN, Pending, Plan, PlannedCell, cell_at, status_of
+from bench.statistics import best_rate
 from bench.store.folder import Results
-from bench.store.records import Status
+from bench.store.records import CellRecord, Status
 
 HIGHEST_RATE = 10.0
 """A grid is not extended beyond."""
@@ -34,54 +39,52 @@ class Trial:
     """Development accuracy (0 to 1), the mean over the tasks of the first protocol, by the metric of the score; on data
     without questions the negative loss of the development rows' answers (nats a token)."""
     loss: float
-    """Mean negative log-likelihood (nats) of the right answers to the development questions; where answers are
-    generated, the training loss at the end, or infinite."""
+    """Decides between equal scores: see `tie_loss`."""
 
 
-def choose_rate(pending: Pending, results: Results) -> float | None:
-    """The best learning rate by the recorded trials; None if none is done. In a crossed design by the trials of the
-    other seeds; a seed that is added later has no trials, and those of all first seeds choose for it."""
-    seed = pending.template.cell.seed
-    return _best([trial for trial in done_trials(pending, results) if trial.seed != seed])
+class Trials:
+    """The results of trials, each read once."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self._read: dict[str, Trial | None] = {}
+
+    def done(self, pending: Pending) -> list[Trial]:
+        """Those of a setting that ended well."""
+        of_setting = [self._result(planned) for planned in pending.trials]
+        return [trial for trial in of_setting if trial is not None]
+
+    def best_rate(self, pending: Pending) -> float | None:
+        """The best learning rate of a cell; None if no trial of another seed ended well. In a crossed design the other
+        seeds choose; a seed that is added later has no trials, and all first seeds choose for it."""
+        seed = pending.template.cell.seed
+        return _best([trial for trial in self.done(pending) if trial.seed != seed])
+
+    def _result(self, planned: PlannedCell) -> Trial | None:
+        if planned.cell.id not in self._read:
+            ended = status_of(planned, self.results) == Status.DONE
+            self._read[planned.cell.id] = _trial(planned, self.results.folder(planned.cell).record()) if ended else None
+        return self._read[planned.cell.id]
+
+
+def _trial(planned: PlannedCell, record: CellRecord) -> Trial:
+    rate, seed = planned.cell.lr or 0.0, planned.cell.seed
+    if record.development_loss is not None and planned.development_rows:
+        return Trial(rate, seed, -record.development_loss.loss, 0.0)
+    evaluations = [record.evaluations[wanted.id] for wanted in planned.development]
+    return Trial(rate, seed, fmean(evaluation.score for evaluation in evaluations), tie_loss(record, evaluations))
 
 
 def _best(trials: Sequence[Trial]) -> float | None:
-    """The rate with the best mean score over its trials; ties go to the lower loss. A rate at which fewer seeds ended
-    well than at another one is taken only if there is no other."""
-    by_rate: dict[float, list[Trial]] = {}
-    for trial in trials:
-        by_rate.setdefault(trial.rate, []).append(trial)
-    if not by_rate:
+    """The best rate by `bench.statistics.best_rate`; None without trials."""
+    if not trials:
         return None
-    most = max(map(len, by_rate.values()))
-    means = {
-        rate: (round(_mean([trial.score for trial in group]), 9), -_mean([trial.loss for trial in group]))
-        for rate, group in by_rate.items()
-        if len(group) == most
-    }
-    return max(means, key=means.__getitem__)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def done_trials(pending: Pending, results: Results) -> list[Trial]:
-    """The results of the trials that are done."""
-    return [_result(trial, results) for trial in pending.trials if status_of(trial, results) == Status.DONE]
-
-
-def _result(planned: PlannedCell, results: Results) -> Trial:
-    record = results.folder(planned.cell).record()
-    if record.development_loss is not None and planned.development_rows:
-        return Trial(planned.cell.lr or 0.0, planned.cell.seed, -record.development_loss.loss, 0.0)
-    evaluations = [record.evaluations[wanted.id] for wanted in planned.development]
-    score = _mean([evaluation.score for evaluation in evaluations])
-    losses = [evaluation.gold_loss for evaluation in evaluations if evaluation.gold_loss is not None]
-    if len(losses) == len(evaluations):
-        return Trial(planned.cell.lr or 0.0, planned.cell.seed, score, _mean(losses))
-    loss = record.costs.final_loss if record.costs is not None else None
-    return Trial(planned.cell.lr or 0.0, planned.cell.seed, score, math.inf if loss is None else loss)
+    rates, seeds = sorted({trial.rate for trial in trials}), sorted({trial.seed for trial in trials})
+    scores, losses = np.full((2, len(rates), len(seeds)), np.nan)
+    for trial in trials:
+        place = rates.index(trial.rate), seeds.index(trial.seed)
+        scores[place], losses[place] = trial.score, trial.loss
+    return rates[int(best_rate(scores, losses, np.ones(len(seeds), dtype=bool)))]
 
 
 def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
@@ -89,11 +92,15 @@ def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
 
     `waiting` has the ids of trials that will be tried again.
     """
-    plan = grown(plan, results, waiting)
+    trials = Trials(results)
+    plan = grown(plan, results, waiting, trials)
     grows = any(_may_grow(pending, plan) for pending in plan.pending)
     if grows and any(_waits(pending, results, waiting) for pending in plan.pending):
         return plan  # grids grow for all alike, when all have been tried
-    rates = {id(pending): _chosen(pending, results, waiting) for pending in plan.pending}
+    rates = {
+        id(pending): None if _waits(pending, results, waiting) else trials.best_rate(pending)
+        for pending in plan.pending
+    }
     cells = {planned.cell.id: planned for planned in plan.cells}
     for pending in plan.pending:
         rate = rates[id(pending)]
@@ -106,10 +113,6 @@ def settle(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
     return replace(plan, cells=tuple(cells.values()), pending=left)
 
 
-def _chosen(pending: Pending, results: Results, waiting: Collection[str]) -> float | None:
-    return None if _waits(pending, results, waiting) else choose_rate(pending, results)
-
-
 def _waits(pending: Pending, results: Results, waiting: Collection[str]) -> bool:
     """Whether a trial of its setting has not ended."""
     return any(trial.cell.id in waiting or status_of(trial, results) in TO_RUN for trial in pending.trials)
@@ -118,9 +121,10 @@ def _waits(pending: Pending, results: Results, waiting: Collection[str]) -> bool
 # ---- grids that grow
 
 
-def grown(plan: Plan, results: Results, waiting: Collection[str] = ()) -> Plan:
-    """The plan with the further trials that the recorded ones ask for."""
-    while (extended := _extended(plan, results, waiting)) is not None:
+def grown(plan: Plan, results: Results, waiting: Collection[str] = (), trials: Trials | None = None) -> Plan:
+    """The plan with the further trials that the recorded ones ask for. `trials`: those that were read already."""
+    trials = trials or Trials(results)
+    while (extended := _extended(plan, trials, waiting)) is not None:
         plan = extended
     return plan
 
@@ -129,18 +133,18 @@ def _may_grow(pending: Pending, plan: Plan) -> bool:
     return plan.sweep.tune is not None and len(pending.rates) < plan.sweep.tune.most_rates
 
 
-def _extended(plan: Plan, results: Results, waiting: Collection[str]) -> Plan | None:
+def _extended(plan: Plan, trials: Trials, waiting: Collection[str]) -> Plan | None:
     """The plan with one more rate for every setting, if the best rate of any lies at an end of its rates; None if no
     grid grows, or not yet."""
     # Grids grow by the first seeds, before any rate is chosen.
     tunings = settings([pending for pending in plan.pending if pending.template.cell.seed in plan.sweep.seeds])
     if not tunings or not all(_may_grow(pending, plan) for pending in tunings):
         return None
-    if any(_waits(pending, results, waiting) for pending in tunings):
+    if any(_waits(pending, trials.results, waiting) for pending in tunings):
         return None
     places: dict[tuple[float, ...], list[int]] = {}
     for pending in tunings:
-        best = _best(done_trials(pending, results))
+        best = _best(trials.done(pending))
         if best is not None:
             places.setdefault(pending.rates, []).append(pending.rates.index(best))
     if not any(place in (0, len(rates) - 1) for rates, of_rates in places.items() for place in of_rates):

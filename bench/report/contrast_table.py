@@ -8,7 +8,7 @@ from bench.analysis.contrasts import PRIMARY, RATES, TRENDS, Contrast, SweepComp
 from bench.analysis.robustness import Robustness
 from bench.analysis.tie_margin import TieMargin
 from bench.report.content import ReportSection
-from bench.report.difference_table import needed_text, optional_p_text
+from bench.report.difference_table import interval_parts, needed_text, optional_p_text
 from bench.report.finding import adjusted_text, bound_text, more_seeds_text, points_text
 from bench.report.robustness_table import robustness_sentences, robustness_table
 from bench.report.table import ReportTable, column_text, filled_table, number_text
@@ -61,7 +61,7 @@ def _sentence(contrast: Contrast, margin: TieMargin) -> str:
     if contrast.per_doubling:
         numbers = f"{estimate.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
     adjusted = adjusted_text(result.p_adjusted)
-    more = more_seeds_text(contrast.judged.seeds_needed, estimate.question_error)
+    more = more_seeds_text(contrast.judged.seeds_needed, estimate.lasting_error)
     if contrast.verdict == "unresolved":
         what = contrast.of if contrast.against is None else f"{contrast.of} and {contrast.against}"
         bound = f"by at most {contrast.bound:.1f} points"
@@ -116,10 +116,11 @@ def _table(comparisons: SweepComparisons, margin: TieMargin) -> list[ReportTable
         "95 % (unadjusted)": [_interval(contrast) for contrast in rows],
         "± seeds": column_text([contrast.judged.seed_half for contrast in rows], ".2f"),
         "± questions": [_questions(contrast) for contrast in rows],
+        "± learning rate": [_choice(contrast) for contrast in rows],
         "adjusted p": [optional_p_text(contrast.judged.result.p_adjusted) for contrast in rows],
         "adjusted p of a tie": [optional_p_text(contrast.judged.result.tie_p_adjusted) for contrast in rows],
         "seeds to tell": [
-            needed_text(contrast.verdict, contrast.judged.seeds_needed, contrast.judged.estimate.question_error)
+            needed_text(contrast.verdict, contrast.judged.seeds_needed, contrast.judged.estimate.lasting_error)
             for contrast in rows
         ],
         "verdict": [_verdict(contrast) for contrast in rows],
@@ -135,6 +136,11 @@ def _interval(contrast: Contrast) -> str:
 def _questions(contrast: Contrast) -> str:
     estimate = contrast.judged.estimate
     return number_text(estimate.question_half_width() if estimate.spread is not None else None, ".2f")
+
+
+def _choice(contrast: Contrast) -> str:
+    estimate = contrast.judged.estimate
+    return number_text(estimate.choice_half_width() if estimate.choice_error else None, ".2f")
 
 
 def _verdict(contrast: Contrast) -> str:
@@ -172,8 +178,8 @@ def _note(rows: Sequence[Contrast], comparisons: SweepComparisons, margin: TieMa
             ". When the learning rate is off by a step: the mean score at the rates next to the chosen one, less that "
             "at the chosen; better is what loses less; a family of its own"
         )
+    parts = interval_parts(any(contrast.judged.estimate.choice_error for contrast in rows))
     return (
         f"{note}Points of average accuracy, or of its slope; one number a seed. The interval holds for the tasks, not "
-        "for the questions that were asked: ± seeds and ± questions are the two parts of its half-width, which add up "
-        f"in squares (docs/statistics.md). {families}. {margin_sentence(margin)}"
+        f"for the questions that were asked: {parts} (docs/statistics.md). {families}. {margin_sentence(margin)}"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.analysis.result_tables import LOAD_DEPENDENT, ResultTables
+from bench.analysis.cost_columns import LOAD_DEPENDENT
+from bench.analysis.result_tables import ResultTables
 from bench.evaluation.workload import LATENCY_BATCHES
 from bench.report.table import ReportTable, column_text, done_names, filled_table, megabytes_text, number_text
 

@@ -42,6 +42,7 @@ def differences_table(
         "95 % (unadjusted)": ranges_text([row.low for row in rows], [row.high for row in rows], "+.2f"),
         "± seeds": [f"{number_text(row.seed_half, '.2f')}{' c' if row.floored else ''}" for row in rows],
         "± questions": column_text([row.question_half for row in rows], ".2f"),
+        "± learning rate": column_text([row.choice_half for row in rows], ".2f"),
         "adjusted p": [optional_p_text(row.p_adjusted) for row in rows],
         "adjusted p of a tie": [optional_p_text(row.tie_p_adjusted) for row in rows],
         "95 % over questions (unadjusted)": ranges_text(question_low, question_high, "+.2f"),
@@ -100,7 +101,7 @@ def _note(rows: Sequence[PairedDifference], what: str, tie_margin: float, across
 
 def _interval_note(rows: Sequence[PairedDifference], tie_margin: float) -> str:
     """On the interval, the p values and the verdicts."""
-    parts = "± seeds and ± questions are the two parts of its half-width, which add up in squares"
+    parts = interval_parts(any(row.choice_half is not None for row in rows))
     sequential = all(row.p is None for row in rows)
     interval = "" if sequential else "The interval is Student's t over seeds. "
     if any(row.question_half is not None for row in rows):
@@ -112,6 +113,16 @@ def _interval_note(rows: Sequence[PairedDifference], tie_margin: float) -> str:
         "bound, the further end of the interval (docs/statistics.md). Detectable: what a single comparison with this "
         "spread and so many seeds finds with 80 % power (5 %, two-sided). Seeds to tell brings an inconclusive one to "
         "a verdict with 80 % power, if difference and spread stayed so. "
+    )
+
+
+def interval_parts(with_choice: bool) -> str:
+    """What the half-width of an interval is made of; `with_choice`: learning rates were chosen in a crossed design."""
+    if not with_choice:
+        return "± seeds and ± questions are the two parts of its half-width, which add up in squares"
+    return (
+        "± seeds, ± questions and ± learning rate are the parts of its half-width, which add up in squares (± learning "
+        "rate: how the result changes where other development questions choose the learning rates)"
     )
 
 

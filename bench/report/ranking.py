@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.cell_answers import cell_answers
 from bench.analysis.comparison import PairedDifference, difference_rows, rates_text
 from bench.analysis.levels import with_intervals
 from bench.analysis.result_tables import ResultTables, averaged_scores, majority_average, trained_cells
@@ -49,7 +48,7 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
     scores = averaged_scores(results.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
-    with_bars = with_intervals(results.cells, cell_answers(results.questions))
+    with_bars = with_intervals(results.cells, results.answers())
     trained = trained_cells(with_bars)
     untuned = with_bars[(with_bars["status"] == "done") & (with_bars["method"] == "base")]
     labelled = pd.concat(

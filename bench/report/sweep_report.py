@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.cell_answers import cell_answers
 from bench.analysis.contrasts import SweepComparisons
 from bench.analysis.judged_sweep import judge_sweep
 from bench.analysis.judgments import JudgmentTables, read_judgments
@@ -191,7 +190,7 @@ def _coverage(sweep: _Sweep) -> ReportSection:
 
 def _figures(sweep: _Sweep) -> ReportSection:
     scores = sweep.tables.scores
-    cells = with_intervals(sweep.tables.cells, cell_answers(sweep.tables.questions))
+    cells = with_intervals(sweep.tables.cells, sweep.tables.answers())
     figures = [
         *rank_vs_accuracy.draw(cells, scores, sweep.plan),
         *accuracy_by_method.draw(cells, scores),

@@ -38,6 +38,7 @@ from bench.statistics.power import (
     seeds_needed,
     tie_power,
 )
+from bench.statistics.rate_choice import best_rate, changes_of_choice
 from bench.statistics.sequential import LOOKS, SequentialDesign
 from bench.statistics.significance import above_zero, benjamini_hochberg, holm, mcnemar, sign_test
 from bench.statistics.verdicts import SINGLE, Correction, SeedComparison, Verdict, compare_family
@@ -67,6 +68,8 @@ __all__ = [
     "above_zero",
     "answer_spread",
     "benjamini_hochberg",
+    "best_rate",
+    "changes_of_choice",
     "compare_at_look",
     "compare_family",
     "compare_with_best",

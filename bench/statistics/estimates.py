@@ -2,11 +2,12 @@
 
 The half-width at a level is
 
-    sqrt(h_seeds^2 + h_questions^2),  h_seeds = t_{S-1} s / sqrt(S),  h_questions = z sqrt(v_q),
+    sqrt(h_seeds^2 + h_questions^2 + h_choice^2),  h_seeds = t_{S-1} s / sqrt(S),  h_questions = z sqrt(v_q),
 
-so that the interval covers what the methods differ by on all questions of the kind, not on those that were asked. A p
-value is one less the level at which the interval reaches its hypothesis: verdicts, p values and bars are of one
-interval.
+so that the interval covers what the methods differ by on all questions of the kind, not on those that were asked.
+h_choice = z sqrt(v_c) is of the learning rates: the seeds share the development questions that chose them, so the noise
+of the choice is hardly part of the spread over seeds (`bench.statistics.rate_choice`). A p value is one less the level
+at which the interval reaches its hypothesis: verdicts, p values and bars are of one interval.
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ class SeedEstimate:
     def question_error(self) -> float:
         return self.spread.question_error if self.spread is not None else 0.0
 
+    @property
+    def choice_error(self) -> float:
+        return self.spread.choice_error if self.spread is not None else 0.0
+
+    @property
+    def lasting_error(self) -> float:
+        """Standard error that further seeds leave as it is: of the questions and the choice of learning rates."""
+        return math.hypot(self.question_error, self.choice_error)
+
     def seed_half_width(self, level: float = LEVEL, critical: float | None = None) -> float:
         """h_seeds. `critical` takes the place of the t quantile: a boundary of a sequential design.
 
@@ -87,8 +97,16 @@ class SeedEstimate:
         """h_questions."""
         return _normal(level) * self.question_error
 
+    def choice_half_width(self, level: float = LEVEL) -> float:
+        """h_choice."""
+        return _normal(level) * self.choice_error
+
+    def lasting_half_width(self, level: float = LEVEL) -> float:
+        """Of what further seeds leave as it is."""
+        return _normal(level) * self.lasting_error
+
     def half_width(self, level: float = LEVEL, critical: float | None = None) -> float:
-        return math.hypot(self.seed_half_width(level, critical), self.question_half_width(level))
+        return math.hypot(self.seed_half_width(level, critical), self.lasting_half_width(level))
 
     def interval(self, level: float = LEVEL, critical: float | None = None) -> Interval | None:
         """None below three seeds."""

@@ -35,6 +35,8 @@ class AnswerSpread:
     """v_q: variance of the mean over the choice of questions, whatever the number of seeds."""
     churn: float
     """s.d. over seeds that the churn of the answers alone implies."""
+    choice_error: float = 0.0
+    """Standard error of the mean from the choice of learning rates by development questions, which the seeds share."""
 
     @property
     def question_error(self) -> float:

@@ -64,21 +64,22 @@ def detectable_difference(deviation: float, n: int, power: float = POWER) -> flo
 
 
 def seeds_needed(
-    difference: float, deviation: float, comparisons: int = 1, margin: float = TIE_MARGIN, question_error: float = 0.0
+    difference: float, deviation: float, comparisons: int = 1, margin: float = TIE_MARGIN, lasting_error: float = 0.0
 ) -> int | None:
     """The fewest seeds with which this comparison would come to a verdict with 80 % power, if the true difference and
     the s.d. of its seeds (points) were these: significant among so many comparisons (Bonferroni, Holm's hardest step),
     or shown as a tie. A margin of 0 leaves out ties. None where 1,000 seeds would not be enough, as where the standard
-    error that the questions leave (`question_error`) is too large: that calls for more questions.
+    error that no seeds reduce (`lasting_error`: of the questions and of the choice of learning rates) is too large:
+    that calls for more questions.
 
-    An interval whose half-width is sqrt(h_seeds^2 + h_questions^2) excludes a difference where h_seeds is below
-    sqrt(difference^2 - h_questions^2), so that is the difference which the seeds have to detect.
+    An interval whose half-width is sqrt(h_seeds^2 + h_lasting^2) excludes a difference where h_seeds is below
+    sqrt(difference^2 - h_lasting^2), so that is the difference which the seeds have to detect.
     """
     level = 1 - (1 - LEVEL) / comparisons
-    questions = float(special.ndtri((1 + level) / 2)) * question_error
-    to_detect = math.sqrt(max(0.0, difference**2 - questions**2))
+    lasting = float(special.ndtri((1 + level) / 2)) * lasting_error
+    to_detect = math.sqrt(max(0.0, difference**2 - lasting**2))
     room = margin - abs(difference)
-    room = math.sqrt(room**2 - questions**2) if room > questions else 0.0
+    room = math.sqrt(room**2 - lasting**2) if room > lasting else 0.0
 
     def enough(n: int) -> bool:
         detected = detection_power(to_detect, deviation, n, level) if to_detect > 0 else 0.0

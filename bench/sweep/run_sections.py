@@ -43,8 +43,9 @@ class TuneConfig(Strict):
     """Rates tried for each method and setting."""
     design: Literal["crossed", "pilot"] = "pilot"
     """`crossed`, the default with three seeds and no budget: every rate runs with every seed, and the rate of a seed is
-    chosen by the development questions of the other seeds, so that the choice is part of the spread over seeds; its
-    trials are the final cells. `pilot`: one trial a rate, with a seed of its own, chooses for all seeds."""
+    chosen by the development questions of the other seeds; its trials are the final cells, and the intervals have a
+    part for the noise of the choice. `pilot`: one trial a rate, with a seed of its own, chooses for all seeds, and no
+    interval has the noise of its choice."""
     limit: int | None = Field(None, ge=2, le=100)
     """Rates at most. While the best rate of any setting is the lowest or the highest, every method gets one more.
     Default: `trials` and two."""

@@ -13,7 +13,8 @@ from helpers.tables import copied, right_by_hand
 from scipy import stats
 
 from bench.analysis.rescoring import QUESTIONS
-from bench.analysis.result_tables import _merge_columns, averaged_scores, read_results
+from bench.analysis.cost_columns import merge_columns
+from bench.analysis.result_tables import averaged_scores, read_results
 from bench.store.folder import Results
 from bench.store.records import CellRecord
 
@@ -68,7 +69,7 @@ def test_what_is_read_by_columns_is_what_the_tables_say() -> None:
 
 
 def test_a_merge_that_gave_no_number_is_not_taken_for_missing() -> None:
-    found = _merge_columns(CellRecord(merge_max_abs_diff={"float32": 0.0, "float16": float("nan")}))
+    found = merge_columns(CellRecord(merge_max_abs_diff={"float32": 0.0, "float16": float("nan")}))
     assert (found["merge_half"], found["merge_half_dtype"]) == (float("inf"), "float16")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.questions import HELD_OUT, alpaca_file, data_of
@@ -213,6 +214,13 @@ def test_a_crossed_sweep_runs_from_its_file_to_its_report(tmp_path: Path, tiny_m
     assert "every setting gets one more" in done.output and "learning rates chosen" in done.output
     read = read_results(Results(tmp_path / "tiny"))
     assert len(read.cells) == 4 and set(read.cells["status"]) == {"done"} and read.unplanned == 0
+    assert read.trials is not None
+    averages = read.trials.cells.set_index(["lr", "seed"])["average"]
+    tuned = read.cells[read.cells["method"] == "lora"]
+    assert set(read.choice_changes) == set(tuned["folder"])
+    for cell in tuned.itertuples():
+        changes = {round(averages[rate, cell.seed] - cell.average, 6) for rate in set(read.trials.cells["lr"])}
+        assert 0.0 in changes and {*np.round(read.choice_changes[cell.folder], 6)} <= changes
     again = bench("run", *arguments)
     assert "10 recorded already, 0 to run" in again.output, again.output
 
