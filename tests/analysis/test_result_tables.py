@@ -12,8 +12,8 @@ from helpers.paths import RESULTS
 from helpers.tables import copied, right_by_hand
 from scipy import stats
 
-from bench.analysis.rescoring import QUESTIONS
 from bench.analysis.cost_columns import merge_columns
+from bench.analysis.rescoring import QUESTIONS
 from bench.analysis.result_tables import averaged_scores, read_results
 from bench.store.folder import Results
 from bench.store.records import CellRecord
