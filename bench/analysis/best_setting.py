@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from bench.analysis.cell_answers import CellAnswers, weighted_spread
+from bench.analysis.cell_answers import CellAnswers, least_step, weighted_spread
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
 from bench.statistics import SEEDS, AgainstBest, SeedEstimate, compare_with_best
@@ -67,4 +67,4 @@ def _difference(
     if len({cell.question_set for cell in cells}) > 1:
         return None
     values = tuple(second[seed][1] - first[seed][1] for seed in seeds)
-    return SeedEstimate(values, weighted_spread(of_seeds), min((cell.step for cell in cells), default=0.0))
+    return SeedEstimate(values, weighted_spread(of_seeds), least_step(cells))

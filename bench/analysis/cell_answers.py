@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -11,7 +11,10 @@ import pandas as pd
 
 from bench import statistics
 from bench.analysis.rescoring import QUESTION_KEY
-from bench.statistics import TaskAnswers
+from bench.statistics import UNKNOWN_STEP, TaskAnswers
+
+RESOLUTION = 0.01
+"""Of the score of an answer (0 to 1): the smallest difference that is taken for one."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,21 @@ def _resampled_together(
     }
 
 
+def least_step(cells: Iterable[CellAnswers | None]) -> float:
+    """Points: the steps that a difference or an average of these cells comes in; never 0."""
+    return min((answers.step for answers in cells if answers is not None), default=UNKNOWN_STEP)
+
+
 def _step(correct: np.ndarray, tasks: np.ndarray) -> float:
-    """Of averages over tasks, from how near two answers' scores came: 1 apart where they are right or wrong."""
+    """Of averages over tasks, from how near two answers' scores came: 1 apart where they are right or wrong, and at
+    least a hundredth, which is a point of a judge's scale, where they are on a continuous scale."""
     names = list(dict.fromkeys(tasks.tolist()))
-    steps = [
-        100 * np.diff(np.unique(correct[:, tasks == task])).min(initial=1.0) / (tasks == task).sum() for task in names
-    ]
+    steps = []
+    for task in names:
+        values = np.unique(correct[:, tasks == task])
+        widest = 1.0 if set(values.tolist()) <= {0.0, 1.0} else RESOLUTION
+        apart = np.diff(values).min(initial=1.0) if len(values) > 1 else widest
+        steps.append(100 * max(apart, RESOLUTION) / (tasks == task).sum())
     return float(min(steps)) / len(names)
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 import pandas as pd
 
 from bench import statistics
-from bench.analysis.cell_answers import CellAnswers, cell_answers, over_questions, weighted_spread
+from bench.analysis.cell_answers import CellAnswers, cell_answers, least_step, over_questions, weighted_spread
 from bench.analysis.result_tables import ResultTables, trained_cells
 from bench.statistics import SINGLE, Correction, SeedComparison, SeedEstimate, Verdict
 from bench.sweep.baseline import choose_baseline
@@ -245,7 +245,7 @@ class PairedPlace:
                     for seed, pair in self.pairs.items()
                 }
             ),
-            min(side.step if side is not None else 0.0 for side in sides),
+            least_step(sides),
         )
 
 

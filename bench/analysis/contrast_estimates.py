@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.cell_answers import CellAnswers, weighted_spread
+from bench.analysis.cell_answers import CellAnswers, least_step, weighted_spread
 from bench.analysis.comparison import PairedPlace
 from bench.analysis.result_tables import ResultTables, trained_cells
 from bench.errors import UserError
@@ -197,8 +197,8 @@ def estimate_of(
     values: Sequence[float], weights: Weights, answers: Mapping[str, CellAnswers], places: int
 ) -> SeedEstimate:
     of_seeds = {seed: [(weight, answers.get(folder)) for weight, folder in cells] for seed, cells in weights.items()}
-    steps = [cell.step if cell is not None else 0.0 for cells in of_seeds.values() for _, cell in cells]
-    return SeedEstimate(tuple(values), weighted_spread(of_seeds), min(steps) / places, places)
+    step = least_step(cell for cells in of_seeds.values() for _, cell in cells)
+    return SeedEstimate(tuple(values), weighted_spread(of_seeds), step / places, places)
 
 
 def _over(ranks: Sequence[float | None], samples: Sequence[int]) -> str:

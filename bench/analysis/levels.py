@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from bench.analysis.cell_answers import CellAnswers, weighted_spread
+from bench.analysis.cell_answers import CellAnswers, least_step, weighted_spread
 from bench.analysis.result_tables import trained_cells
 from bench.statistics import SeedEstimate
 
@@ -43,5 +43,5 @@ def _estimate(members: pd.DataFrame, answers: Mapping[str, CellAnswers]) -> Seed
     of_seeds = {
         seed: [(1.0, answers.get(folder))] for seed, folder in zip(members["seed"], members["folder"], strict=True)
     }
-    steps = [cell.step if cell is not None else 0.0 for cells in of_seeds.values() for _, cell in cells]
-    return SeedEstimate(tuple(members["average"].astype(float)), weighted_spread(of_seeds), min(steps))
+    step = least_step(cell for cells in of_seeds.values() for _, cell in cells)
+    return SeedEstimate(tuple(members["average"].astype(float)), weighted_spread(of_seeds), step)

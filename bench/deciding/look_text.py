@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.analysis.interval_text import interval_text
 from bench.store.look_records import ContrastLook, LookRecord
 
 NAMED = 5
@@ -27,7 +28,7 @@ def _contrast_text(contrast: ContrastLook, seeds: int) -> str:
         return f"{contrast.contrast} not judged yet, with {contrast.seeds} seeds that have all of its cells"
     numbers = ""
     if contrast.estimate is not None and contrast.low is not None and contrast.high is not None:
-        numbers = f" {contrast.estimate:+.2f} [{contrast.low:+.2f}, {contrast.high:+.2f}]"
+        numbers = f" {contrast.estimate:+.2f} {interval_text(contrast.low, contrast.high, '+.2f')}"
     by = f" by {contrast.seeds} seeds" if contrast.seeds != seeds else ""
     word = f"told: {contrast.verdict}," if contrast.answered else "open:"
     return f"{contrast.contrast} {word}{numbers}{by}"

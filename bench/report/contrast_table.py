@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.analysis.contrasts import PRIMARY, RATES, TRENDS, Contrast, SweepComparisons
+from bench.analysis.interval_text import half_width_text, interval_text
 from bench.analysis.robustness import Robustness
 from bench.analysis.tie_margin import TieMargin
 from bench.report.content import ReportSection
 from bench.report.difference_table import interval_parts, needed_text, optional_p_text
 from bench.report.finding import adjusted_text, bound_text, more_seeds_text, points_text
 from bench.report.robustness_table import robustness_sentences, robustness_table
-from bench.report.table import ReportTable, column_text, filled_table, number_text
+from bench.report.table import ReportTable, filled_table, number_text
 
 SENTENCES = 6
 """More contrasts of a family than these are in the table alone, but for those that are told."""
@@ -57,9 +58,10 @@ def _sentence(contrast: Contrast, margin: TieMargin) -> str:
     estimate, result = contrast.judged.estimate, contrast.judged.result
     interval = result.interval
     assert interval is not None  # a contrast has three seeds or more
-    numbers = f"{estimate.mean:+.2f} points [{interval.low:+.2f}, {interval.high:+.2f}]"
+    text = interval_text(interval.low, interval.high, "+.2f")
+    numbers = f"{estimate.mean:+.2f} points {text}"
     if contrast.per_doubling:
-        numbers = f"{estimate.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+        numbers = f"{estimate.mean:+.2f} {text}"
     adjusted = adjusted_text(result.p_adjusted)
     more = more_seeds_text(contrast.judged.seeds_needed, estimate.lasting_error)
     if contrast.verdict == "unresolved":
@@ -114,7 +116,7 @@ def _table(comparisons: SweepComparisons, margin: TieMargin) -> list[ReportTable
         "seeds": [str(contrast.judged.estimate.seeds) for contrast in rows],
         "estimate": [f"{contrast.judged.estimate.mean:+.2f}" for contrast in rows],
         "95 % (unadjusted)": [_interval(contrast) for contrast in rows],
-        "± seeds": column_text([contrast.judged.seed_half for contrast in rows], ".2f"),
+        "± seeds": [half_width_text(contrast.judged.seed_half, 2) for contrast in rows],
         "± questions": [_questions(contrast) for contrast in rows],
         "± learning rate": [_choice(contrast) for contrast in rows],
         "adjusted p": [optional_p_text(contrast.judged.result.p_adjusted) for contrast in rows],
@@ -130,7 +132,7 @@ def _table(comparisons: SweepComparisons, margin: TieMargin) -> list[ReportTable
 
 def _interval(contrast: Contrast) -> str:
     interval = contrast.judged.result.interval
-    return "-" if interval is None else f"[{interval.low:+.2f}, {interval.high:+.2f}]"
+    return "-" if interval is None else interval_text(interval.low, interval.high, "+.2f")
 
 
 def _questions(contrast: Contrast) -> str:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pandas as pd
 
 from bench.analysis.comparison import PairedDifference, difference_rows
+from bench.analysis.interval_text import half_width_text
 from bench.report.finding import p_text, points_text, seeds_text, verdict_text
-from bench.report.table import ReportTable, column_text, filled_table, number_text, ranges_text
+from bench.report.table import ReportTable, column_text, filled_table, ranges_text
 from bench.statistics import SEEDS, SINGLE
 
 
@@ -40,7 +41,7 @@ def differences_table(
         "learning rate": [row.rates or "-" for row in rows],
         "difference": column_text([row.difference for row in rows], "+.2f"),
         "95 % (unadjusted)": ranges_text([row.low for row in rows], [row.high for row in rows], "+.2f"),
-        "± seeds": [f"{number_text(row.seed_half, '.2f')}{' c' if row.floored else ''}" for row in rows],
+        "± seeds": [f"{half_width_text(row.seed_half, 2)}{' c' if row.floored else ''}" for row in rows],
         "± questions": column_text([row.question_half for row in rows], ".2f"),
         "± learning rate": column_text([row.choice_half for row in rows], ".2f"),
         "adjusted p": [optional_p_text(row.p_adjusted) for row in rows],

@@ -9,9 +9,10 @@ import pandas as pd
 from bench.analysis import comparison
 from bench.analysis.average_tasks import NearChance
 from bench.analysis.comparison import PairedDifference
+from bench.analysis.interval_text import interval_text
 from bench.analysis.result_tables import trained_cells
 from bench.analysis.series import setting_labels
-from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, SINGLE, TIE_MARGIN, noise_floor
+from bench.statistics import LEVEL, MOST_SEEDS, ROUNDING, SINGLE, TIE_MARGIN, UNKNOWN_STEP, noise_floor
 
 ONE_SEED = "No setting was run with two seeds, so nothing here says how far a seed alone moves a score."
 SETTING = ["series", "base", "rank", "samples"]
@@ -125,13 +126,13 @@ def _difference_clause(
         # A verdict on methods has both.
         assert row.low is not None and row.high is not None
         if verdict == "unresolved":
-            gap = f"{row.difference:+.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+            gap = f"{row.difference:+.{digits}f} {interval_text(row.low, row.high, f'.{digits}f')}"
             more = more_seeds_text(row.seeds_needed, row.question_half)
             bound = f"{row.bound:.{digits}f} points {_place(row, several)}"
             parts.append(f"{bound}({gap}{adjusted_text(row.p_adjusted)}; {more})")
         else:
             least, most = sorted((abs(row.low), abs(row.high)))
-            by = f"by {abs(row.difference):.{digits}f} points [{least:.{digits}f}, {most:.{digits}f}]"
+            by = f"by {abs(row.difference):.{digits}f} points {interval_text(least, most, f'.{digits}f')}"
             parts.append(f"{_place(row, several)}{by}")
     if names is None:
         return f"{'they differ by at most' if verdict == 'unresolved' else f'it is {verdict}'} {_listed(parts)}"
@@ -154,9 +155,7 @@ def _runs_clause(rows: Sequence[PairedDifference], digits: int, several: bool, n
     """Comparisons of fewer than three seeds: of runs, not of methods."""
     parts = []
     for row in rows:
-        interval = (
-            f" [{row.question_low:.{digits}f}, {row.question_high:.{digits}f}]" if row.question_low is not None else ""
-        )
+        interval = f" {interval_text(row.question_low, row.question_high, f'.{digits}f')}".removesuffix(" -")
         parts.append(f"{row.difference:+.{digits}f} points{interval} {_place(row, several)}".strip())
     most = max(row.seeds for row in rows)
     seeds = {1: "one run", 2: "one or two runs"}.get(most, f"at most {most} runs")
@@ -277,7 +276,7 @@ def near_chance_sentences(tasks: Sequence[NearChance], several: bool) -> list[st
 def noise_text(done: pd.DataFrame, of: str = "") -> str:
     """What a seed alone does to a score; `of` says to which, where it is not the accuracy."""
     settings = done.groupby(SETTING, dropna=False, sort=False)
-    floor = noise_floor([list(averages) for _, averages in settings["average"]])
+    floor = noise_floor([list(averages) for _, averages in settings["average"]], step=UNKNOWN_STEP)
     if floor is None:
         return ONE_SEED
     where = f" ({of})" if of else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bench.analysis.interval_text import interval_text
 from bench.analysis.judgments import JudgmentTables
 from bench.judging.judge_check import INFERIOR
-from bench.report.table import ReportTable, range_text
+from bench.report.table import ReportTable
 
 
 def check_table(judgments: JudgmentTables) -> list[ReportTable]:
@@ -22,7 +23,7 @@ def check_table(judgments: JudgmentTables) -> list[ReportTable]:
                 rows.append([judge.name, check.set, "no judgment that could be read", "-", "-", rated, noise, "no"])
             for kind, separation in check.separations.items():
                 auc = f"{separation.auc:.2f}"
-                interval = range_text(separation.interval.low, separation.interval.high, ".2f")
+                interval = interval_text(separation.interval.low, separation.interval.high, ".2f")
                 verdict = "no: below 0.8" if separation.insufficient else "yes" if check.complete else "not whole"
                 rows.append([judge.name, check.set, INFERIOR[kind], auc, interval, rated, noise, verdict])
     if not rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bench.analysis.interval_text import half_width_text
 from bench.report.table import column_text
 
 HEADS = ("method", "rank", "samples", "seeds", r"average (\%)", "trainable", "verdict")
@@ -15,7 +16,7 @@ def settings_table(settings: pd.DataFrame, name: str) -> str:
     parameters and verdict, the best average first. `name` is that of the sweep."""
     averages = [
         f"{row.average:.1f}"
-        + ("" if pd.isna(row.low) else rf" $\pm$ {(row.high - row.low) / 2:.1f}")
+        + ("" if pd.isna(row.low) else rf" $\pm$ {half_width_text((row.high - row.low) / 2, 1)}")
         + ("$^q$" if row.interval == "questions" else "")
         for row in settings.itertuples()
     ]

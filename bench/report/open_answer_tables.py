@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.analysis import comparison
+from bench.analysis.interval_text import interval_text
 from bench.analysis.judgments import JudgmentTables
 from bench.analysis.result_tables import ResultTables
 from bench.report import published
 from bench.report.difference_table import differences_table
 from bench.report.judge_panels import JudgePanel
 from bench.report.pairwise_table import pairwise_tables
-from bench.report.table import ReportTable, number_text, range_text
+from bench.report.table import ReportTable, number_text
 from bench.store.records import PlanRecord
 from bench.sweep.sections import MT_BENCH, ReportConfig
 
@@ -52,7 +53,7 @@ def _scores(panel: JudgePanel, names: dict[str, str]) -> ReportTable:
     heads += ["by FastChat's parser", "missing to it", "parsers disagree"] if panel.kind == "openai" else []
     rows = []
     for row in panel.scores.itertuples():
-        line = [names[row.folder], _two(row.mean), range_text(row.low, row.high, ".2f")]
+        line = [names[row.folder], _two(row.mean), interval_text(row.low, row.high, ".2f")]
         line += [_two(common[row.folder])] if panel.left_out or panel.partial else []
         line += [_two(getattr(row, name)) for name in turns if len(turns) > 1] + [str(row.n), str(row.missing)]
         line += [_two(row.fastchat), str(row.fastchat_missing), str(row.disagree)] if panel.kind == "openai" else []
@@ -87,8 +88,7 @@ def _categories(panel: JudgePanel, names: dict[str, str], judgments: JudgmentTab
         return []
     counts = means.groupby("category", sort=False)["count"].max()
     texts = {
-        (row.folder, row.category): f"{row.mean:.2f}"
-        + ("" if pd.isna(row.low) else f" [{row.low:.1f}, {row.high:.1f}]")
+        (row.folder, row.category): f"{row.mean:.2f} {interval_text(row.low, row.high, '.1f')}".removesuffix(" -")
         for row in means.itertuples()
     }
     rows = [

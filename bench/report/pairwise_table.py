@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from bench.analysis.interval_text import interval_text
 from bench.analysis.judgments import JudgmentTables
 from bench.analysis.result_tables import ResultTables
 from bench.analysis.series import setting_labels
@@ -55,7 +56,7 @@ def _standing_row(standing: Standing) -> list[str]:
         f"{standing.ties:g}",
         f"{standing.losses:g}",
         f"{standing.elo:+.0f}",
-        f"[{interval.low:+.0f}, {interval.high:+.0f}]" if interval else "-",
+        interval_text(interval.low, interval.high, "+.0f") if interval else "-",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.analysis.interval_text import interval_text
 from bench.analysis.rate_contrasts import RateStudy
 from bench.report.table import ReportTable
 
@@ -22,7 +23,7 @@ def rate_tables(study: RateStudy | None) -> list[ReportTable]:
                     f"{difference.rate:g}",
                     str(difference.estimate.seeds),
                     f"{difference.estimate.mean:+.2f}",
-                    "-" if interval is None else f"[{interval.low:+.2f}, {interval.high:+.2f}]",
+                    interval_text(interval.low, interval.high, "+.2f") if interval else "-",
                 ]
             )
         note = (

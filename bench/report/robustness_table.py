@@ -9,8 +9,9 @@ import pandas as pd
 
 from bench.analysis.comparison import difference_rows
 from bench.analysis.contrasts import Contrast
+from bench.analysis.interval_text import interval_text
 from bench.analysis.robustness import Robustness, SecondaryEstimate
-from bench.report.table import ReportTable, range_text
+from bench.report.table import ReportTable
 from bench.statistics import SINGLE, Verdict
 
 MOST = 2
@@ -87,4 +88,4 @@ def _name(contrast: Contrast) -> str:
 
 def _interval(estimate: SecondaryEstimate) -> str:
     ends = estimate.interval
-    return range_text(ends.low, ends.high, "+.2f") if ends is not None else "-"
+    return interval_text(ends.low, ends.high, "+.2f") if ends is not None else "-"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from bench.analysis.interval_text import interval_text
 from bench.analysis.levels import BOTH, QUESTIONS_ALONE, SEEDS_ALONE
 from bench.analysis.result_tables import ResultTables, averaged_scores, trained_cells
 from bench.analysis.series import setting_labels
@@ -38,7 +39,7 @@ def ranked_table(settings: pd.DataFrame, scores: pd.DataFrame) -> list[ReportTab
         "learning rate": [rate if isinstance(rate, str) and rate else "-" for rate in settings["lr"]],
         "average": column_text(settings["average"], ".1f"),
         "95 %": [
-            "-" if pd.isna(row.low) else f"[{row.low:.1f}, {row.high:.1f}]{MARKS[row.interval]}"
+            text if (text := interval_text(row.low, row.high, ".1f")) == "-" else f"{text}{MARKS[row.interval]}"
             for row in settings.itertuples()
         ],
         "against the baseline": [value if isinstance(value, str) and value else "-" for value in settings["verdict"]],

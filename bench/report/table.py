@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.analysis.interval_text import interval_text
+
 
 @dataclass(frozen=True)
 class ReportTable:
@@ -40,12 +42,8 @@ def column_text(values: Iterable[float | None], form: str) -> list[str]:
     return [number_text(value, form) for value in values]
 
 
-def range_text(low: float | None, high: float | None, form: str) -> str:
-    return "-" if low is None or pd.isna(low) else f"[{low:{form}}, {high:{form}}]"
-
-
 def ranges_text(low: Iterable[float | None], high: Iterable[float | None], form: str) -> list[str]:
-    return [range_text(least, most, form) for least, most in zip(low, high, strict=True)]
+    return [interval_text(least, most, form) for least, most in zip(low, high, strict=True)]
 
 
 def megabytes_text(size: float | None) -> str:

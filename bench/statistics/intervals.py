@@ -16,6 +16,8 @@ LEVEL = 0.95
 """Of every interval; a p value below 1 - LEVEL is significant."""
 SEEDS = 3
 """The fewest seeds from which an interval over seeds is computed."""
+UNKNOWN_STEP = 0.1
+"""Points: scores whose answers could not be read are taken to come in these steps, the digits that tables show."""
 ROUNDING = 1e-9
 """Points: averages of the same accuracies differ by less than this, from the order of their sums."""
 
@@ -89,8 +91,9 @@ class NoiseFloor:
     """Two single runs of one setting lie within this of each other (points), 95 % of the time."""
 
 
-def noise_floor(series: Iterable[Sequence[float]], level: float = LEVEL) -> NoiseFloor | None:
-    """From the scores (points) of all series with two seeds or more; None without such a series.
+def noise_floor(series: Iterable[Sequence[float]], level: float = LEVEL, step: float = 0.0) -> NoiseFloor | None:
+    """From the scores (points) of all series with two seeds or more; None without such a series. `step`: see
+    `standard_deviation`.
 
     The difference is a prediction limit: t, not z, because the s.d. is an estimate itself.
     """
@@ -98,6 +101,6 @@ def noise_floor(series: Iterable[Sequence[float]], level: float = LEVEL) -> Nois
     if not seeded:
         return None
     degrees = sum(len(values) - 1 for values in seeded)
-    pooled = math.sqrt(sum((len(values) - 1) * standard_deviation(values) ** 2 for values in seeded) / degrees)
+    pooled = math.sqrt(sum((len(values) - 1) * standard_deviation(values, step) ** 2 for values in seeded) / degrees)
     limit = float(special.stdtrit(degrees, (1 + level) / 2))
     return NoiseFloor(pooled, degrees, limit * math.sqrt(2) * pooled)
