@@ -10,9 +10,9 @@ from bench.analysis.look_stages import StoredBoundaries, first_look
 from bench.analysis.result_tables import ResultTables, read_results
 from bench.analysis.tie_margin import TieMargin, tie_margin
 from bench.errors import UserError
+from bench.judging.question_files import plan_with_questions
 from bench.store.folder import Results
 from bench.store.look_records import LooksRecord
-from bench.store.recorded_sweep import recorded_plan
 from bench.store.records import PlanRecord
 
 
@@ -33,7 +33,7 @@ class JudgedSweep:
 
 def judge_sweep(results: Results) -> JudgedSweep:
     """Raises UserError for a folder that holds no sweep, and for a file of a newer version."""
-    plan, tables = recorded_plan(results), read_results(results)
+    plan, tables = plan_with_questions(results), read_results(results)
     planned = plan.baseline
     plan = plan.model_copy(update={"baseline": done_baseline(tables.cells, planned)})
     margin = tie_margin(first_look(tables, plan).cells, plan.baseline, plan.report)

@@ -14,6 +14,7 @@ from bench.data.files.bad_rows import RowError, shown
 from bench.data.files.json_rows import Row
 from bench.data.files.row_values import whole_characters
 from bench.hashing import short_hash
+from bench.store.records import OpenSetRecord
 
 MAX_TURNS = 2
 """FastChat's judge prompts have no form for more turns."""
@@ -143,6 +144,17 @@ def _given_references(row: Row, turns: int) -> tuple[tuple[str, ...], ...]:
     lists = [[texts] if alone and isinstance(texts, str) else texts for texts in given]
     references = [_texts(texts, "reference", blank=True) for texts in lists if texts]
     return tuple(texts for texts in references if all(texts))
+
+
+def open_set_record(questions: Sequence[OpenQuestion]) -> OpenSetRecord:
+    """A set of open questions, as a plan records it for judges and the report."""
+    return OpenSetRecord(
+        n=len(questions),
+        turns=sum(len(question.turns) for question in questions),
+        with_reference=sum(len(question.turns) for question in questions if question.references),
+        references=references_hash(questions),
+        fingerprint=open_questions_fingerprint(questions),
+    )
 
 
 def references_hash(questions: Iterable[OpenQuestion]) -> str:

@@ -9,7 +9,8 @@ nested subset (`SweepData.subset`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.data import placeholders
@@ -114,10 +115,30 @@ def _read_user_sets(sweep: Sweep, training: Sequence[str]) -> dict[str, UserSet]
                 f"data.sets.{name} is not used: data.train is {', '.join(config.train)}",
                 f"Set data.train: {name}, add {name} to evaluation.tasks, or remove the set.",
             )
-    return {
-        name: load_user_set(name, settings, ("train", "test") if name in training else ("test",))
-        for name, settings in config.sets.items()
-    }
+    sets = {}
+    for name, settings in config.sets.items():
+        with _needed(name, training, config):
+            sets[name] = load_user_set(name, settings, ("train", "test") if name in training else ("test",))
+    return sets
+
+
+@contextmanager
+def _needed(name: str, training: Collection[str], config: DataConfig) -> Iterator[None]:
+    """Adds to an error of a task that is only evaluated why the sweep cannot go on without it, as it does without a
+    task of lm-eval: other rows would be trained on, or drawn for development, so that its cells would be others."""
+    try:
+        yield
+    except UserError as error:
+        if name in training or not (config.deduplicate or config.development):
+            raise
+        kept_apart = "training rows that ask the same as its questions are removed (data.deduplicate)"
+        if not config.deduplicate:
+            kept_apart = "development questions are drawn that are not among its questions"
+        rest = (
+            f"The sweep does not go on without {name}, because {kept_apart}: without them its cells would be others. "
+            f"To train and score the others all the same, leave {name} out of evaluation.tasks."
+        )
+        raise type(error)(error.problem, f"{error.fix} {rest}".strip()) from error
 
 
 def _scored_tasks(
@@ -183,7 +204,8 @@ def _read(
         elif name in replaced:
             tests[name] = canonical_order(placeholders.task_questions(name, "test"))
         else:
-            tests[name] = canonical_order(load_test_questions(name, tasks, config))
+            with _needed(name, training, config):
+                tests[name] = canonical_order(load_test_questions(name, tasks, config))
     for name, rows in (*pools.items(), *tests.items()):
         if not rows:
             raise UserError(f"the data set {name} is empty")

@@ -22,7 +22,7 @@ from bench.judging.judgment_records import AnswersToCompare, AnswerToRate, Pairw
 from bench.judging.ledger import cell_ratings, pairwise_verdicts, read_judge
 from bench.judging.parsers import Verdict
 from bench.judging.prompts import Prompt
-from bench.judging.question_files import load_questions
+from bench.judging.question_files import load_questions, plan_with_questions
 from bench.store.files import write_text
 from bench.store.folder import Results
 from bench.store.judge_record import JudgeRecord
@@ -53,7 +53,7 @@ class FastChatBench:
 
 def fastchat_benches(results: Results, sets: Sequence[str] = ()) -> list[FastChatBench]:
     """The sets of questions of a results folder; `sets` chooses some of them."""
-    plan = results.plan_record()
+    plan = plan_with_questions(results)
     questions = {name: of_set for name, of_set in load_questions(results).items() if not sets or name in sets}
     by_cell = recorded_answers(results, plan, "*", questions)
     benches = []

@@ -17,12 +17,13 @@ from bench.judging.judges import Judge, JudgingResult, PairwiseJudge
 from bench.judging.judgment_records import AnswersToCompare, AnswerToRate, JudgmentKey, Rating, answers_to_rate
 from bench.judging.ledger import Ledger, cell_ratings, pairwise_verdicts, write_judge
 from bench.judging.prompts import NEED_REFERENCE
-from bench.judging.question_files import load_questions
+from bench.judging.question_files import load_questions, plan_with_questions
 from bench.judging.request_queue import Usage
 from bench.progress import Listener
 from bench.store import locks
 from bench.store.damage import CorruptFile
 from bench.store.folder import CellFolder, Results
+from bench.store.recorded_sweep import plan_problem
 from bench.store.records import PlannedRecord, PlanRecord
 
 Pairs = Literal["none", "baseline", "all"]
@@ -108,7 +109,9 @@ def judge_folder(results: Results, judge: Judge, options: JudgingOptions, progre
         if name not in questions:
             raise unknown("set of open questions", name, questions)
     chosen = {name: of_set for name, of_set in questions.items() if not options.sets or name in options.sets}
-    plan = results.plan_record()
+    plan = plan_with_questions(results)
+    if problem := plan_problem(results):
+        progress.line(problem)
     answers = recorded_answers(results, plan, options.cells, chosen, progress.line)
     # What the judge cannot do fails here, before a request is paid for.
     pairwise = _pairwise(judge) if options.pairs != "none" else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench import methods
-from bench.data.open_questions import references_hash
+from bench.data.open_questions import open_set_record
 from bench.data.sweep_data import SweepData
 from bench.errors import UserError
 from bench.evaluation.lm_eval_tasks import unscored_metrics
@@ -216,16 +216,7 @@ class Plan:
 
     def _open_questions(self) -> dict[str, OpenSetRecord]:
         """The sets of open questions, for judges and the report."""
-        return {
-            name: OpenSetRecord(
-                n=len(questions),
-                turns=sum(len(question.turns) for question in questions),
-                with_reference=sum(len(question.turns) for question in questions if question.references),
-                references=references_hash(questions),
-                fingerprint=self.data.open_fingerprint(name),
-            )
-            for name, questions in self.data.open_questions.items()
-        }
+        return {name: open_set_record(questions) for name, questions in self.data.open_questions.items()}
 
     def _instructions(self) -> list[str]:
         """Where the instructions come from that cells learn from."""

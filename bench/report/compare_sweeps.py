@@ -15,6 +15,7 @@ from bench.analysis.rescoring import QUESTION_KEY
 from bench.analysis.result_tables import ResultTables, read_results, trained_cells
 from bench.analysis.series import setting_labels
 from bench.errors import UserError
+from bench.judging.question_files import plan_with_questions
 from bench.report.content import ReportContent, ReportSection
 from bench.report.difference_table import differences_table
 from bench.report.figures import differences
@@ -24,7 +25,7 @@ from bench.report.provenance import environment_table
 from bench.report.table import ReportTable
 from bench.statistics import LEVEL, SINGLE
 from bench.store.folder import Results
-from bench.store.recorded_sweep import read_sweep_file, recorded_plan
+from bench.store.recorded_sweep import read_sweep_file
 from bench.store.records import PlanRecord
 from bench.sweep.sections import ReportConfig
 
@@ -74,7 +75,7 @@ class _Side:
 
     @classmethod
     def of(cls, name: str, results: Results) -> _Side:
-        plan, tables = recorded_plan(results), read_results(results)
+        plan, tables = plan_with_questions(results), read_results(results)
         plan = plan.model_copy(update={"baseline": comparison.done_baseline(tables.cells, plan.baseline)})
         return cls(name, results, plan, tables)
 

@@ -70,12 +70,27 @@ def recorded_plan(results: Results) -> PlanRecord:
         plan = _plan_of_cells(results)
         if plan is None:
             raise
-        reason = f"is corrupt ({error.reason})" if isinstance(error, CorruptFile) else "is missing"
-        note = (
-            f"plan.json {reason}, so this is a report of the recorded cells, whichever plan they are of: it lacks "
-            "cells that were not begun, and what judges said. `bench run` with the sweep file writes plan.json anew."
-        )
-        return plan.model_copy(update={"notes": [note]})
+        return plan.model_copy(update={"notes": [_damage_text(error)]})
+
+
+def plan_problem(results: Results) -> str:
+    """Why `recorded_plan` is a plan of the recorded cells; empty where plan.json is whole."""
+    try:
+        results.plan_record()
+    except NewerSchema:
+        raise
+    except UserError as error:
+        return _damage_text(error)
+    return ""
+
+
+def _damage_text(error: UserError) -> str:
+    reason = f"is corrupt ({error.reason})" if isinstance(error, CorruptFile) else "is missing"
+    return (
+        f"plan.json {reason}, so these are the recorded cells, whichever plan they are of: cells that were not begun "
+        "are missing. `bench evaluate` with the folder writes plan.json anew from its sweep.yaml, `bench run` from "
+        "your own sweep file."
+    )
 
 
 def _plan_of_cells(results: Results) -> PlanRecord | None:

@@ -17,6 +17,7 @@ from helpers.sweeps import bench
 
 from bench.analysis.judgments import JudgmentTables, read_judgments
 from bench.judging.endpoint_settings import Endpoint
+from bench.judging.fastchat_files import export_fastchat
 from bench.judging.judge_folder import JudgingOptions, JudgingSummary, judge_folder
 from bench.judging.judges import EndpointJudge, Judge, SimilarityJudge
 from bench.judging.judgment_records import ModelRating
@@ -25,6 +26,7 @@ from bench.judging.prompts import NEED_REFERENCE
 from bench.judging.question_files import load_questions
 from bench.progress import Progress
 from bench.report.judged_finding import judge_warnings
+from bench.report.sweep_report import sweep_report
 from bench.store.folder import CellFolder, Results
 from bench.store.pack import pack
 
@@ -136,6 +138,49 @@ def test_an_incomplete_line_is_removed_and_its_judgment_made_again(results: Path
     assert len(read(results).ratings) == 5 * 12 - 1
     assert counts(judge(results)) == (60, 59, 1)
     assert path.read_text() == complete
+
+
+@pytest.mark.parametrize("damage", ["truncated", "removed", "removed with the questions"])
+def test_a_folder_with_a_damaged_plan_is_judged_by_its_cells(
+    damage: str, results: Path, talked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same judgments as of the undamaged folder, in the tables too."""
+    plan = results / "plan.json"
+    if damage == "truncated":
+        plan.write_text(plan.read_text()[:100])
+    else:
+        plan.unlink()
+    if damage == "removed with the questions":
+        shutil.rmtree(results / "questions")
+    assert counts(judge(results)) == counts(judge(Path(shutil.copytree(talked, results.parent / "undamaged" / "talk"))))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("plan.json is") == 1 and "`bench evaluate` with the folder writes plan.json anew" in said
+    report = sweep_report(Results(results))
+    undamaged = sweep_report(Results(results.parent / "undamaged" / "talk"))
+    titles = [[table.title for section in of.sections for table in section.tables] for of in (report, undamaged)]
+    judged = [title for title in titles[1] if "judged by" in title]
+    assert judged and [title for title in titles[0] if "judged by" in title] == judged
+    scores = [
+        [row for section in of.sections for table in section.tables if table.title in judged for row in table.rows]
+        for of in (report, undamaged)
+    ]
+    assert sorted(scores[0]) == sorted(scores[1])
+
+
+def test_a_folder_with_a_damaged_plan_is_exported_for_fastchat(results: Path, talked: Path, tmp_path: Path) -> None:
+    judge(results)
+    expected = export_fastchat(Results(results), tmp_path / "undamaged")
+    (results / "plan.json").unlink()
+    assert len(export_fastchat(Results(results), tmp_path / "damaged")) == len(expected)
+    files = [
+        {
+            str(path.relative_to(folder)): sorted(path.read_text().splitlines())
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for folder in (tmp_path / "undamaged", tmp_path / "damaged")
+    ]
+    assert files[0] == files[1] and files[0]
 
 
 def test_a_corrupt_line_is_a_problem_and_not_an_error_and_the_others_count(results: Path) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from helpers.sweeps import bench, sweep_file
 
+from bench.planning.build import make_plan
+from bench.sweep.load import load_sweep
+
 BAD = {
     "no such file": ("lm_eval:{folder}/missing.yaml", "there is no file"),
     "no such task": ("lm_eval:no_such_task_at_all", "no_such_task_at_all"),
@@ -39,3 +42,38 @@ def test_the_other_tasks_are_scored_and_the_report_says_so(tiny_model: Path, tmp
     assert json.loads(folder.read_text())["tasks"] == ["world_two"]
     report = (folder.parent / "report" / "report.md").read_text()
     assert "not run: task lm_eval:missing.yaml" in report
+
+
+@pytest.mark.parametrize("content", ["{", '{"question": "Is it?", "choices": ["a", "b"]}'], ids=["broken", "no label"])
+def test_a_bad_task_of_the_sweep_s_data_is_an_error_that_says_why(
+    content: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Without its questions other rows would be trained on."""
+    path = sweep_file(tmp_path, tiny_model)
+    (tmp_path / "more.jsonl").write_text(content + "\n")
+    tasks = ("--set", f"evaluation.tasks=[world_two, '{tmp_path / 'more.jsonl'}']", "--results", tmp_path / "r")
+    refused = bench("plan", path, *tasks)
+    said = " ".join(refused.output.split())
+    assert refused.exit_code == 2, said
+    why = "training rows that ask the same as its questions are removed (data.deduplicate)"
+    assert "The sweep does not go on without more" in said and why in said, said
+    assert "leave more out of evaluation.tasks" in said
+    kept = bench("plan", path, *tasks, "--set", "data.deduplicate=false")
+    assert "development questions are drawn that are not among its questions" in " ".join(kept.output.split())
+
+
+def test_a_question_of_a_task_that_is_only_evaluated_changes_what_is_trained_on(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Why a bad one is an error of the sweep, and not of its evaluations alone."""
+    path = sweep_file(tmp_path, tiny_model)
+    without = make_plan(load_sweep(path, ("evaluation.tasks=[world_two]", "data.train=world_two")))
+    asked = without.data.pools["world_two"][0]
+    rows = {"question": asked.text, "choices": list(asked.choices), "answer": asked.choices[asked.label]}
+    (tmp_path / "more.jsonl").write_text(json.dumps(rows) + "\n")
+    tasks = f"evaluation.tasks=[world_two, '{tmp_path / 'more.jsonl'}']"
+    scored = make_plan(load_sweep(path, (tasks, "data.train=world_two")))
+    assert asked.key not in {row.key for row in scored.data.pools["world_two"]}
+    assert {cell.cell.id for cell in scored.cells if cell.cell.data}.isdisjoint(
+        cell.cell.id for cell in without.cells if cell.cell.data
+    )
