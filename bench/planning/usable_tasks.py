@@ -1,7 +1,7 @@
 """The tasks of lm-eval that a sweep can be scored on: one that cannot be read costs its own evaluations.
 
-A task of the sweep's own data is an error of the sweep, also one that is only evaluated: training rows that are among its
-questions are removed, so that without it the cells would be others. `bench.data.prepare` says so.
+A task of the sweep's own data is an error of the sweep, also one that is only evaluated: training rows that are among
+its questions are removed, so that without it the cells would be others. `bench.data.prepare` says so.
 """
 
 from __future__ import annotations
