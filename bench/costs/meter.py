@@ -91,7 +91,7 @@ def resident_level() -> int:
 
 def release_memory() -> None:
     """Return unused memory to the device and the system."""
-    gc.collect()  # a Trainer holds its model in a cycle
+    gc.collect()  # a schedule and its optimizer hold each other, and with them the trained weights
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":

@@ -86,7 +86,7 @@ class Galore(Full):
         options = self.Options.model_validate(cell.options)
         targets = resolve_target_modules(options.target_modules, base, self.name)
         on_cpu = next(model.parameters()).device.type == "cpu"
-        # New arguments would reset the state of the Trainer that is running, unless they are told to share it.
+        # New arguments would reset accelerate's state in the running training, unless they are told to share it.
         PartialState(cpu=on_cpu)
         arguments = TrainingArguments(
             output_dir="unused",  # Trainer makes this folder, its arguments do not

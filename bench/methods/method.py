@@ -1,7 +1,7 @@
 """The interface of a fine-tuning method.
 
-A method turns a base model into a model that is trained and scored like any other causal language model. Trainer,
-evaluator and store never ask which method they hold. Importing a method must not import torch: `bench plan` and
+A method turns a base model into a model that is trained and scored like any other causal language model. The training
+loop, evaluator and store never ask which method they hold. Importing a method must not import torch: `bench plan` and
 `bench methods` read only the facts and the settings.
 """
 

@@ -258,7 +258,7 @@ class TrainingConfig(Strict):
     checkpoint_minutes: float | None = Field(15.0, ge=0, le=1e6)
     """Minutes between two checkpoints of a training, from which a killed cell resumes (on one device); null: none."""
     report_to: OneOrMore[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = ()
-    """Trackers that Trainer reports to besides training.jsonl."""
+    """Trackers that a training reports to besides training.jsonl."""
 
     @field_validator("report_to", mode="before")
     @classmethod

@@ -1,8 +1,8 @@
 """Checkpoints: all that the rest of a training depends on, so that a killed cell is resumed and not started again.
 
 A checkpoint holds the trained parameters and all buffers, the state of the optimizer, the schedule and the gradient
-scaler, the states of all random generators, Trainer's state, and the log and costs so far. The order of the examples
-follows from the seed. Tensors are safetensors, the rest is JSON, and the folder is written atomically. On a CPU, a
+scaler, the states of all random generators, and the log and costs so far. The order of the examples follows from the
+seed. Tensors are safetensors, the rest is JSON, and the folder is written atomically. On a CPU, a
 resumed training ends with the same weights, bit for bit, as one that was never stopped.
 """
 
@@ -23,8 +23,6 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
 
 from bench.costs import Reading
 from bench.errors import first_line
@@ -144,7 +142,6 @@ def _read(path: Path) -> Checkpoint:
     try:
         content = json.loads((path / STATE).read_text(encoding="utf-8"))
         state = CheckpointState.model_validate(content)
-        TrainerState.load_from_json(str(path / TRAINER_STATE_NAME))
         with safe_open(path / TENSORS, framework="pt") as file:  # raises for a file of another length
             names = set(file.keys())
     except ValidationError as error:
@@ -165,7 +162,6 @@ def save_checkpoint(
     optimizer: Optimizer,
     schedule: LRScheduler,
     scaler: GradScaler | None,
-    trainer_state: TrainerState,
     progress: TrainingProgress,
     best: Mapping[str, torch.Tensor],
 ) -> None:
@@ -204,7 +200,6 @@ def save_checkpoint(
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         save_file(copies, part / TENSORS)
         (part / STATE).write_text(text, encoding="utf-8")
-        trainer_state.save_to_json(str(part / TRAINER_STATE_NAME))
     for path in folder.glob(f"{PREFIX}*"):
         if path.name != f"{PREFIX}{step}":
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""When checkpoints of a training are written, and what the parts of a resumed training cost together."""
+"""When a training writes checkpoints and resumes from one, and what the parts of a resumed training cost together."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from torch import nn
-from transformers import Trainer
-
 from bench.costs import Meter, Reading
 from bench.data.encoding import Encoded
 from bench.store.records import TrainingLogRow
-from bench.training.checkpoint import CannotCheckpoint, TrainingProgress, latest_checkpoint, save_checkpoint
+from bench.training.checkpoint import (
+    CannotCheckpoint,
+    TrainingProgress,
+    latest_checkpoint,
+    restore_generators,
+    restore_model,
+    restore_optimizer,
+    save_checkpoint,
+)
+from bench.training.member import Member
 from bench.training.throughput import Throughput
 from bench.training.validation import Validator
 
@@ -41,8 +47,8 @@ class CheckpointWriter:
 
     def write(
         self,
-        trainer: Trainer,
-        model: nn.Module,
+        member: Member,
+        micro_batch: int,
         throughput: Throughput,
         log: Sequence[TrainingLogRow],
         validator: Validator[Encoded] | None,
@@ -50,29 +56,41 @@ class CheckpointWriter:
         """Write a checkpoint. If the optimizer's state cannot be written, log a warning and write none from then on."""
         progress = TrainingProgress(
             resumed=self.resumed,
-            micro_batch=trainer.args.per_device_train_batch_size,
+            micro_batch=micro_batch,
             pace=throughput.state(),
             cost=self.total_cost(self.meter.read()),
             log=tuple(log),
             validation=validator.state() if validator else None,
         )
-        assert trainer.optimizer is not None and trainer.lr_scheduler is not None  # Trainer has created both by now
         try:
             save_checkpoint(
                 self.folder,
-                trainer.state.global_step,
-                model,
-                trainer.optimizer,
-                trainer.lr_scheduler,
-                trainer.accelerator.scaler,
-                trainer.state,
+                member.step,
+                member.model,
+                member.optimizer,
+                member.schedule,
+                member.accelerator.scaler,
                 progress,
                 validator.best if validator else {},
             )
         except CannotCheckpoint as error:
-            logging.getLogger(__name__).warning("no checkpoint of %s: %s", trainer.args.run_name, error)
+            logging.getLogger(__name__).warning("no checkpoint of %s: %s", member.cell.folder, error)
             self.interval = math.inf
         self.last_write = time.perf_counter()
+
+    def resume(self, member: Member, validator: Validator[Encoded] | None) -> None:
+        """Bring a member that has taken no step to where the latest checkpoint was written, if there is one.
+
+        Raises DamagedCheckpoint if it is of another model or optimizer.
+        """
+        if self.latest is None:
+            return
+        if validator is not None and self.latest.progress.validation is not None:
+            validator.resume(self.latest.progress.validation, self.latest.tensors("best."))
+        restore_model(self.latest, member.model)
+        restore_optimizer(self.latest, member.optimizer, member.schedule, member.accelerator.scaler)
+        restore_generators(self.latest)
+        member.step = self.latest.step
 
     def total_cost(self, reading: Reading) -> Reading:
         """The costs of this part of the training and of the parts before it."""

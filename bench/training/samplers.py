@@ -14,6 +14,10 @@ MEGA_BATCH = 50
 batches of a single task, whose rows are all short or all long, stay rare."""
 
 
+EMPTY = -1
+"""The index of a place without an example."""
+
+
 class EpochSampler(Protocol):
     """A sampler of a known length whose order depends on the epoch."""
 
@@ -41,7 +45,7 @@ class LengthGroupedSampler(Sampler[int]):
         return len(self.lengths)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader before each epoch."""
+        """Called before each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -62,45 +66,16 @@ class LengthGroupedSampler(Sampler[int]):
         return iter([index for batch in [*batches, *rest] for index in batch])
 
 
-class DistributedSampler(Sampler[int]):
-    """An order from which accelerate gives several processes, together, the batches that one process would have.
+def share_of(batch: Sequence[int], micro_batch: int, process: int = 0, processes: int = 1) -> list[list[int]]:
+    """The micro-batches of one of several processes that share a batch of indices.
 
-    accelerate cuts an order into micro-batches, gives them to the processes in turn, and fills the end up with examples
-    from the beginning, which would be trained on twice. Here, each batch of `order` is laid out as complete rounds of
-    `processes` micro-batches. Its examples are divided evenly (the numbers of two processes differ by at most one), and
-    an empty place has the index `padding_index`, the one after the last example: the data set must have a row there
-    without supervised tokens.
+    Each round of a batch is a micro-batch for every process. Its examples are divided evenly (the numbers of two
+    processes differ by at most one), and the micro-batches of several processes are filled up with EMPTY places.
     """
-
-    def __init__(self, order: EpochSampler, batch_size: int, micro_batch: int, processes: int) -> None:
-        self.order, self.batch_size, self.micro_batch, self.processes = order, batch_size, micro_batch, processes
-        self.padding_index = len(order)
-
-    def __len__(self) -> int:
-        last = self._rounds(range(len(self.order) % self.batch_size))
-        return len(self.order) // self.batch_size * self.batch_size + sum(map(len, last))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader before each epoch."""
-        self.order.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(self.order)
-        for begin in range(0, len(order), self.batch_size):
-            for micro_batch in self._rounds(order[begin : begin + self.batch_size]):
-                yield from micro_batch
-
-    def empty_places(self, process: int) -> int:
-        """Places without an example that a process has in an epoch, all in the last batch."""
-        last = self._rounds(range(len(self.order) % self.batch_size))
-        return sum(micro_batch.count(self.padding_index) for micro_batch in last[process :: self.processes])
-
-    def _rounds(self, batch: Sequence[int]) -> list[list[int]]:
-        """A batch as micro-batches, those of all processes in turn."""
-        rounds = []
-        size, n = self.micro_batch * self.processes, self.processes
-        for part in (batch[start : start + size] for start in range(0, len(batch), size)):
-            for process in range(n):
-                share = part[len(part) * process // n : len(part) * (process + 1) // n]
-                rounds.append([*share, *[self.padding_index] * (self.micro_batch - len(share))])
-        return rounds
+    size = micro_batch * processes
+    shares = []
+    for part in (batch[start : start + size] for start in range(0, len(batch), size)):
+        share = part[len(part) * process // processes : len(part) * (process + 1) // processes]
+        empty = micro_batch - len(share) if processes > 1 else 0
+        shares.append([*share, *[EMPTY] * empty])
+    return shares

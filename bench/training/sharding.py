@@ -15,7 +15,7 @@ from torch import nn
 from bench.costs import release_memory
 from bench.errors import CellProblem
 from bench.models.compat.torch_parameters import has_gradient_hook
-from bench.models.compat.transformers_models import layers_of, mark_as_sharded
+from bench.models.compat.transformers_models import layers_of
 from bench.models.device import compute_device
 from bench.models.hooks import causal_lm
 
@@ -39,7 +39,6 @@ def shard_model(model: nn.Module, devices: int, method: str) -> None:
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    mark_as_sharded(causal_lm(model), devices)
 
 
 def gather_model(sharded: nn.Module, make: Callable[[], nn.Module], rank: int) -> nn.Module | None:

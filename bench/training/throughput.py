@@ -49,8 +49,8 @@ class Throughput:
             paced_seconds=seconds,
         )
 
-    def add_batch(self, tokens: int, places: int, supervised: int) -> None:
-        """Count a forward pass: its tokens without and with padding, and its supervised tokens."""
+    def add_step(self, tokens: int, places: int, supervised: int) -> None:
+        """Count an optimizer step: its tokens without and with padding, and its supervised tokens."""
         self.tokens += tokens
         self.places += places
         self.supervised += supervised

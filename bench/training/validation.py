@@ -13,10 +13,8 @@ from typing import Generic, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from bench.errors import Diverged
-from bench.store.records import TrainingLogRow
 
 Row = TypeVar("Row")
 
@@ -37,22 +35,17 @@ class ValidationState(BaseModel):
     best_step: int
 
 
-class Validator(TrainerCallback, Generic[Row]):
-    """Every `steps` steps and after the last one, computes the mean loss of the supervised tokens of `rows`; keeps a
-    copy of the trained parameters (in the processor's memory) at the lowest loss.
+class Validator(Generic[Row]):
+    """Computes the mean loss of the supervised tokens of `rows`, and keeps a copy of the trained parameters (in the
+    processor's memory) at the lowest loss. Called every `steps` steps and after the last one.
 
-    `loss(model, rows)` returns the sum of the losses of the rows' supervised tokens, and their number.
+    `loss(rows)` returns the sum of the losses of the supervised tokens of up to `batch_size` rows, and their number.
     """
 
     def __init__(
-        self,
-        rows: Sequence[Row],
-        steps: int,
-        batch_size: int,
-        loss: Callable[[nn.Module, Sequence[Row]], tuple[float, int]],
-        log: Callable[[TrainingLogRow], None],
+        self, rows: Sequence[Row], steps: int, batch_size: int, loss: Callable[[Sequence[Row]], tuple[float, int]]
     ) -> None:
-        self.rows, self.steps, self.batch_size, self.loss, self.log = rows, steps, batch_size, loss, log
+        self.rows, self.steps, self.batch_size, self.loss = rows, steps, batch_size, loss
         self.best_loss, self.best_step = math.inf, 0
         self.best: dict[str, torch.Tensor] = {}
 
@@ -65,28 +58,19 @@ class Validator(TrainerCallback, Generic[Row]):
         if state.best_loss is not None:
             self.best_loss, self.best_step, self.best = state.best_loss, state.best_step, dict(best)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: nn.Module
-    ) -> None:
-        model = kwargs["model"]
-        if state.global_step % self.steps and state.global_step != state.max_steps:
-            return
-        loss = self._mean(model)
-        self.log(TrainingLogRow(step=state.global_step, validation_loss=loss))
-        if loss < self.best_loss:  # false for NaN
-            self.best_loss, self.best_step = loss, state.global_step
-            self.best = {name: value.detach().to("cpu", copy=True) for name, value in _trained(model).items()}
-
-    def _mean(self, model: nn.Module) -> float:
+    def validate(self, model: nn.Module, step: int) -> float:
+        """The mean loss of a model in training after so many steps."""
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            parts = [
-                self.loss(model, self.rows[start : start + self.batch_size])
-                for start in range(0, len(self.rows), self.batch_size)
-            ]
+            starts = range(0, len(self.rows), self.batch_size)
+            parts = [self.loss(self.rows[start : start + self.batch_size]) for start in starts]
         model.train(was_training)
-        return sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
+        loss = sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
+        if loss < self.best_loss:  # false for NaN
+            self.best_loss, self.best_step = loss, step
+            self.best = {name: value.detach().to("cpu", copy=True) for name, value in _trained(model).items()}
+        return loss
 
     def restore(self, model: nn.Module) -> None:
         """Replace the last weights by the best ones. Raises Diverged if every validation loss was NaN."""

@@ -134,7 +134,8 @@ def bare(model: Any, tokenizer: Any, method: Any, cell: Any, config: Any, exampl
     from torch.nn.functional import cross_entropy
     from transformers import get_linear_schedule_with_warmup
 
-    from bench.data.encoding import Collator, encode
+    from bench.data.collator import Collator
+    from bench.data.encoding import encode
     from bench.models.device import compute_device
     from bench.models.dtype import computing_in
     from bench.models.hooks import HeadAt, drop_prompt_mask

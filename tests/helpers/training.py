@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.data.examples import Example
-from bench.progress import ignore_progress
+from bench.progress import Advance, ignore_progress
 from bench.store.records import TrainingLogRow
 from bench.sweep.cell import BaseIdentity, Cell, CellData
 from bench.sweep.sections import TrainingConfig
@@ -37,7 +37,14 @@ def append_to(log: list[dict[str, Any]]) -> Callable[[TrainingLogRow], None]:
     return lambda row: log.append(row.model_dump(exclude_unset=True))
 
 
-def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **options: Any) -> tuple[Any, list[dict]]:
+def trained(
+    folder: Path,
+    tiny: Path,
+    method: str,
+    settings: dict[str, Any],
+    advance: Advance = ignore_progress,
+    **options: Any,
+) -> tuple[Any, list[dict]]:
     attention = settings.get("attn_implementation", "sdpa")
     model = AutoModelForCausalLM.from_pretrained(tiny, attn_implementation=attention)
     tokenizer = AutoTokenizer.from_pretrained(tiny)
@@ -47,5 +54,5 @@ def trained(folder: Path, tiny: Path, method: str, settings: dict[str, Any], **o
     model = methods.get(method).attach(model, cell)
     log: list[dict] = []
     config = TrainingConfig(**{"logging_steps": 1, **settings})
-    train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, append_to(log), ignore_progress)
+    train(model, tokenizer, methods.get(method), cell, config, EXAMPLES, folder, append_to(log), advance)
     return model, log

@@ -20,13 +20,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import AutoTokenizer
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from bench import methods
 from bench.methods.peft_registry import peft_facts
-from bench.training import trainer
-from bench.training.trainer import FineTuner
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")  # FRoD
 
@@ -128,45 +126,30 @@ class _Operations(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-class _WatchUnlogged(TrainerCallback):
-    """Watches from the end of the first step, in which the device is waited for once, to the last, which is logged."""
-
-    def __init__(self, waits: Waits) -> None:
-        self.waits = waits
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 1:
-            self.waits.__enter__()
-        if state.global_step == state.max_steps - 1:
-            self.waits.__exit__()
-
-
 class Run:
     """A method trained for three steps, of which the second is watched (in the checkpointed runs, which repeat in the
     backward pass what is seen in the forward, it is not)."""
 
     def __init__(self, name: str, folder: Path, tiny: Path, **settings: Any) -> None:
         self.waits, self.calls = Waits(), 0
-        waits = self.waits
 
-        class Watched(FineTuner):
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                if not settings.get("gradient_checkpointing"):
-                    self.add_callback(_WatchUnlogged(waits))
+        def watch(step: int, steps: int, note: str) -> None:
+            """From the end of the first step, in which the device is waited for once, to the last, which is logged."""
+            if step == 1 and not settings.get("gradient_checkpointing"):
+                self.waits.__enter__()
+            if step == steps - 1 and not settings.get("gradient_checkpointing"):
+                self.waits.__exit__()
 
         def count(module: nn.Module, args: tuple) -> None:
             # Inside of a layer, before it is through: once all is there that it needs, the second time ends.
             self.calls += isinstance(module, LlamaMLP)
 
         handle = nn.modules.module.register_module_forward_pre_hook(count)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trainer, "FineTuner", Watched)
-            given = {"epochs": 0.6, "batch_size": 4, "logging_steps": 1000, **settings}
-            try:
-                model, self.log = trained(folder, tiny, name, given, **{"lr": 1e-2, **SETTINGS.get(name, {})})
-            finally:
-                handle.remove()
+        given = {"epochs": 0.6, "batch_size": 4, "logging_steps": 1000, **settings}
+        try:
+            model, self.log = trained(folder, tiny, name, given, watch, **{"lr": 1e-2, **SETTINGS.get(name, {})})
+        finally:
+            handle.remove()
         self.parameters = {key: item.detach() for key, item in model.named_parameters() if item.requires_grad}
         self.checkpoints = any(getattr(item, "gradient_checkpointing", False) for item in model.modules())
 

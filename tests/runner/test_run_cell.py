@@ -310,7 +310,7 @@ def test_a_failed_scoring_keeps_the_training_and_no_rows_outlive_their_weights(
 
 @pytest.mark.slow
 def test_full_fine_tuning_is_scored_alike_after_a_reload(tmp_path: Path, tiny_model: Path) -> None:
-    """In bfloat16: Trainer's autocast must not outlive the training."""
+    """In bfloat16: the autocast of the training must not outlive it."""
     path = sweep_file(tmp_path, tiny_model)
     arguments = ("run", path, "--results", tmp_path, "--set", "methods=[{method: full, lr: 1e-2}]")
     arguments += ("--set", "base_model.dtype=bfloat16")

@@ -18,7 +18,8 @@ from helpers.methods import SETTINGS, TRAINED, slow_beyond_families
 from helpers.sweeps import bench, sweep_file
 from helpers.training import EXAMPLES, cell_of
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 
 from bench import methods
 from bench.progress import ignore_progress
@@ -121,7 +122,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "tensors cut off": lambda path: truncate(path / TENSORS),
     "no tensors": lambda path: (path / TENSORS).unlink(),
     "a tensor is missing": without_a_tensor,
-    "Trainer's state cut off": lambda path: truncate(path / "trainer_state.json"),
     "a folder of another name": lambda path: path.rename(path.with_name("checkpoint-x")),
 }
 
@@ -153,6 +153,16 @@ def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tiny_model: Path, t
     assert result.resumed > 0 and log == whole and all(weights[name].equal(again[name]) for name in weights)
 
 
+def test_a_checkpoint_of_an_earlier_version_is_resumed_from(tiny_model: Path, tmp_path: Path) -> None:
+    """It has a file more: the state of transformers' Trainer, which trained then."""
+    weights, whole, _ = trained("lora", tiny_model, tmp_path / "whole", None)
+    trained("lora", tiny_model, tmp_path / "parts", 0, stop=4)
+    state = TrainerState(global_step=3, max_steps=len(whole), epoch=1.0)
+    state.save_to_json(str(latest_checkpoint(tmp_path / "parts").path / TRAINER_STATE_NAME))
+    again, log, result = trained("lora", tiny_model, tmp_path / "parts", 0)
+    assert result.resumed == 1 and log == whole and all(weights[name].equal(again[name]) for name in weights)
+
+
 def test_a_checkpoint_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     trained("lora", tiny_model, tmp_path, 0, stop=4)
     with pytest.raises(DamagedCheckpoint, match="is of another model"):
@@ -162,7 +172,7 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_model: Path, tmp_path: Pa
 def test_no_pickle_and_one_checkpoint_at_a_time(tiny_model: Path, tmp_path: Path) -> None:
     trained("dora", tiny_model, tmp_path, 0, stop=5)
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-    assert names == [f"checkpoint-4/{name}" for name in ("state.json", "tensors.safetensors", "trainer_state.json")]
+    assert names == [f"checkpoint-4/{name}" for name in ("state.json", "tensors.safetensors")]
     so_far = json.loads((tmp_path / "checkpoint-4" / "state.json").read_text())["so_far"]
     assert [row["step"] for row in so_far["log"]] == [1, 2, 3, 4]
 

@@ -8,17 +8,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from accelerate.data_loader import BatchSamplerShard
 from helpers.training import EXAMPLES, cell_of
-from torch.utils.data import BatchSampler
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import methods
 from bench.progress import ignore_progress
 from bench.sweep.cell import Cell
 from bench.sweep.sections import TrainingConfig
-from bench.training.samplers import MEGA_BATCH, DistributedSampler, LengthGroupedSampler
-from bench.training.trainer import FineTuner, train
+from bench.training.samplers import EMPTY, MEGA_BATCH, LengthGroupedSampler, share_of
+from bench.training.trainer import train
 
 CHANCE = random.Random(0)
 LENGTHS = [CHANCE.choice([8, 20, 40, 90, 200]) + i % 7 for i in range(1999)]
@@ -71,24 +70,21 @@ def test_few_examples(n: int) -> None:
 
 
 @pytest.mark.parametrize("micro", [None, 2])
-def test_training_follows_it_in_every_epoch(
-    micro: int | None, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_follows_it_in_every_epoch(micro: int | None, tiny_model: Path, tmp_path: Path) -> None:
     """Two methods see the same batches in the same order, whatever the micro-batch."""
     seen: dict[str, list[list[int]]] = {}
-    compute = FineTuner.compute_loss
-
-    def spy(self: FineTuner, model: object, inputs: dict, *args: object, **kwargs: object) -> object:
-        seen.setdefault(self.cell.method, []).extend(inputs["input_ids"].tolist())
-        return compute(self, model, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(FineTuner, "compute_loss", spy)
     config = TrainingConfig(batch_size=4, micro_batch=micro, epochs=2)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     for name in ("lora", "full"):
         base = AutoModelForCausalLM.from_pretrained(tiny_model)
         cell = cell_of(name, base, epochs=2, batch_size=4)
         model = methods.get(name).attach(base, cell)
+        rows = seen.setdefault(name, [])
+
+        def look(module: nn.Module, args: tuple, kwargs: dict, rows: list[list[int]] = rows) -> None:
+            rows.extend(kwargs["input_ids"].tolist())
+
+        model.register_forward_pre_hook(look, with_kwargs=True)
         train(model, tokenizer, methods.get(name), cell, config, EXAMPLES, tmp_path, lambda row: None, ignore_progress)
     assert seen["lora"] == seen["full"]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in seen["lora"]]
@@ -106,23 +102,18 @@ def test_a_random_order_is_what_it_was_before_it_had_a_name(tiny_model: Path) ->
     assert ids["random"] == Cell(**{**dict(cell), "training": before}).id != ids["length"]
 
 
-@pytest.mark.parametrize("n", [1, 4, 5, 16, 19, 24])
-@pytest.mark.parametrize(("micro", "processes"), [(4, 2), (2, 2), (1, 4), (1, 8), (2, 1)])
-def test_every_example_is_dealt_once_a_batch_and_evenly(n: int, micro: int, processes: int) -> None:
-    order = LengthGroupedSampler([5] * n, 8, seed=0)
-    sampler = DistributedSampler(order, 8, micro, processes)
-    shards = [
-        list(BatchSamplerShard(BatchSampler(sampler, micro, drop_last=False), processes, process))
-        for process in range(processes)
-    ]
-    assert len(sampler) == sum(len(one) for shard in shards for one in shard)
-    steps = [math.ceil(min(8, n - begin) / (micro * processes)) for begin in range(0, n, 8)]
-    assert {len(shard) for shard in shards} == {sum(steps)}
-    flat, at = list(order), 0
-    for begin, rounds in zip(range(0, n, 8), steps, strict=True):
-        shares = [[i for one in shard[at : at + rounds] for i in one if i != sampler.padding_index] for shard in shards]
-        assert sorted(i for one in shares for i in one) == sorted(flat[begin : begin + 8])
-        at += rounds
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    for process, shard in enumerate(shards):
-        assert sampler.empty_places(process) == sum(one.count(sampler.padding_index) for one in shard)
+@pytest.mark.parametrize("n", [1, 4, 5, 7, 8])
+@pytest.mark.parametrize(("micro", "processes"), [(4, 2), (2, 2), (1, 4), (1, 8), (2, 1), (8, 1)])
+def test_every_example_of_a_batch_is_dealt_once_and_evenly(n: int, micro: int, processes: int) -> None:
+    batch = [100 + i for i in range(n)]
+    shares = [share_of(batch, micro, process, processes) for process in range(processes)]
+    assert sorted(i for share in shares for part in share for i in part if i != EMPTY) == batch
+    assert {len(share) for share in shares} == {math.ceil(n / (micro * processes))}
+    for parts in zip(*shares, strict=True):
+        counts = [sum(i != EMPTY for i in part) for part in parts]
+        assert max(counts) - min(counts) <= 1
+        assert processes == 1 or {len(part) for part in parts} == {micro}  # gradients have one shape in all of them
+
+
+def test_a_process_alone_has_no_empty_places() -> None:
+    assert share_of([3, 1, 4, 1, 5], 2) == [[3, 1], [4, 1], [5]]

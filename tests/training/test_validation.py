@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,7 @@ import pytest
 import torch
 from helpers.sweeps import bench, sweep_file
 from helpers.training import EXAMPLES, cell_of
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from bench import methods
 from bench.data.encoding import encode
@@ -118,9 +112,8 @@ def test_a_resumed_training_knows_the_best_weights(tiny_model: Path, tmp_path: P
 
 
 def test_a_loss_that_is_no_number_is_never_the_best() -> None:
-    validator = Validator([1], 1, 1, lambda *_: (float("nan"), 1), lambda _: None)
-    state = TrainerState(global_step=1, max_steps=1)
-    validator.on_step_end(TrainingArguments(use_cpu=True), state, TrainerControl(), model=torch.nn.Linear(1, 1))
+    validator = Validator([1], 1, 1, lambda rows: (float("nan"), len(rows)))
+    assert math.isnan(validator.validate(torch.nn.Linear(1, 1), step=1))
     with pytest.raises(Diverged):
         validator.restore(torch.nn.Linear(1, 1))
 

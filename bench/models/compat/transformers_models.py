@@ -1,4 +1,4 @@
-"""Private marks that transformers puts on a model: quantized, sharded, which attention it uses.
+"""Private marks that transformers puts on a model: quantized, indivisible layers, which attention it uses.
 
 A GGUF file is dequantized while transformers loads it, but the model keeps the marks of a quantized one, and saving
 would write them. Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/modeling_utils.py
@@ -11,7 +11,6 @@ from pathlib import Path
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.distributed.configuration_utils import DistributedConfig
 
 from bench.models.compat import require
 
@@ -23,10 +22,12 @@ require(
     "PreTrainedConfig._attn_implementation",
     f"{UPSTREAM}/configuration_utils.py",
 )
-for _name in ("_no_split_modules", "_is_distributed_loading_by_transformers"):
-    require(
-        hasattr(PreTrainedModel, _name), "transformers", f"PreTrainedModel.{_name}", f"{UPSTREAM}/modeling_utils.py"
-    )
+require(
+    hasattr(PreTrainedModel, "_no_split_modules"),
+    "transformers",
+    "PreTrainedModel._no_split_modules",
+    f"{UPSTREAM}/modeling_utils.py",
+)
 
 
 def forget_run_settings(config: PreTrainedConfig) -> None:
@@ -71,9 +72,3 @@ def layers_of(model: nn.Module, causal_lm: PreTrainedModel) -> list[nn.Module]:
     """The modules of `model` that the architecture says must not be split over devices."""
     names = causal_lm._no_split_modules or ()
     return [module for module in model.modules() if type(module).__name__ in names]
-
-
-def mark_as_sharded(causal_lm: PreTrainedModel, devices: int) -> None:
-    """Have Trainer leave the model as it is, without DDP around it, as if transformers had sharded it when loading."""
-    causal_lm._is_distributed_loading_by_transformers = True
-    causal_lm.config.distributed_config = DistributedConfig(fsdp_size=devices, dp_replicate_size=1)
