@@ -64,7 +64,7 @@ class Member:
         other processes."""
         if self.accelerator.num_processes == 1:
             yield
-        elif self.is_sharded:
+        elif is_sharded(self.model):
             self.model.set_requires_gradient_sync(False)  # type: ignore[operator]  # of torch's FSDPModule
             try:
                 yield
@@ -74,14 +74,9 @@ class Member:
             with self.accelerator.no_sync(self.prepared):
                 yield
 
-    @property
-    def is_sharded(self) -> bool:
-        """Whether this process has only its part of each parameter (FSDP)."""
-        return is_sharded(self.model)
-
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether torch's `fully_shard` was applied to the model."""
+    """Whether this process has only its part of each parameter (FSDP, by torch's `fully_shard`)."""
     from torch.distributed.fsdp import FSDPModule
 
     return isinstance(model, FSDPModule)
