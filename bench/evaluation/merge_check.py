@@ -48,6 +48,7 @@ class MergeOutcome:
     max_abs_diff: dict[str, float] | None = None
     """By dtype, the largest difference of a logit; None if it was not measured."""
     flips: MergeFlips | None = None
+    """None where answers were not compared."""
     development: DevelopmentRecord | None = None
     """Of the merged model; of the unmerged one where merging changed it."""
     changed: str = ""
@@ -64,23 +65,23 @@ def merge_and_compare(
     data: SweepData,
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int | None = None,
-    trial: bool = False,
+    in_full: bool = True,
 ) -> MergeOutcome:
     """Merge the model's adapter and compare logits and answers before and after.
 
-    The merged model is scored with at most `batch_size` rows at a time. Of a trial only logits are compared: its final
-    cell is compared in full. `model` may have been taken apart.
+    The merged model is scored with at most `batch_size` rows at a time. Without `in_full` only logits in float32 are
+    compared. `model` may have been taken apart.
     """
     facts = method.facts_for(cell.options)
     if not facts.mergeable:
         return MergeOutcome(None, reason=facts.cannot_merge)
     batch = probe_batch(data, tokenizer, training)
-    if trial:
+    if not in_full:
         before_merging = probe(model.eval().float(), batch, "float32")
         model = method.merge(model).eval()
         difference = float((probe(model, batch, "float32") - before_merging).abs().max())
-        trial_lm = LanguageModel(model.to(getattr(torch, cell.base.dtype)), tokenizer, batch_size, "any")
-        return MergeOutcome(trial_lm, changed=_changed(difference, None))
+        lm = LanguageModel(model.to(getattr(torch, cell.base.dtype)), tokenizer, batch_size, "any")
+        return MergeOutcome(lm, max_abs_diff={"float32": difference}, changed=_changed(difference, None))
     questions = development_questions(data)
     unmerged_lm = LanguageModel(model, tokenizer, None, facts.shared_prefix, cell.base.dtype)
     before = choice_loglikelihoods(unmerged_lm, questions) if questions else []

@@ -211,6 +211,7 @@ class _Builder:
                     training,
                     wanted,
                     timed=self.sweep.costs.inference and (samples, seed) == (self.samples[0], self.sweep.seeds[0]),
+                    merge_compared=seed == self.sweep.seeds[0],
                 )
                 for samples in self.samples
                 for seed in self.sweep.all_seeds
@@ -250,6 +251,7 @@ class _Builder:
                 development_rows=self.data.development_answers_fingerprint,
                 final=False,
                 timed=False,
+                merge_compared=False,
             )
             for variant in variants
         )
@@ -283,9 +285,19 @@ class _Builder:
         self.pending += [Pending(planned, rates, trials) for planned in first]
         self.later += [Pending(planned, rates, trials) for planned in later]
 
-    def _planned(self, cell: Cell, training: TrainingConfig, wanted: _Wanted, timed: bool = False) -> PlannedCell:
-        trainable, total = self.counter.count(cell)
-        return PlannedCell(cell, self.base, training, wanted.evaluations, trainable, total, wanted.answers, timed=timed)
+    def _planned(
+        self, cell: Cell, training: TrainingConfig, wanted: _Wanted, timed: bool = False, merge_compared: bool = True
+    ) -> PlannedCell:
+        return PlannedCell(
+            cell,
+            self.base,
+            training,
+            wanted.evaluations,
+            *self.counter.count(cell),
+            wanted.answers,
+            timed=timed,
+            merge_compared=merge_compared,
+        )
 
     def _wanted(self, mergeable: bool) -> _Wanted:
         dtype = self.identity.dtype

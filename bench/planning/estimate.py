@@ -280,11 +280,11 @@ class Estimator:
         return answers.max_new_tokens // 2 * max(self._step(planned), self._reading(planned) / ANSWERS_AT_ONCE)
 
     def _timing(self, planned: PlannedCell, same_base: Sequence[RecordedCell]) -> float:
-        """Seconds of timing generation: by the base, by the cell's model, and merged where the method can."""
+        """Seconds of timing generation: by the cell's model, and merged where the method can."""
         if not planned.timed:
             return 0.0
         cell = planned.cell
-        models = 1 if cell.data is None else 2 + methods.get(cell.method).facts_for(cell.options).mergeable
+        models = 1 if cell.data is None else 1 + methods.get(cell.method).facts_for(cell.options).mergeable
         recorded = [
             past.costs.inference_seconds / len(past.costs.inference)
             for past in same_base

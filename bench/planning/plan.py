@@ -56,6 +56,9 @@ class PlannedCell:
     timed: bool = False
     """Its generation is timed. The time depends on neither seed nor samples, so only the first cell of each setting is
     timed."""
+    merge_compared: bool = True
+    """The answers of its merged model are compared with those of the unmerged one: of a setting's first seed. Of the
+    others a few logits are."""
 
     @property
     def pilot(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.analysis.cost_columns import LOAD_DEPENDENT
+from bench.analysis.cost_columns import LOAD_DEPENDENT, MODELS
 from bench.analysis.result_tables import ResultTables
 from bench.evaluation.workload import LATENCY_BATCHES
 from bench.report.table import ReportTable, column_text, done_names, filled_table, megabytes_text, number_text
@@ -64,12 +64,15 @@ def cost_tables(read: ResultTables) -> list[ReportTable]:
 
 def _latency(cells: pd.DataFrame) -> list[ReportTable]:
     """Seconds of an answer, by how the model is run; no table where no cell was timed."""
-    timed = cells[cells["latency_base_1"].notna()]
+    timed = cells[cells[[f"latency_{model}_1" for model in MODELS]].notna().any(axis=1)]
     if timed.empty:
         return []
+    untuned = timed[timed["method"] == "base"].set_index("base")
     columns = {"cell": list(timed["shown"])}
     for batch in LATENCY_BATCHES:
-        base = timed[f"latency_base_{batch}"]
+        name = f"latency_base_{batch}"
+        # Earlier versions timed the base in each of these cells.
+        base = timed[name].fillna(timed["base"].map(untuned[name]))
         columns[f"base, {batch} at once"] = column_text(base, ".2f")
         for model in ("unmerged", "merged"):
             columns[f"{model}, {batch} at once"] = [
@@ -78,7 +81,7 @@ def _latency(cells: pd.DataFrame) -> list[ReportTable]:
             ]
     note = (
         "Seconds of greedy generation of 64 tokens, the median of three, and in brackets how many times as long as "
-        "the untuned base took in the same run. Of several prompts the seconds are those of all of them together."
+        "the untuned base took, which is timed once. Of several prompts the seconds are those of all of them together."
     )
     return [filled_table("Time to answer", columns, note)]
 
@@ -113,7 +116,8 @@ def merging_table(cells: pd.DataFrame) -> list[ReportTable]:
         "float32: both computed in float32; more than its rounding means a merge that is not exact. Half precision: "
         "the unmerged model under autocast, the merged one with its weights rounded to the dtype (of a float32 cell, "
         "both under autocast). The base's own row, where nothing is merged, shows by how much these two arithmetics "
-        "alone differ: the others are to be read against it."
+        "alone differ: the others are to be read against it. One seed of each setting is compared in full, another one "
+        "in float32."
     )
     if flips:
         margins = ", ".join(f"{margin:g}" for margin in sorted(done["merge_margin"].dropna().unique()))

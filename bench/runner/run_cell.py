@@ -56,6 +56,7 @@ def run_cell(
         release_memory()
         if planned.timed and run.costs.inference is None:
             run.costs.inference = {}
+        if run.cell.data is None:  # for the whole sweep
             time_answers(run, "base", LanguageModel(run.load_base(for_method=False), run.tokenizer, None, "any"))
             release_memory()
         try:

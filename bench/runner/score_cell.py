@@ -107,23 +107,29 @@ def _merged_lm(run: CellRun) -> LanguageModel | None:
 
 def _merge(run: CellRun, model: PreTrainedModel, batch_size: int | None) -> LanguageModel | None:
     """The merged model, compared with the unmerged one; None if the method cannot merge, or merging changes the model's
-    answers. Takes `model` apart."""
+    answers. Takes `model` apart.
+
+    Whether merging is exact depends on the method and its setting, hardly on the seed: one seed of each setting is
+    compared in full, and another one only if merging moves its logits.
+    """
     start = time.perf_counter()
-    outcome = merge_and_compare(
-        model,
-        run.method,
-        run.cell,
-        run.planned.training,
-        run.data,
-        run.tokenizer,
-        batch_size,
-        run.planned.pilot,
-    )
+    planned, in_full = run.planned, run.planned.merge_compared
+
+    def compare(model: PreTrainedModel, in_full: bool) -> MergeOutcome:
+        return merge_and_compare(
+            model, run.method, run.cell, planned.training, run.data, run.tokenizer, batch_size, in_full
+        )
+
+    outcome = compare(model, in_full)
+    if outcome.changed and not in_full and not planned.pilot:
+        del model
+        release_memory()
+        outcome = compare(_load_trained(run), True)
     run.costs.merging_seconds = round(time.perf_counter() - start, 2)
     run.warn(outcome.warnings)
     if outcome.lm is None:
         run.record.merge_max_abs_diff, run.record.merge_reason = None, outcome.reason
-    elif outcome.flips is not None:  # None for a pilot, which is not compared
+    elif outcome.flips is not None or run.record.merge_flips is None:  # what was compared in full stays
         run.record.merge_max_abs_diff = dict(outcome.max_abs_diff or {})
         run.record.merge_flips = outcome.flips
         run.record.development = run.record.development or outcome.development  # of the model that was scored

@@ -109,6 +109,22 @@ def test_a_merge_that_changes_answers_is_not_scored(run: Callable[..., Any]) -> 
     assert "2 recorded already, 0 to run" in run("{method: 'odd_methods:Wrong', rank: 2, lr: 1e-2}").output
 
 
+def test_one_seed_of_a_setting_is_compared_in_full(run: Callable[..., Any]) -> None:
+    """Of the other one a few logits are, and its answers only if merging moves those."""
+    methods = "{method: 'odd_methods:Wrong', rank: 2, lr: 1e-2}, {method: lora, rank: 2, lr: 1e-2}"
+    done = run(methods, "--set", "seeds=[0, 1]")
+    assert done.exit_code == 0, done.output
+    records = {(of.cell().method, of.cell().seed): of.record() for of in run.results.folders()}
+    compared = {of: record.merge_flips.n if record.merge_flips else 0 for of, record in records.items()}
+    assert compared["lora", 0] > 0 and compared["lora", 1] == 0
+    assert compared["odd_methods:Wrong", 0] == compared["odd_methods:Wrong", 1] > 0
+    for (method, _), record in records.items():
+        assert record.development is not None and (record.development.acc or 0) > 0
+        assert all(of.merged == (method != "odd_methods:Wrong") for of in record.evaluations.values())
+    differences = records["lora", 1].merge_max_abs_diff
+    assert differences is not None and set(differences) == {"float32"} and (differences["float32"] or 0) < 1e-4
+
+
 @pytest.mark.slow
 def test_its_rows_and_development_accuracy_are_those_of_a_sweep_without_merging(run: Callable[..., Any]) -> None:
     run("{method: 'odd_methods:Wrong', rank: 2, lr: 1e-2}")
