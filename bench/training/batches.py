@@ -119,14 +119,15 @@ class Batches:
         batch = self.collate(rows)
         names = ("input_ids", "attention_mask", "position_ids", "prompt_mask")
         return MicroBatch(
-            inputs={name: self._on_device(batch[name]) for name in names if name in batch},
-            supervised=self._on_device(batch["supervised"]),
-            targets=self._on_device(batch["targets"]),
+            inputs={name: self.on_device(batch[name]) for name in names if name in batch},
+            supervised=self.on_device(batch["supervised"]),
+            targets=self.on_device(batch["targets"]),
             padded=batch["padded"],
             tokens=sum(len(row.ids) for row in rows if row.supervised),
         )
 
-    def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+    def on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the host, copied without waiting for the device."""
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()  # a copy from other memory would wait for earlier work of the device
         return tensor.to(self.device, non_blocking=True)
