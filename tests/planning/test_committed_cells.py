@@ -49,7 +49,8 @@ def test_the_quickstart_finds_its_nine_cells_on_any_processor(native: bool, monk
         plan = make_plan(load_sweep(path))
         listing = list_plan(plan, Results(RESULTS / "quickstart"))
         assert listing.total.states == {"done": 9}
-        assert any("emulates bfloat16" in line for line in format_plan(plan, listing)) != native
+        told = [line for line in format_plan(plan, listing) if "emulates bfloat16" in line]
+        assert all("set dtype: float32" in line for line in told) and bool(told) != native
 
 
 def test_the_plan_says_that_auto_passes_recorded_cells_by(monkeypatch: pytest.MonkeyPatch) -> None:
