@@ -10,7 +10,7 @@ from typing import cast
 
 from bench.methods.parameter_count import adapted_share
 from bench.models.load import load_config
-from bench.planning.estimate import GUESSED_UTILISATION, Estimate, make_estimator
+from bench.planning.estimate import GUESSED_UTILISATION, Estimate, make_estimator, what_it_took
 from bench.planning.later_seeds import with_recorded
 from bench.planning.lengths import LengthRow, cut_sentences, training_lengths
 from bench.planning.memory import gigabytes, too_large
@@ -98,17 +98,21 @@ def list_plan(plan: Plan, results: Results, tflops: float | None = None) -> Plan
     base_sizes = {planned.cell.base: planned.total for planned in plan.cells if planned.cell.method == "base"}
 
     def row(planned: PlannedCell, state: str) -> CellRow:
-        return _row(planned, estimator.estimate(planned), state, base_sizes[planned.cell.base])
+        # A cell that has ended shows what it took: counting FLOPs anew takes seconds a setting.
+        ended = tflops is None and state not in WAITING
+        took = what_it_took(results.folder(planned.cell).record().costs) if ended else None
+        return _row(planned, took or estimator.estimate(planned), state, base_sizes[planned.cell.base])
 
     cells = [row(planned, status_of(planned, results)) for planned in plan.cells]
     cells += [replace(row(planned, PENDING), id=None, lr=None) for planned in plan.further]
     if plan.data.placeholders:
         cells = [cell if cell.method == "base" else replace(cell, id=None) for cell in cells]
     planned = [*plan.cells, *plan.further]
+    waiting = [planned for planned, cell in zip(planned, cells, strict=True) if cell.waits]
     return PlanListing(
         cells=cells,
         total=_total(cells),
-        too_large="" if tflops else too_large(planned, estimator),
+        too_large="" if tflops else too_large(waiting, estimator),
         tflops=tflops,
         placeholders=list(plan.data.placeholders),
         refused=[str(refusal.error) for refusal in plan.refused],

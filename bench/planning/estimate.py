@@ -19,6 +19,7 @@ from bench.evaluation.workload import LATENCY_BATCHES, LATENCY_REPEATS, LATENCY_
 from bench.planning.plan import Plan, PlannedCell
 from bench.planning.recorded_cells import RecordedCell, recorded_cells, setting_of
 from bench.store.folder import CellFolder, Results
+from bench.store.records import Costs
 from bench.sweep.cell import Cell
 from bench.sweep.evaluation_identity import AnswersIdentity, EvaluationIdentity
 
@@ -64,11 +65,27 @@ class Estimate:
     memory_bytes: int
     disk_bytes: int
     source: str
-    """Where the seconds come from: `this setting`, `this method`, `other methods` (recorded cells) or `arithmetic`."""
+    """Where the seconds come from: `this cell` (it has ended), `this setting`, `this method`, `other methods` (recorded
+    cells) or `arithmetic`."""
     seen: bool
     """True if the pace of the training is that of recorded cells of the same method."""
     memory_source: str
     """`recorded`, or `at least` where only weights and gradients were added up."""
+
+
+def what_it_took(costs: Costs | None) -> Estimate | None:
+    """The same of a cell that has ended; None if it has no costs."""
+    if costs is None:
+        return None
+    return Estimate(
+        seconds=costs.wall_seconds or 0.0,
+        training_flops=costs.training_flops or 0.0,
+        memory_bytes=max(costs.training_peak_bytes or 0, costs.evaluation_peak_bytes or 0),
+        disk_bytes=costs.adapter_bytes or 0,
+        source="this cell",
+        seen=True,
+        memory_source="recorded",
+    )
 
 
 class Estimator:

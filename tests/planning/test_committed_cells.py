@@ -49,6 +49,10 @@ def test_the_quickstart_finds_its_nine_cells_on_any_processor(native: bool, monk
         plan = make_plan(load_sweep(path))
         listing = list_plan(plan, Results(RESULTS / "quickstart"))
         assert listing.total.states == {"done": 9}
+        costs = [Results(RESULTS / "quickstart").folder(planned.cell).record().costs for planned in plan.cells]
+        took = [(of.wall_seconds or 0.0, of.training_flops or 0.0) for of in costs if of is not None]
+        shown = [(cell.seconds, cell.training_flops) for cell in listing.cells]
+        assert shown == [(round(seconds, 1), flops) for seconds, flops in took]
         told = [line for line in format_plan(plan, listing) if "emulates bfloat16" in line]
         assert all("set dtype: float32" in line for line in told) and bool(told) != native
 
