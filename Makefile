@@ -24,7 +24,7 @@ drill: $(VENV)/.installed
 
 # Some hours on two cores; one alone with BENCHMARKS=training. Leave the machine to it.
 # DATA: a folder of LLM-Adapters' JSON; without it, the hub.
-BENCHMARKS ?= training growth evaluation scale
+BENCHMARKS ?= training together growth evaluation scale
 benchmark: $(VENV)/.installed
 	set -e; for one in $(filter-out scale,$(BENCHMARKS)); do \
 		$(BIN)/python tests/benchmarks/$$one.py $(if $(DATA),--data $(DATA)); done
