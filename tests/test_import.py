@@ -60,3 +60,10 @@ print(json.dumps({"environment": dict(os.environ), "tqdm": shown_by_tqdm()}))
     assert isinstance(environment, dict) and set(PROCESS_VARIABLES) <= set(environment)
     assert environment["TOKENIZERS_PARALLELISM"] == "false"
     assert found["tqdm"] == ""
+
+
+def test_reading_results_loads_no_model_library() -> None:
+    heavy = "{'torch', 'transformers', 'peft', 'datasets', 'tqdm'} & set(sys.modules)"
+    code = f"import sys, bench.analysis.contrasts; print(sorted({heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.analysis.cell_answers import CellAnswers, cell_answers
 from bench.analysis.rescoring import QuestionRows, question_table, rescored
-from bench.evaluation.development import tie_loss
+from bench.evaluation.scoring import tie_loss
 from bench.methods.learning_rate_grid import without_learning_rate
 from bench.statistics import changes_of_choice
 from bench.store.folder import Results
@@ -32,7 +32,7 @@ class ScoredTrial:
     development: CellAnswers
     """Its answers to the development questions."""
     loss: float
-    """Decides between equal scores (`bench.evaluation.development.tie_loss`)."""
+    """Decides between equal scores (`bench.evaluation.scoring.tie_loss`)."""
 
 
 def scored_trials(

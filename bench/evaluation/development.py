@@ -13,7 +13,7 @@ from bench.data.questions import Question, Rendered, render
 from bench.data.sweep_data import SweepData
 from bench.errors import Diverged
 from bench.evaluation.workload import DEVELOPMENT_QUESTIONS
-from bench.store.records import CellRecord, DevelopmentLoss, DevelopmentRecord, EvaluationRecord
+from bench.store.records import DevelopmentLoss, DevelopmentRecord
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -42,16 +42,6 @@ def development_loss(lm: LM, data: SweepData, tokenizer: PreTrainedTokenizerBase
     return DevelopmentLoss(
         rows=data.development_answers_fingerprint, n=len(pairs), tokens=tokens, loss=-total / max(1, tokens)
     )
-
-
-def tie_loss(record: CellRecord, evaluations: Sequence[EvaluationRecord]) -> float:
-    """What decides between learning rates of equal scores: the mean negative log-likelihood (nats) of the right answers
-    to the development questions; where answers are generated, the training loss at the end, or infinite."""
-    losses = [evaluation.gold_loss for evaluation in evaluations if evaluation.gold_loss is not None]
-    if len(losses) == len(evaluations):
-        return sum(losses) / len(losses)
-    loss = record.costs.final_loss if record.costs is not None else None
-    return math.inf if loss is None else loss
 
 
 def development_accuracy(

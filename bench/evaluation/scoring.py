@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from bench.store.records import Scores
+from bench.store.records import CellRecord, EvaluationRecord, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,3 +77,13 @@ def _gold_loss(rows: Mapping[str, Any] | pd.DataFrame) -> float | None:
     if not np.issubdtype(gold.dtype, np.integer) or (gold < 0).any() or (gold >= lengths).any():
         return None
     return -float(np.concatenate(list(lists))[np.cumsum(lengths) - lengths + gold].mean())
+
+
+def tie_loss(record: CellRecord, evaluations: Sequence[EvaluationRecord]) -> float:
+    """What decides between learning rates of equal scores: the mean negative log-likelihood (nats) of the right answers
+    to the development questions; where answers are generated, the training loss at the end, or infinite."""
+    losses = [evaluation.gold_loss for evaluation in evaluations if evaluation.gold_loss is not None]
+    if len(losses) == len(evaluations):
+        return sum(losses) / len(losses)
+    loss = record.costs.final_loss if record.costs is not None else None
+    return math.inf if loss is None else loss

@@ -16,7 +16,7 @@ from statistics import fmean
 
 import numpy as np
 
-from bench.evaluation.development import tie_loss
+from bench.evaluation.scoring import tie_loss
 from bench.methods.learning_rate_grid import rate_beyond
 from bench.planning.plan import TO_RUN, Pending, Plan, PlannedCell, cell_at, status_of
 from bench.statistics import best_rate
