@@ -209,7 +209,7 @@ def compare_sweep(
     looks: list[SweepComparisons] = []
     for stage in stages:
         before = looks[-1] if looks else None
-        looks.append(_compared(of_seeds(tables, stage.seeds), plan, margin, stage, before))
+        looks.append(_compared(of_seeds(tables, stage.seeds), tables.answers, plan, margin, stage, before))
     last = replace(
         looks[-1],
         look=later_seeds_sentence(plan, stages),
@@ -223,7 +223,7 @@ def _with_rates(
     comparisons: SweepComparisons, trials: ResultTables, plan: PlanRecord, margin: float
 ) -> SweepComparisons:
     """The comparisons with what the trials of a crossed design say of learning rates, a family of its own."""
-    cells, answers = rate_cells(trials, plan), trials.answers()
+    cells, answers = rate_cells(trials, plan), trials.answers
     post_hoc = plan.contrasts is None or DEFAULT_CONTRASTS not in plan.contrasts.planned
     estimated = robustness_contrasts(cells, plan.baseline, answers, post_hoc)
     judged = judge_family([contrast.estimate for contrast in estimated], margin)
@@ -233,10 +233,14 @@ def _with_rates(
 
 
 def _compared(
-    tables: ResultTables, plan: PlanRecord, margin: float, stage: LookStage, earlier: SweepComparisons | None
+    tables: ResultTables,
+    answers: Mapping[str, CellAnswers],
+    plan: PlanRecord,
+    margin: float,
+    stage: LookStage,
+    earlier: SweepComparisons | None,
 ) -> SweepComparisons:
     """The comparisons of one look; `earlier` has those of the look before it, if there was one."""
-    answers = tables.answers()
     places = baseline_places(tables.cells, plan.baseline, answers, plan.report)
     record = plan.contrasts if plan.contrasts is not None else ContrastsRecord()
     post_hoc = DEFAULT_CONTRASTS not in record.planned

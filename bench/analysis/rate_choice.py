@@ -96,6 +96,8 @@ def _changes(cell: PlannedRecord, trials: Sequence[ScoredTrial]) -> np.ndarray |
         losses[place] = trial.loss
         outcomes[place] = trial.average
     seed = seeds.index(cell.seed) if cell.seed in seeds else None
+    if seed is not None and np.isnan(outcomes[rates.index(cell.lr), seed]):
+        return None
     return changes_of_choice(scores, losses, outcomes, rates.index(cell.lr), seed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -59,8 +60,9 @@ class ResultTables:
     choice_changes: Mapping[str, np.ndarray] = field(default_factory=dict)  # (resamples,) each
     """Of a crossed design, by folder: see `bench.analysis.rate_choice`."""
 
+    @cached_property
     def answers(self) -> dict[str, CellAnswers]:
-        """The answers of each cell, by folder."""
+        """The answers of each cell, by folder: resampled once for all tables and figures."""
         return cell_answers(self.questions, self.choice_changes)
 
 

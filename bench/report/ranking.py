@@ -48,7 +48,7 @@ def rank_settings(results: ResultTables, differences: pd.DataFrame, baseline: st
     scores = averaged_scores(results.scores)
     tasks = list(dict.fromkeys(scores["task"]))
     by_cell = scores.pivot(index="folder", columns="task", values="score") if tasks else pd.DataFrame()
-    with_bars = with_intervals(results.cells, results.answers())
+    with_bars = with_intervals(results.cells, results.answers)
     trained = trained_cells(with_bars)
     untuned = with_bars[(with_bars["status"] == "done") & (with_bars["method"] == "base")]
     labelled = pd.concat(

@@ -190,7 +190,7 @@ def _coverage(sweep: _Sweep) -> ReportSection:
 
 def _figures(sweep: _Sweep) -> ReportSection:
     scores = sweep.tables.scores
-    cells = with_intervals(sweep.tables.cells, sweep.tables.answers())
+    cells = with_intervals(sweep.tables.cells, sweep.tables.answers)
     figures = [
         *rank_vs_accuracy.draw(cells, scores, sweep.plan),
         *accuracy_by_method.draw(cells, scores),

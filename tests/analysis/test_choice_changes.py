@@ -70,6 +70,8 @@ def test_cells_that_nothing_is_known_of_have_no_changes(trials: list[ScoredTrial
     assert choice_changes([planned(1e-3, 0)], trials) == {}  # its rate was given
     assert choice_changes([planned(1e-2, 0, tuned=True)], trials) == {}  # no trial has its rate
     assert choice_changes([planned(1e-3, 0, tuned=True)], []) == {}
+    unscored = [replace(of, average=float("nan")) if of.planned.seed == 0 else of for of in trials]
+    assert choice_changes([planned(1e-3, 0, tuned=True)], unscored) == {}
     other = replace(trials[0], development=replace(trials[0].development, question_set=9))
     assert choice_changes([planned(1e-3, 0, tuned=True)], [other, *trials[1:]]) == {}
 

@@ -18,7 +18,7 @@ from bench.store.folder import Results
 def test_it_is_that_of_the_committed_sweep(usual: UsualSpread) -> None:
     results = Results(RESULTS / usual.sweep)
     plan, tables = results.plan_record(), read_results(results)
-    answers = tables.answers()
+    answers = tables.answers
     places = baseline_places(tables.cells, plan.baseline, answers, plan.report)
     estimates = [estimate for place in places if (estimate := place.estimate(answers)).seeds >= SEEDS]
     assert estimates and all(estimate.spread is not None for estimate in estimates)
