@@ -47,7 +47,7 @@ def resolve_dtype(requested: str, elsewhere: bool = False) -> DtypeChoice:
         }
         return DtypeChoice("bfloat16" if support == "native" else "float32", reasons[support])
     if support == "emulated":
-        slow = f"{device_name} emulates bfloat16, which takes several times as long as float32 (3.6 times, measured)"
+        slow = f"{device_name} emulates bfloat16, which takes several times as long as float32"
         return DtypeChoice(requested, f"{AS_NAMED}; {slow}; for speed set dtype: float32, which makes other cells")
     return DtypeChoice(requested, AS_NAMED)
 

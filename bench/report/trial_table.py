@@ -145,7 +145,7 @@ def _note(frame: pd.DataFrame, crossed: bool, largest: int) -> str:
         "questions (per cent, the mean over training sets). The final cells of all seeds run at the best rate; ties go "
         "to the lower loss. One trial a rate chooses for all seeds: the noise of the choice is in no interval. Between "
         "settings of unequal rates it can pass for a difference: in simulations two equal methods differed "
-        "significantly in about 10, 15 and 30 % of sweeps of 3, 5 and 10 seeds (docs/statistics.md)." + edge
+        "significantly in up to 11, 19 and 30 % of sweeps of 3, 5 and 10 seeds (docs/statistics.md)." + edge
     )
     if frame["samples"].max() < largest:
         note += (

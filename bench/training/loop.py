@@ -87,7 +87,7 @@ def add_gradients(member: Member, batch: Batch) -> None:
     supervised = _of_all_processes(member, batch.supervised)
     for number, micro_batch in enumerate(batch.micro_batches, start=1):
         with nullcontext() if number == passes else member.gradients_stay_here():
-            # Gradients and logged losses become means over the processes, each of which divides by the tokens of all.
+            # Gradients and logged losses become means over the processes, and each divides by the tokens of all.
             loss = summed_loss(member, micro_batch) * accelerator.num_processes / supervised
             penalty = member.method.penalty(member.model, member.cell)
             if penalty is not None:

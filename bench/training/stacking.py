@@ -90,7 +90,7 @@ class StackedTensors:
 
 
 def _places(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """The full name and the identity of each tensor of each module; a module that stands in two places counts once."""
+    """The full name and the identity of each tensor of each module; a module with two names counts once."""
     for path, module in model.named_modules():
         for tensors in (
             module.named_parameters(recurse=False, remove_duplicate=False),

@@ -1,7 +1,7 @@
 """Experiment trackers (`training.report_to`), by accelerate: TensorBoard, Weights & Biases, MLflow, Trackio.
 
 Projects and runs have the names that transformers' Trainer gives them, and metrics those that it gives in TensorBoard,
-so that cells of earlier versions stand beside later ones.
+so that cells of earlier versions can be compared with later ones.
 """
 
 from __future__ import annotations

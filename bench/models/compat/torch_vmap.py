@@ -76,7 +76,15 @@ def functions_of_members(members: Sequence[MemberNoise]) -> Iterator[None]:
         yield
 
 
-class _Dropout(torch.autograd.Function):
+class _OfMembers(torch.autograd.Function):
+    """A function that vmap calls with the values of all members, as an operation that has gradients by itself."""
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: tuple[object, ...], output: torch.Tensor) -> None:
+        """Nothing is kept."""
+
+
+class _Dropout(_OfMembers):
     """Dropout as vmap calls it: with the values of all members at hand."""
 
     @staticmethod
@@ -84,10 +92,6 @@ class _Dropout(torch.autograd.Function):
         values: torch.Tensor, p: float, drop: Callable[..., torch.Tensor], members: Sequence[MemberNoise]
     ) -> torch.Tensor:
         raise NotImplementedError("dropout of values that the members share")  # each would have values of its own
-
-    @staticmethod
-    def setup_context(ctx: object, inputs: tuple[object, ...], output: torch.Tensor) -> None:
-        """Nothing is kept: `vmap` calls functions that have gradients."""
 
     @staticmethod
     def vmap(
@@ -126,7 +130,7 @@ def _mask(
     return mask
 
 
-class _Attention(torch.autograd.Function):
+class _Attention(_OfMembers):
     """Attention as vmap calls it; query, key and value (B, heads, T, D) of each of K members."""
 
     @staticmethod
@@ -138,10 +142,6 @@ class _Attention(torch.autograd.Function):
         attend: Callable[..., torch.Tensor],
     ) -> torch.Tensor:
         raise NotImplementedError("attention between values that the members share")
-
-    @staticmethod
-    def setup_context(ctx: object, inputs: tuple[object, ...], output: torch.Tensor) -> None:
-        """Nothing is kept: `vmap` calls functions that have gradients."""
 
     @staticmethod
     def vmap(
